@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import os
 from collections.abc import Iterable, Sequence
@@ -166,20 +167,45 @@ class _Publish(beam.PTransform):
 class _PublishFn(beam.DoFn):
     def __init__(self, topic: str):
         self._topic = topic
-        self._pending: dict[str, list[Any]] = {}
+        self._pending: list[Any] = []
 
     def start_bundle(self) -> None:
-        self._pending = {}
+        self._pending = []
 
     def process(self, record: Any) -> None:
-        self._pending.setdefault(record.ordering_key, []).append(record)
+        self._pending.append(record)
 
     def finish_bundle(self) -> None:
-        # The service takes one ordering key a request, and keeps the order of requests that are waited for.
-        for records in self._pending.values():
-            for chunk in chunks(records):
-                publish_now(self._topic, chunk)
-        self._pending = {}
+        publish_all(self._topic, self._pending)
+        self._pending = []
+
+
+#: Requests under way at once, each of another ordering key.
+_publishers = concurrent.futures.ThreadPoolExecutor(8, "publish")
+
+
+def publish_all(topic: str, records: Sequence[Any]) -> list[str]:
+    """Publishes ``records``, the ones of an ordering key in order, and returns their message ids once all are safe.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: a request was refused, or the service stayed down.
+    """
+    keys: dict[str, list[int]] = {}
+    for index, record in enumerate(records):
+        keys.setdefault(record.ordering_key, []).append(index)
+    if len(keys) <= 1:
+        return _publish_key(topic, records)
+    # A request may hold one ordering key, and the service keeps the order of requests that are waited for.
+    ids = [""] * len(records)
+    requests = _publishers.map(lambda key: _publish_key(topic, [records[index] for index in keys[key]]), keys)
+    for indices, found in zip(keys.values(), requests, strict=True):
+        for index, message_id in zip(indices, found, strict=True):
+            ids[index] = message_id
+    return ids
+
+
+def _publish_key(topic: str, records: Sequence[Any]) -> list[str]:
+    return [message_id for chunk in chunks(records) for message_id in _publish_now(topic, chunk)]
 
 
 def chunks(records: Iterable[Any]) -> Iterable[list[Any]]:
@@ -197,8 +223,8 @@ def chunks(records: Iterable[Any]) -> Iterable[list[Any]]:
         yield chunk
 
 
-def publish_now(topic: str, records: Sequence[Any]) -> Sequence[str]:
-    """Publishes ``records`` in one request, tried again with back-off, and returns their message ids."""
+def _publish_now(topic: str, records: Sequence[Any]) -> Sequence[str]:
+    """One request, tried again with back-off."""
     request = PublishRequest.pb()(topic=topic)
     for record in records:
         request.messages.add(data=record.data, attributes=record.attributes, ordering_key=record.ordering_key)

@@ -14,7 +14,7 @@ from pipeline import graph, io, preflight
 from pipeline.local.runner import LocalRunner
 from pipeline.options import Settings, UsageError, parse, print_help
 from transforms.models.handler import HuggingFaceModelHandler
-from transforms.models.load import ModelLoadError
+from transforms.models.errors import ModelLoadError
 
 _LOGGER = logging.getLogger("pipeline")
 

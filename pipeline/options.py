@@ -161,8 +161,13 @@ FLAGS: tuple[Flag, ...] = (
         "fixed:60",
         group=_BATCH,
     ),
-    Flag("max_batch_size", "most elements in one forward of the model", _integer(1, 10_000), "128", group=_BATCH),
-    Flag("max_batch_tokens", "most tokens in one forward, padding included", _integer(16, 1_000_000), "4096", group=_BATCH),
+    Flag("max_batch_size", "most elements in one forward of the model", _integer(1, 10_000), "512", group=_BATCH),
+    Flag(
+        "max_batch_tokens",
+        "most tokens in one forward, padding included; without it, 4096 on a CPU and 65536 on a GPU",
+        _integer(16, 10_000_000),
+        group=_BATCH,
+    ),
     Flag(
         "max_batch_latency_ms",
         "longest a message waits for others to share its batch; without it, a batch is what is there",
@@ -233,8 +238,8 @@ class Settings:
     model_copies: int = 1
     time_limit_s: float | None = None
     window: Windowing = Windowing("fixed", 60.0)
-    max_batch_size: int = 128
-    max_batch_tokens: int = 4096
+    max_batch_size: int = 512
+    max_batch_tokens: int | None = None
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = "hash"

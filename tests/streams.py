@@ -120,14 +120,6 @@ def collect(resources: setup.Resources, messages: int, timeout: float = 120) -> 
     return ledger
 
 
-def publish(topic: str, messages: Sequence[Message]) -> list[str]:
-    """Publishes in one go and returns the ids, in order."""
-    ids: list[str] = []
-    for chunk in io.chunks(messages):
-        ids += io.publish_now(topic, chunk)
-    return ids
-
-
 def text_message(text: str, **attributes: str) -> Message:
     return Message(json.dumps({"inputs": text}).encode(), attributes)
 

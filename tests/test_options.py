@@ -23,7 +23,7 @@ def test_good_flags_parse():
     """The least set of flags gives settings with the documented defaults."""
     settings, _ = parse(argv())
     assert settings.window == Windowing("fixed", 60.0)
-    assert (settings.max_batch_tokens, settings.device, settings.audit_input) == (4096, "auto", "hash")
+    assert (settings.max_batch_size, settings.device, settings.audit_input) == (512, "auto", "hash")
     assert (settings.job, settings.local) == ("input", True)
 
 

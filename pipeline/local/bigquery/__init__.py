@@ -1,0 +1,7 @@
+"""An embedded BigQuery: the REST subset that Google's clients, Beam and ``bq`` use, on DuckDB.
+
+``python -m pipeline.local.bigquery`` runs it; the unmodified ``google-cloud-bigquery`` client finds it through
+``BIGQUERY_EMULATOR_HOST`` and anonymous credentials, the command line through ``bq --api``. It has datasets, tables,
+views, streaming inserts and GoogleSQL queries, DML and DDL; no load, copy or extract jobs, no scripts, no routines, no
+Storage API, no access control. Partitioning and clustering are kept and shown, and change nothing.
+"""

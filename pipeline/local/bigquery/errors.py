@@ -1,0 +1,64 @@
+"""Errors of the embedded BigQuery, in the envelope in which the service returns them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: HTTP status of every reason used here: https://cloud.google.com/bigquery/docs/error-messages
+HTTP_STATUS = {
+    "invalid": 400,
+    "invalidQuery": 400,
+    "resourceInUse": 400,
+    "notFound": 404,
+    "duplicate": 409,
+    "conditionNotMet": 412,
+    "requestTooLarge": 413,
+    "internalError": 500,
+    "notImplemented": 501,
+    "backendError": 503,
+}
+
+_STATUS_NAMES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    409: "ALREADY_EXISTS",
+    412: "FAILED_PRECONDITION",
+    413: "INVALID_ARGUMENT",
+    500: "INTERNAL",
+    501: "UNIMPLEMENTED",
+    503: "UNAVAILABLE",
+}
+
+
+class BigQueryError(Exception):
+    """A request that failed, by the service's reason and words; ``location`` says where, if the service would."""
+
+    def __init__(self, reason: str, message: str, location: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.location = location
+
+    @property
+    def code(self) -> int:
+        """The HTTP status."""
+        return HTTP_STATUS[self.reason]
+
+    def proto(self) -> dict[str, str]:
+        """The ``ErrorProto`` that a job or a rejected row carries."""
+        location = {"location": self.location} if self.location else {}
+        return {"reason": self.reason, **location, "message": self.message}
+
+    def envelope(self) -> dict[str, Any]:
+        """The body of the HTTP response."""
+        detail = {"message": self.message, "domain": "global", "reason": self.reason}
+        if self.location:
+            detail |= {"location": self.location, "locationType": "parameter"}
+        status = _STATUS_NAMES[self.code]
+        return {"error": {"code": self.code, "message": self.message, "errors": [detail], "status": status}}
+
+
+def not_found(kind: str, name: str, location: str = "") -> BigQueryError:
+    """``Not found: Table project:dataset.table``; queries add the location in which they looked."""
+    where = f" was not found in location {location}" if location else ""
+    return BigQueryError("notFound", f"Not found: {kind} {name}{where}")

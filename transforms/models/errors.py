@@ -1,0 +1,66 @@
+"""What can be wrong with one element, and what can be wrong with a model.
+
+The name of an ``ElementError`` becomes ``error_type`` in the dead letter, its text becomes ``error``.
+"""
+
+from __future__ import annotations
+
+import reprlib
+
+
+class ModelLoadError(ValueError):
+    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out."""
+
+
+class ElementError(Exception):
+    """One element cannot be answered; every other element of its batch still is."""
+
+
+class InvalidInput(ElementError):
+    """``inputs`` is not what the task takes."""
+
+
+class InvalidParameter(ElementError):
+    """``parameters`` has a name or a value that the task does not take."""
+
+
+class TooLong(ElementError):
+    """The input is over the model's maximum, and cutting it was not wanted."""
+
+
+class NonFinite(ElementError):
+    """The model's output holds NaN or infinity."""
+
+
+class OutOfMemory(ElementError):
+    """The element alone does not fit into memory."""
+
+
+class TimeLimit(ElementError):
+    """The element was not finished within its time limit."""
+
+
+class ModelError(ElementError):
+    """The model raised on this element alone."""
+
+
+def brief(value: object) -> str:
+    """``value`` as an error message shows it: its repr, at most some 80 characters."""
+    return _BRIEF.repr(value)
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that host or device memory ran out, in any of the ways that Python and torch say it."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether the device is unusable from here on, so that no element can be blamed and the bundle must fail."""
+    return isinstance(error, RuntimeError) and "CUDA error" in str(error) and not is_out_of_memory(error)

@@ -1,0 +1,126 @@
+"""Finds a model's folder, wherever it lies, and refuses what cannot or must not be loaded.
+
+Weights are read from safetensors only, and no code that a model brings is ever run. Every way this can fail is a
+``ModelLoadError`` of one line, raised before the first message is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transforms.models import gcs, hub
+from transforms.models.errors import ModelLoadError
+from transforms.models.files import hash_folder, read_json
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+_OTHER_WEIGHTS = (".bin", ".pt", ".h5", ".ckpt", ".onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model on this machine, and the revision that its results carry."""
+
+    path: Path
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a model folder holds, known without its weights: its file names, and its small JSON files on demand."""
+
+    model: str
+    names: Collection[str]
+    read: Callable[[str], Any]
+
+    def root(self) -> str:
+        """Where the transformer lies inside the folder: ``""``, or the sub-folder that ``modules.json`` names."""
+        if "modules.json" not in self.names:
+            return ""
+        modules = self.read("modules.json")
+        path = modules[0].get("path", "") if isinstance(modules, list) and modules else ""
+        return f"{path}/" if path else ""
+
+
+def look(model: str, revision: str | None, token: str | None) -> Listing:
+    """Lists ``model`` without fetching its weights.
+
+    Raises:
+      ModelLoadError: it is not there, or cannot be reached.
+    """
+    if model.startswith("gs://"):
+        return Listing(model, *gcs.look(model))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return _list_folder(model, folder)
+    _must_be_hub_id(model)
+    found = hub.look(model, revision, token)
+    return _list_folder(model, found) if isinstance(found, Path) else Listing(model, *found)
+
+
+def fetch(model: str, revision: str | None, token: str | None) -> ModelFolder:
+    """Brings ``model`` onto this machine, if it is not there yet.
+
+    The revision is the commit hash for a hub model, and a hash of the files otherwise.
+
+    Raises:
+      ModelLoadError: it is not there, or cannot be reached.
+    """
+    if model.startswith("gs://"):
+        return ModelFolder(*gcs.fetch(model))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return ModelFolder(folder, hash_folder(folder))
+    _must_be_hub_id(model)
+    return ModelFolder(*hub.fetch(model, revision, token))
+
+
+def _must_be_hub_id(model: str) -> None:
+    if model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model):
+        raise ModelLoadError(
+            f"--model={model}: no such folder, and not a hub id; give a local folder, an id such as"
+            " sentence-transformers/all-MiniLM-L6-v2, or a gs:// folder"
+        )
+
+
+def _list_folder(model: str, folder: Path) -> Listing:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return Listing(model, names, lambda name: read_json((folder / name).read_bytes(), f"{model}/{name}"))
+
+
+def check_files(listing: Listing) -> dict[str, Any]:
+    """The model's ``config.json``, once it is clear that the folder is a model's and can be loaded safely.
+
+    Raises:
+      ModelLoadError: it is no model folder, has no safetensors weights, or needs code of its own.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    model, root = listing.model, listing.root()
+    if f"{root}config.json" not in listing.names:
+        raise ModelLoadError(f"--model={model}: not a model folder, it has no {root}config.json")
+    here = [name.removeprefix(root) for name in listing.names if name.startswith(root)]
+    if not any("/" not in name and name.endswith(".safetensors") for name in here):
+        other = sorted(name for name in here if name.endswith(_OTHER_WEIGHTS))
+        found = f"only {other[0]}" if other else "no weights at all"
+        raise ModelLoadError(
+            f"--model={model}: no safetensors weights ({found}); other formats can run code when read."
+            " Convert them: https://huggingface.co/docs/safetensors/convert-weights"
+        )
+    config = listing.read(f"{root}config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind in CONFIG_MAPPING_NAMES:
+        return config
+    if isinstance(config, dict) and "auto_map" in config:
+        raise ModelLoadError(
+            f"--model={model}: needs Python code of its own (auto_map in config.json), which is never run here;"
+            " use a model that transformers itself knows"
+        )
+    raise ModelLoadError(
+        f"--model={model}: model_type {kind!r} in config.json is unknown to the installed transformers;"
+        " upgrade transformers, or use another model"
+    )

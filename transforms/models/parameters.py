@@ -1,0 +1,112 @@
+"""The ``parameters`` of a message: which a task declares, and what each may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.models.errors import InvalidParameter, brief
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One declared parameter: what it must be, in words and as a test, and whether ``null`` means something."""
+
+    must_be: str
+    accepts: Callable[[Any], bool]
+    nullable: bool = False
+
+
+def integer(least: int, most: int | None = None, *, nullable: bool = False) -> Parameter:
+    """An integer of at least ``least`` and, where given, at most ``most``."""
+    words = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
+    return Parameter(words, lambda v: _is_int(v) and v >= least and (most is None or v <= most), nullable)
+
+
+def number(least: float, most: float = float("inf"), *, open_start: bool = False) -> Parameter:
+    """A finite number from ``least`` (exclusive with ``open_start``) to ``most``."""
+    start = f"over {least:g}" if open_start else f"of at least {least:g}"
+    words = f"a number {start}" + ("" if most == float("inf") else f" and at most {most:g}")
+    return Parameter(
+        words,
+        lambda v: (
+            (_is_int(v) or isinstance(v, float))
+            and (v > least if open_start else v >= least)
+            and v <= most
+            and v != float("inf")
+        ),
+    )
+
+
+def boolean() -> Parameter:
+    """``true`` or ``false``."""
+    return Parameter("true or false", lambda v: isinstance(v, bool))
+
+
+def choice(*allowed: Any) -> Parameter:
+    """One of ``allowed``."""
+    words = "one of " + ", ".join(str(a).lower() if isinstance(a, bool) else str(a) for a in allowed)
+    return Parameter(words, lambda v: any(type(v) is type(a) and v == a for a in allowed))
+
+
+def text() -> Parameter:
+    """A string that is not empty."""
+    return Parameter("a string that is not empty", lambda v: isinstance(v, str) and v != "")
+
+
+def template() -> Parameter:
+    """A string with one ``{}`` in it."""
+    return Parameter("a string with {} where the label goes", lambda v: isinstance(v, str) and _fills(v))
+
+
+def texts(most: int) -> Parameter:
+    """A string, or a list of 1 to ``most`` strings."""
+    return Parameter(
+        f"a string, or a list of 1 to {most} strings",
+        lambda v: (isinstance(v, str) and v != "") or _is_texts(v, most),
+    )
+
+
+def text_list(most: int, least: int = 1) -> Parameter:
+    """A list of ``least`` to ``most`` strings."""
+    return Parameter(f"a list of {least} to {most} strings", lambda v: (least == 0 and v == []) or _is_texts(v, most))
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_texts(value: Any, most: int) -> bool:
+    return isinstance(value, list) and 1 <= len(value) <= most and all(isinstance(v, str) and v for v in value)
+
+
+def _fills(value: str) -> bool:
+    try:
+        return value.format("a") != value and value.format("a") == value.replace("{}", "a", 1)
+    except (IndexError, KeyError, ValueError, AttributeError):
+        return False
+
+
+def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[str, Any]:
+    """``given`` without the nulls that only mean "the default".
+
+    Raises:
+      InvalidParameter: naming the parameter, what it must be, or which there are.
+    """
+    if not isinstance(given, Mapping):
+        raise InvalidParameter(f"parameters={brief(given)}: must be an object of names and values")
+    valid = {}
+    for name, value in given.items():
+        parameter = declared.get(name) if isinstance(name, str) else None
+        if parameter is None:
+            allowed = ", ".join(sorted(declared)) or "none"
+            raise InvalidParameter(f"parameters.{name}: {task} has no such parameter; it takes: {allowed}")
+        if value is None:
+            if parameter.nullable:
+                valid[name] = None
+        elif parameter.accepts(value):
+            valid[name] = value
+        else:
+            raise InvalidParameter(f"parameters.{name}={brief(value)}: must be {parameter.must_be}")
+    return valid

@@ -1,0 +1,145 @@
+"""audio-classification and automatic-speech-recognition."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.parameters import choice, integer, number, text
+from transforms.models.plan import Size
+from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, to_numpy
+from transforms.models.tasks.encode import load_tokenizer
+from transforms.models.tasks.media import check_media, decode_audio, read_all
+from transforms.models.tasks.vision import classify
+
+#: Samples of audio that cost as much as one token: 20 ms at 16 kHz, one frame of the usual encoders.
+SAMPLES_A_TOKEN = 320
+
+
+#: Parameters of models that generate their text, which CTC models do not.
+_GENERATE = frozenset({"max_new_tokens", "num_beams", "language", "task"})
+
+
+class AudioTask(Task):
+    """``inputs``: one recording, of any rate and number of channels."""
+
+    modality = "audio"
+    chunk = 64
+
+    def __init__(self, loading: Loading) -> None:
+        for package in ("soundfile", "soxr"):
+            if importlib.util.find_spec(package) is None:
+                raise ModelLoadError(f"{self.name} needs {package}; install it: pip install 'beam-hf-inference[audio]'")
+        super().__init__(loading)
+        self.extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            loading.folder, trust_remote_code=False, local_files_only=True
+        )
+
+    def check(self, inputs: Any) -> bytes | str:
+        return check_media(inputs)
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        decode = partial(decode_audio, rate=self.extractor.sampling_rate)
+        sounds = read_all([ask.inputs for ask in asks], decode)
+        return [
+            sound if isinstance(sound, ElementError) else self.one(ask, sound)
+            for ask, sound in zip(asks, sounds, strict=True)
+        ]
+
+    def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
+        """An element of one recording."""
+        raise NotImplementedError
+
+
+class AudioClassification(AudioTask):
+    """``prediction``: ``[{"label", "score"}]``, best first, five unless ``top_k`` says otherwise."""
+
+    name = "audio-classification"
+    auto = (("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),)
+    parameters = {"top_k": integer(1), "function_to_apply": choice("softmax", "sigmoid", "none")}
+
+    def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
+        features = self.extractor(sound, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        # Only equal shapes share a forward: many of these models average over padding as if it were sound.
+        group = tuple(tuple(value.shape) for value in features.values())
+        return Prepared(ask, features, Size(max(1, len(sound) // SAMPLES_A_TOKEN), 1, group))
+
+    def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
+        names = list(batch[0].rows)
+        inputs = {name: torch.cat([prepared.rows[name] for prepared in batch]).to(self.device) for name in names}
+        floats = {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in inputs.items()}
+        return to_numpy(self.model(**floats).logits)
+
+    def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
+        # transformers scores audio with softmax even where there is a single label.
+        usual = "softmax" if self.config.problem_type is None else label_function(self.config)
+        return classify(outputs, batch, usual, self.config.id2label)
+
+
+class SpeechRecognition(AudioTask):
+    """``prediction``: ``{"text"}``, with ``chunks`` of ``{"text", "timestamp"}`` where ``return_timestamps`` asks.
+
+    Decoding (CTC, Whisper's segments and words, long recordings) is transformers' own.
+    """
+
+    name = "automatic-speech-recognition"
+    auto = (
+        ("AutoModelForCTC", "MODEL_FOR_CTC_MAPPING_NAMES"),
+        ("AutoModelForSpeechSeq2Seq", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES"),
+    )
+    parameters = {
+        "return_timestamps": choice(True, False, "word", "char"),
+        "chunk_length_s": number(0, 600, open_start=True),
+        "stride_length_s": number(0, 600),
+        "max_new_tokens": integer(1, 4096),
+        "num_beams": integer(1, 16),
+        "language": text(),
+        "task": choice("transcribe", "translate"),
+    }
+    chunk = 32
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.pipeline = transformers.pipeline(
+            self.name,
+            model=self.model,
+            feature_extractor=self.extractor,
+            tokenizer=load_tokenizer(loading.folder),
+            device=self.device,
+        )
+        self.generates = self.model.can_generate()
+        # Group normalisation averages over padding, so such models may share a forward only at equal length.
+        self.exact_length = getattr(self.config, "feat_extract_norm", None) == "group"
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        if not self.generates:
+            wrong = _GENERATE & parameters.keys()
+            if wrong:
+                raise InvalidParameter(f"parameters.{min(wrong)}: this model does not generate; leave it out")
+            if parameters.get("return_timestamps") is True:
+                raise InvalidParameter('parameters.return_timestamps=True: this model takes "word" or "char"')
+        elif parameters.get("return_timestamps") == "char":
+            raise InvalidParameter('parameters.return_timestamps="char": this model takes true or "word"')
+
+    def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
+        group = (tuple(sorted(ask.parameters.items())), len(sound) if self.exact_length else None)
+        return Prepared(ask, sound, Size(max(1, len(sound) // SAMPLES_A_TOKEN), 1, group))
+
+    def forward(self, batch: Sequence[Prepared]) -> list[Any]:
+        given = {name: value for name, value in batch[0].ask.parameters.items() if value is not False}
+        generate = {name: given.pop(name) for name in _GENERATE if name in given}
+        if generate:
+            given["generate_kwargs"] = generate
+        rate = self.extractor.sampling_rate
+        sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
+        return self.pipeline(sounds, batch_size=len(sounds), **given)
+
+    def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
+        return outputs

@@ -1,0 +1,141 @@
+"""text-classification and zero-shot-classification: one label set from the model, or one from the message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
+from transforms.models.parameters import boolean, choice, integer, template, texts
+from transforms.models.plan import Size
+from transforms.models.tasks.base import (
+    Ask,
+    Loading,
+    Prepared,
+    Scores,
+    finite_rows,
+    label_function,
+    non_finite,
+    softmax,
+    top,
+)
+from transforms.models.tasks.encode import Text
+from transforms.models.tasks.text import TextTask, check_text
+
+_SEQUENCE = (("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),)
+
+
+class TextClassification(TextTask):
+    """``inputs``: a text, or ``{"text", "text_pair"}``. ``prediction``: ``[{"label", "score"}]``, best first."""
+
+    name = "text-classification"
+    auto = _SEQUENCE
+    parameters = {
+        "top_k": integer(1, nullable=True),
+        "function_to_apply": choice("softmax", "sigmoid", "none"),
+    }
+
+    def check(self, inputs: Any) -> Text:
+        if isinstance(inputs, str):
+            return check_text(inputs)
+        if isinstance(inputs, dict) and inputs.keys() == {"text", "text_pair"}:
+            return check_text(inputs["text"], "inputs.text"), check_text(inputs["text_pair"], "inputs.text_pair")
+        raise InvalidInput(f'inputs={brief(inputs)}: must be a string, or {{"text": …, "text_pair": …}}')
+
+    def finish(self, outputs: torch.Tensor, batch: Sequence[Prepared]) -> list[Any]:
+        scores = Scores(outputs.numpy())
+        finite = finite_rows(scores.logits)
+        usual, labels = label_function(self.config), self.config.id2label
+        answers: list[Any] = []
+        for i, prepared in enumerate(batch):
+            if finite is not None and not finite[i]:
+                answers.append(non_finite())
+                continue
+            given = prepared.ask.parameters
+            answers.append(top(scores.by(given.get("function_to_apply", usual))[i], given.get("top_k", 1), labels))
+        return answers
+
+
+class ZeroShotClassification(TextTask):
+    """``inputs``: a text. ``prediction``: ``{"sequence", "labels", "scores"}``, best first.
+
+    Each label makes one row: the text beside ``hypothesis_template`` filled with it. The model must be one for natural
+    language inference.
+    """
+
+    name = "zero-shot-classification"
+    auto = _SEQUENCE
+    strategy = "only_first"
+    parameters = {
+        "candidate_labels": texts(most=100),
+        "hypothesis_template": template(),
+        "multi_label": boolean(),
+    }
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        ids = [i for label, i in self.config.label2id.items() if label.lower().startswith("entail")]
+        if not ids:
+            raise ModelLoadError(
+                f"zero-shot-classification needs a model with a label 'entailment'; this one has"
+                f" {', '.join(map(str, self.config.label2id))}. Use one trained for natural language inference"
+            )
+        self.entailment = ids[0]
+        self.contradiction = -1 if self.entailment == 0 else 0
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        if not _labels(parameters):
+            raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        pairs, counts = [], []
+        for ask in asks:
+            form = ask.parameters.get("hypothesis_template", "This example is {}.")
+            labels = _labels(ask.parameters)
+            pairs += [(ask.inputs, form.format(label)) for label in labels]
+            counts.append(len(labels))
+        rows = iter(self.encoder.encode(pairs))
+        prepared: list[Prepared | ElementError] = []
+        for ask, count in zip(asks, counts, strict=True):
+            own = [next(rows) for _ in range(count)]
+            cut = any(row.truncated for row in own)
+            if cut and self.loading.refuse_too_long:
+                prepared.append(self.too_long())
+                continue
+            size = Size(max(len(row.ids) for row in own), count)
+            prepared.append(Prepared(ask, own, size, sum(len(row.ids) for row in own), cut))
+        return prepared
+
+    def forward(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        return self.logits([row for prepared in batch for row in prepared.rows])
+
+    def finish(self, outputs: torch.Tensor, batch: Sequence[Prepared]) -> list[Any]:
+        answers: list[Any] = []
+        ends = np.cumsum([len(prepared.rows) for prepared in batch])
+        for prepared, logits in zip(batch, np.split(outputs.numpy(), ends[:-1]), strict=True):
+            if not np.isfinite(logits).all():
+                answers.append(non_finite())
+                continue
+            labels = _labels(prepared.ask.parameters)
+            if prepared.ask.parameters.get("multi_label") or len(labels) == 1:
+                scores = softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
+            else:
+                scores = softmax(logits[:, self.entailment])
+            order = np.argsort(-scores, kind="stable")
+            answers.append(
+                {
+                    "sequence": prepared.ask.inputs,
+                    "labels": [labels[i] for i in order],
+                    "scores": [float(scores[i]) for i in order],
+                }
+            )
+        return answers
+
+
+def _labels(parameters: Mapping[str, Any]) -> list[str]:
+    """The candidate labels; a string holds them between commas."""
+    labels = parameters.get("candidate_labels") or []
+    return [part.strip() for part in labels.split(",") if part.strip()] if isinstance(labels, str) else labels

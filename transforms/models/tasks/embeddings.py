@@ -1,0 +1,127 @@
+"""feature-extraction: sentence embeddings as the model's own files describe them, or token embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
+from transforms.models.parameters import boolean, choice, text
+from transforms.models.plan import Size
+from transforms.models.tasks.base import Ask, Loading, Prepared, finite_rows, non_finite
+from transforms.models.tasks.encode import max_tokens
+from transforms.models.tasks.pooling import read_sentence_model
+from transforms.models.tasks.text import TextTask, check_text
+
+#: Texts in one message.
+MAX_TEXTS = 1000
+
+
+class FeatureExtraction(TextTask):
+    """``inputs``: a text, or a list of texts. ``prediction``: its embedding (float32), or a list of them.
+
+    A folder that sentence-transformers wrote says how tokens are pooled and whether the result is normalised. Without
+    it the embedding is the mean over the tokens, special ones included, not normalised. ``pooling="none"`` gives the
+    token embeddings, ``[1, tokens, width]``, as ``transformers.pipeline`` does.
+    """
+
+    name = "feature-extraction"
+    auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
+    parameters = {
+        "normalize": boolean(),
+        "truncate": boolean(),
+        "prompt_name": text(),
+        "pooling": choice("none"),
+    }
+
+    def __init__(self, loading: Loading) -> None:
+        self.sentences = read_sentence_model(loading.folder, loading.device)
+        super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
+
+    @classmethod
+    def architectures(cls) -> set[str]:
+        """Empty: any architecture has a body that embeds."""
+        return set()
+
+    def may_miss(self, key: str) -> bool:
+        return "pooler" in key
+
+    def max_length(self) -> int | None:
+        limits = [n for n in (self.sentences.max_length, max_tokens(self.tokenizer, self.model)) if n]
+        return min(limits) if limits else None
+
+    def check(self, inputs: Any) -> list[str] | str:  # type: ignore[override]
+        if not isinstance(inputs, list):
+            return check_text(inputs)
+        if not 1 <= len(inputs) <= MAX_TEXTS:
+            raise InvalidInput(f"inputs={brief(inputs)}: must be a text, or a list of 1 to {MAX_TEXTS} texts")
+        return [check_text(text, f"inputs[{i}]") for i, text in enumerate(inputs)]
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        name = parameters.get("prompt_name")
+        if name is not None and name not in self.sentences.prompts:
+            known = ", ".join(self.sentences.prompts) or "none"
+            raise InvalidParameter(f"parameters.prompt_name={brief(name)}: the model's prompts are: {known}")
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        texts: list[str] = []
+        for ask in asks:
+            inputs = ask.inputs
+            own = inputs if isinstance(inputs, list) else [inputs]
+            name = ask.parameters.get("prompt_name", self.sentences.default_prompt)
+            if name is not None:
+                own = [self.sentences.prompts.get(name, "") + text for text in own]
+            texts += own
+        if self.sentences.lowercase:
+            texts = [text.lower() for text in texts]
+        rows = iter(self.encoder.encode(texts))
+        prepared: list[Prepared | ElementError] = []
+        for ask in asks:
+            own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
+            cut = any(row.truncated for row in own_rows)
+            if cut and (self.loading.refuse_too_long or not ask.parameters.get("truncate", True)):
+                prepared.append(self.too_long())
+                continue
+            lengths = [len(row.ids) for row in own_rows]
+            prepared.append(Prepared(ask, own_rows, Size(max(lengths), len(lengths)), sum(lengths), cut))
+        return prepared
+
+    def too_long(self) -> TooLong:
+        return TooLong(
+            f"inputs is longer than the model's {self.encoder.max_length} tokens;"
+            " shorten it, or let it be cut (--on_too_long=truncate, parameters.truncate=true)"
+        )
+
+    def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
+        rows = [row for prepared in batch for row in prepared.rows]
+        inputs = self.encoder.pad(rows, self.device)
+        tokens = self.model(**inputs).last_hidden_state
+        lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
+        mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
+        pooled = self.sentences.pool(tokens, mask).cpu().numpy()
+        raw = tokens.float().cpu() if any("pooling" in prepared.ask.parameters for prepared in batch) else None
+        return pooled, raw
+
+    def finish(self, outputs: tuple[np.ndarray, torch.Tensor | None], batch: Sequence[Prepared]) -> list[Any]:
+        pooled, raw = outputs
+        finite = finite_rows(pooled)
+        unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        answers: list[Any] = []
+        start = 0
+        for prepared in batch:
+            end = start + len(prepared.rows)
+            given = prepared.ask.parameters
+            if finite is not None and not finite[start:end].all():
+                answers.append(non_finite())
+            elif "pooling" in given and raw is not None:
+                own = [raw[i, : len(row.ids)].numpy()[None] for i, row in enumerate(prepared.rows, start)]
+                answers.append(own if isinstance(prepared.ask.inputs, list) else own[0])
+            else:
+                embeddings = unit if given.get("normalize", self.sentences.normalize) else pooled
+                answers.append(embeddings[start:end] if isinstance(prepared.ask.inputs, list) else embeddings[start])
+            start = end
+        return answers

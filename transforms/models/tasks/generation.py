@@ -1,0 +1,152 @@
+"""What the tasks that generate text share: their parameters, seeds, the time limit, and the call of ``generate``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria
+
+from transforms.models.errors import InvalidParameter, NonFinite, TimeLimit
+from transforms.models.parameters import boolean, integer, number, text_list
+from transforms.models.tasks.base import non_finite
+
+#: New tokens when neither the message, the job nor the model says.
+MAX_NEW_TOKENS = 256
+
+PARAMETERS = {
+    "max_new_tokens": integer(1, 1_000_000),
+    "do_sample": boolean(),
+    "temperature": number(0, 100, open_start=True),
+    "top_k": integer(1),
+    "top_p": number(0, 1, open_start=True),
+    "typical_p": number(0, 1, open_start=True),
+    "repetition_penalty": number(0, 100, open_start=True),
+    "num_beams": integer(1, 32),
+    "num_return_sequences": integer(1, 32),
+    "seed": integer(0, 2**63 - 1),
+    "stop": text_list(most=16),
+    "return_full_text": boolean(),
+}
+
+#: Parameters that only mean something when sampling; giving one asks for sampling, as on a text-generation endpoint.
+_SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
+
+#: Parameters that ``generate`` does not take.
+_OURS = frozenset({"seed", "stop", "return_full_text", "truncate"})
+
+
+class Settings:
+    """How one micro-batch generates; every element in it asked for the same."""
+
+    def __init__(self, parameters: Mapping[str, Any], defaults: Any) -> None:
+        self.new_tokens = parameters.get("max_new_tokens") or defaults.max_new_tokens or MAX_NEW_TOKENS
+        asked = parameters.get("do_sample")
+        self.samples = bool(defaults.do_sample if asked is None else asked) or (
+            asked is None and bool(_SAMPLING & parameters.keys())
+        )
+        self.seed = parameters.get("seed")
+        self.stop = parameters.get("stop")
+        self.sequences = parameters.get("num_return_sequences", 1)
+        self.beams = parameters.get("num_beams", defaults.num_beams or 1)
+        self.rows = max(self.sequences, self.beams)
+        given = {name: value for name, value in parameters.items() if name not in _OURS}
+        self.kwargs = {**given, "max_new_tokens": self.new_tokens, "do_sample": self.samples}
+        self.full_text = parameters.get("return_full_text", True)
+
+    def group(self, parameters: Mapping[str, Any]) -> Hashable:
+        """What must be equal for two messages to generate together; a seeded sample runs alone, to be repeatable."""
+        if self.samples and self.seed is not None:
+            return object()
+        return tuple(sorted((n, str(v)) for n, v in parameters.items() if n not in ("return_full_text", "seed")))
+
+
+def check_generation(parameters: Mapping[str, Any]) -> None:
+    """Raises ``InvalidParameter`` for parameters that contradict each other."""
+    several, beams = parameters.get("num_return_sequences", 1), parameters.get("num_beams", 1)
+    samples = parameters.get("do_sample", bool(_SAMPLING & parameters.keys()))
+    if several > 1 and not samples and several > beams:
+        raise InvalidParameter(
+            f"parameters.num_return_sequences={several}: needs do_sample=true, or num_beams of at least as many"
+        )
+
+
+def generate(
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], settings: Settings, limit_s: float | None
+) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
+    """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
+    prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs and not model.config.is_encoder_decoder else 0
+    count = len(next(iter(inputs.values())))
+    clock, watch = _Clock(limit_s), _Watch()
+    kwargs = dict(settings.kwargs)
+    if settings.stop:
+        kwargs |= {"stop_strings": settings.stop, "tokenizer": tokenizer}
+    if tokenizer.pad_token_id is None:
+        kwargs["pad_token_id"] = model.generation_config.pad_token_id or tokenizer.eos_token_id
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices, enabled=settings.seed is not None):
+        if settings.seed is not None:
+            torch.manual_seed(settings.seed)
+        sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=[watch]).cpu()
+    bad = watch.rows(count)
+    answers: list[list[Any]] = []
+    for i in range(count):
+        own = [row[prompt:] for row in sequences[i * settings.sequences : (i + 1) * settings.sequences]]
+        late = clock.stopped and not all(_ended(row, tokenizer, model, settings) for row in own)
+        if bad[i]:
+            answers.append([non_finite()])
+        elif late:
+            answers.append(
+                [
+                    TimeLimit(
+                        f"generation was stopped after {limit_s:g} s, at {len(own[0])} of {settings.new_tokens} tokens;"
+                        " lower max_new_tokens, or raise the time limit"
+                    )
+                ]
+            )
+        else:
+            answers.append(own)
+    return answers
+
+
+def _ended(row: torch.Tensor, tokenizer: Any, model: Any, settings: Settings) -> bool:
+    """Whether a generated row came to its own end before the clock stopped it."""
+    ends = model.generation_config.eos_token_id
+    ends = [tokenizer.eos_token_id] if ends is None else ends
+    if set(row.tolist()) & set(ends if isinstance(ends, list) else [ends]):
+        return True
+    words = tokenizer.decode(row) if settings.stop else ""
+    return len(row) >= settings.new_tokens or any(stop in words for stop in settings.stop or ())
+
+
+class _Clock(StoppingCriteria):
+    """Stops a generation when its time is over, and remembers that it did."""
+
+    def __init__(self, limit_s: float | None) -> None:
+        self.deadline = None if limit_s is None else time.monotonic() + limit_s
+        self.stopped = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        self.stopped = self.stopped or (self.deadline is not None and time.monotonic() > self.deadline)
+        return torch.full((len(input_ids),), self.stopped, device=input_ids.device, dtype=torch.bool)
+
+
+class _Watch(LogitsProcessor):
+    """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token)."""
+
+    def __init__(self) -> None:
+        self.bad: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        bad = (scores.isnan() | scores.isposinf()).any(dim=-1)
+        self.bad = bad if self.bad is None else self.bad | bad
+        # A NaN makes sampling raise for the whole batch; these rows are failed afterwards.
+        return torch.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=-torch.inf)
+
+    def rows(self, count: int) -> Sequence[bool]:
+        """For each of ``count`` elements, whether any of its rows was bad."""
+        if self.bad is None:
+            return [False] * count
+        return self.bad.view(count, -1).any(dim=1).tolist()

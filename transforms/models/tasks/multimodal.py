@@ -1,0 +1,139 @@
+"""image-text-to-text: an image and a text, or a chat with images in it, to text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from transforms.models.errors import ElementError, InvalidInput, brief
+from transforms.models.plan import Size
+from transforms.models.tasks.base import Ask, Loading, Prepared, Task
+from transforms.models.tasks.chat import check_messages
+from transforms.models.tasks.encode import Encoder, load_tokenizer
+from transforms.models.tasks.generation import PARAMETERS, Settings, check_generation, generate
+from transforms.models.tasks.media import check_media, decode_image, read_all
+from transforms.models.tasks.text import check_text
+
+#: Tokens that an image is taken to cost; models differ, and only planning depends on it.
+TOKENS_AN_IMAGE = 576
+
+#: Images in one message.
+MAX_IMAGES = 16
+
+
+class ImageTextToText(Task):
+    """``inputs``: ``{"image", "text"}``, or a chat. ``prediction``: ``[{"generated_text"}]``: the new text only.
+
+    A chat's ``content`` is a text, or a list of ``{"type": "text", "text"}`` and ``{"type": "image", "image"}`` (or
+    ``{"type": "image_url", "image_url": {"url"}}`` with a data URI or a ``gs://`` URI).
+    """
+
+    name = "image-text-to-text"
+    modality = "image"
+    auto = (("AutoModelForImageTextToText", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"),)
+    parameters = {name: parameter for name, parameter in PARAMETERS.items() if name != "return_full_text"}
+    takes_time_limit = True
+    chunk = 16
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.processor = transformers.AutoProcessor.from_pretrained(
+            loading.folder, backend="pil", trust_remote_code=False, local_files_only=True
+        )
+        self.tokenizer = self.processor.tokenizer
+        self.tokenizer.padding_side = "left"
+        # Counts tokens while another thread's forward uses the processor's own tokenizer, which keeps state.
+        self.counter = Encoder(load_tokenizer(loading.folder), None)
+
+    def check(self, inputs: Any) -> tuple[Any, list[bytes | str]]:
+        """The prompt (a text, or a chat whose images are marked), and the images in order."""
+        if isinstance(inputs, dict) and inputs.keys() == {"image", "text"}:
+            return check_text(inputs["text"], "inputs.text"), [check_media(inputs["image"], "inputs.image")]
+        if isinstance(inputs, dict):
+            raise InvalidInput(f'inputs={brief(inputs)}: must be {{"image": …, "text": …}}, or a chat')
+        chat, images = [], []
+        for i, message in enumerate(check_messages(inputs)):
+            content, own = _content(message["content"], f"inputs[{i}].content")
+            images += own
+            chat.append({"role": message["role"], "content": content})
+        if len(images) > MAX_IMAGES:
+            raise InvalidInput(f"inputs has {len(images)} images; at most {MAX_IMAGES} are taken")
+        if self.processor.chat_template is None:
+            raise InvalidInput('inputs is a chat, and this model has no chat template; send {"image": …, "text": …}')
+        return chat, images
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        check_generation(parameters)
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        return [self._one(ask) for ask in asks]
+
+    def _one(self, ask: Ask) -> Prepared | ElementError:
+        prompt, sources = ask.inputs
+        images = read_all(sources, decode_image)
+        wrong = next((image for image in images if isinstance(image, ElementError)), None)
+        if wrong is not None:
+            return wrong
+        text = prompt
+        if not isinstance(prompt, str):
+            text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+        tokens = len(self.counter.encode([text])[0].ids)
+        settings = Settings(ask.parameters, self.model.generation_config)
+        length = tokens + len(images) * TOKENS_AN_IMAGE + settings.new_tokens
+        # A processor takes either images for all texts of a batch, or for none.
+        group = (settings.group(ask.parameters), len(images), isinstance(prompt, str))
+        return Prepared(ask, (text, images), Size(length, settings.rows, group), tokens)
+
+    def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
+        settings = Settings(batch[0].ask.parameters, self.model.generation_config)
+        pictures = [prepared.rows[1] for prepared in batch]
+        inputs = self.processor(
+            images=pictures if pictures[0] else None,
+            text=[prepared.rows[0] for prepared in batch],
+            padding=True,
+            return_tensors="pt",
+            # A chat template writes the special tokens itself.
+            **({} if isinstance(batch[0].ask.inputs[0], str) else {"add_special_tokens": False}),
+        )
+        on_device = {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
+            for name, value in inputs.items()
+        }
+        return generate(self.model, self.tokenizer, on_device, settings, self.loading.time_limit_s)
+
+    def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
+        return [
+            rows[0] if isinstance(rows[0], ElementError) else [{"generated_text": self._text(row)} for row in rows]
+            for rows in outputs
+        ]
+
+    def _text(self, row: torch.Tensor) -> str:
+        return self.tokenizer.decode(row, skip_special_tokens=True)
+
+
+def _content(content: Any, what: str) -> tuple[list[dict[str, str]], list[bytes | str]]:
+    """A message's content as the chat templates take it, and its images."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}], []
+    if not isinstance(content, list):
+        raise InvalidInput(f"{what}={brief(content)}: must be a string, or a list of texts and images")
+    parts: list[dict[str, str]] = []
+    images: list[bytes | str] = []
+    for i, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "text":
+            parts.append({"type": "text", "text": check_text(part.get("text"), f"{what}[{i}].text")})
+            continue
+        if kind == "image_url":
+            url = part.get("image_url")
+            source = url.get("url") if isinstance(url, dict) else url
+        elif kind == "image":
+            source = next((part[key] for key in ("image", "url", "base64") if key in part), None)
+        else:
+            raise InvalidInput(f"{what}[{i}]={brief(part)}: its type must be text, image or image_url")
+        images.append(check_media(source, f"{what}[{i}].{kind}"))
+        parts.append({"type": "image"})
+    return parts, images

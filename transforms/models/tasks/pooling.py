@@ -1,0 +1,151 @@
+"""Token embeddings to one sentence embedding, by the files that sentence-transformers writes beside a model.
+
+``modules.json`` lists the steps after the transformer: pooling, dense layers, normalisation. They are read here with
+plain code, so that no model folder can name code to run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from transforms.models.errors import ModelLoadError
+
+#: ``(token embeddings [rows, tokens, width], mask [rows, tokens, 1]) -> [rows, width]``
+_POOL: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mean": lambda x, mask: (x * mask).sum(1) / mask.sum(1).clamp(min=1e-9),
+    "mean_sqrt_len_tokens": lambda x, mask: (x * mask).sum(1) / mask.sum(1).clamp(min=1e-9).sqrt(),
+    "cls": lambda x, mask: x[:, 0],
+    "max": lambda x, mask: x.masked_fill(mask == 0, -torch.inf).amax(1),
+    "weightedmean": lambda x, mask: _weighted_mean(x, mask),
+    "lasttoken": lambda x, mask: x[torch.arange(len(x), device=x.device), mask[:, :, 0].sum(1).long() - 1],
+}
+
+#: The names of the same in folders written before sentence-transformers 5.
+_OLD_NAMES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": torch.nn.Identity,
+    "torch.nn.modules.activation.Tanh": torch.nn.Tanh,
+    "torch.nn.modules.activation.ReLU": torch.nn.ReLU,
+    "torch.nn.modules.activation.GELU": torch.nn.GELU,
+    "torch.nn.modules.activation.Sigmoid": torch.nn.Sigmoid,
+}
+
+
+def _weighted_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask * torch.arange(1, x.shape[1] + 1, device=x.device).view(1, -1, 1)
+    return (x * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceModel:
+    """What a model folder says about its sentence embeddings; the defaults are those of a folder that says nothing."""
+
+    transformer: Path
+    modes: tuple[str, ...] = ("mean",)
+    layers: tuple[torch.nn.Module, ...] = ()
+    normalize: bool = False
+    max_length: int | None = None
+    lowercase: bool = False
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+    def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """``[rows, tokens, width]`` under ``mask`` ``[rows, tokens]`` to ``[rows, width]``, in float32."""
+        tokens, wide = tokens.float(), mask.unsqueeze(-1).float()
+        pooled = torch.cat([_POOL[mode](tokens, wide) for mode in self.modes], dim=-1)
+        for layer in self.layers:
+            pooled = layer(pooled)
+        return pooled
+
+
+def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
+    """The sentence embedding described in ``folder``; mean pooling where it describes none.
+
+    Raises:
+      ModelLoadError: it lists a step that is not known here.
+    """
+    if not (folder / "modules.json").is_file():
+        return SentenceModel(folder)
+    modules = sorted(_read(folder / "modules.json"), key=lambda module: module["idx"])
+    transformer = folder / modules[0]["path"]
+    modes: tuple[str, ...] = ("mean",)
+    layers: list[torch.nn.Module] = []
+    normalize = False
+    for module in modules[1:]:
+        kind, path = module["type"].rpartition(".")[2], folder / module["path"]
+        if not module["type"].startswith("sentence_transformers."):
+            raise ModelLoadError(f"{folder}: modules.json names {module['type']}, code of its own, which is never run")
+        if kind == "Pooling":
+            modes = _modes(_read(path / "config.json"), path)
+        elif kind == "Normalize":
+            normalize = True
+        elif kind == "Dense":
+            layers.append(_dense(path).to(device))
+        else:
+            raise ModelLoadError(
+                f"{folder}: modules.json names {module['type']}; known are Transformer, Pooling, Dense and Normalize"
+            )
+    words = _read(transformer / "sentence_bert_config.json", default={})
+    prompts = _read(folder / "config_sentence_transformers.json", default={})
+    return SentenceModel(
+        transformer=transformer,
+        modes=modes,
+        layers=tuple(layers),
+        normalize=normalize,
+        max_length=words.get("max_seq_length"),
+        lowercase=bool(words.get("do_lower_case")),
+        prompts=prompts.get("prompts") or {},
+        default_prompt=prompts.get("default_prompt_name"),
+    )
+
+
+def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
+    mode = config.get("pooling_mode")
+    modes = (
+        (mode,) if isinstance(mode, str) else tuple(mode or [new for old, new in _OLD_NAMES.items() if config.get(old)])
+    )
+    unknown = [mode for mode in modes if mode not in _POOL]
+    if unknown:
+        raise ModelLoadError(f"{path}: unknown pooling {', '.join(unknown)}; known are {', '.join(_POOL)}")
+    if config.get("include_prompt") is False:
+        raise ModelLoadError(f"{path}: pooling without the prompt (include_prompt=false) is not supported")
+    return modes or ("mean",)
+
+
+def _dense(path: Path) -> torch.nn.Module:
+    config, weights = _read(path / "config.json"), path / "model.safetensors"
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if activation not in _ACTIVATIONS or config.get("use_residual"):
+        raise ModelLoadError(f"{path}: a dense layer with {activation} is not supported")
+    if not weights.is_file():
+        raise ModelLoadError(
+            f"{path}: no model.safetensors; save the model again with sentence-transformers 5 or newer"
+        )
+    linear = torch.nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    tensors = safetensors.torch.load_file(weights)
+    linear.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()})
+    return torch.nn.Sequential(linear, _ACTIVATIONS[activation]()).eval()
+
+
+def _read(path: Path, default: Any = None) -> Any:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{path}: cannot be read as JSON: {error}") from None

@@ -1,0 +1,219 @@
+"""image-classification, image-feature-extraction, zero-shot-image-classification and object-detection."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter
+from transforms.models.parameters import boolean, choice, integer, number, template, text_list
+from transforms.models.plan import Size
+from transforms.models.tasks.base import (
+    Ask,
+    Loading,
+    Prepared,
+    Scores,
+    Task,
+    finite_rows,
+    label_function,
+    non_finite,
+    sigmoid,
+    softmax,
+    to_numpy,
+    top,
+)
+from transforms.models.tasks.encode import load_tokenizer
+from transforms.models.tasks.media import check_media, decode_image, read_all
+
+#: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
+PIXELS_A_TOKEN = 256
+
+
+def load_image_processor(folder: str | os.PathLike[str]) -> Any:
+    """The folder's image processor, on Pillow: torchvision need not be there, and both give the same pixels."""
+    return transformers.AutoImageProcessor.from_pretrained(
+        folder, backend="pil", trust_remote_code=False, local_files_only=True
+    )
+
+
+class ImageTask(Task):
+    """``inputs``: one image. Only images of equal processed size share a forward, so none is padded."""
+
+    modality = "image"
+    chunk = 64
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.processor = load_image_processor(loading.folder)
+
+    def check(self, inputs: Any) -> bytes | str:
+        return check_media(inputs)
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        images = read_all([ask.inputs for ask in asks], decode_image)
+        return [
+            image if isinstance(image, ElementError) else self.one(ask, image)
+            for ask, image in zip(asks, images, strict=True)
+        ]
+
+    def one(self, ask: Ask, image: Image.Image) -> Prepared:
+        """An element of one processed image."""
+        try:
+            pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
+        except ValueError as error:
+            raise InvalidInput(f"inputs is an image that the model's processor refuses: {error}") from error
+        length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
+        group = (tuple(pixels.shape[1:]), self.group(ask))
+        return Prepared(ask, (pixels, (image.height, image.width)), Size(length, len(pixels), group))
+
+    def group(self, ask: Ask) -> Hashable:
+        """What must be equal, beside the size, for two messages to share a forward."""
+        return None
+
+    def pixels(self, batch: Sequence[Prepared]) -> torch.Tensor:
+        """The images of ``batch`` as one tensor on the device."""
+        return torch.cat([prepared.rows[0] for prepared in batch]).to(self.device, self.dtype)
+
+
+class ImageClassification(ImageTask):
+    """``prediction``: ``[{"label", "score"}]``, best first, five unless ``top_k`` says otherwise."""
+
+    name = "image-classification"
+    auto = (("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
+    parameters = {"top_k": integer(1), "function_to_apply": choice("softmax", "sigmoid", "none")}
+
+    def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
+        return to_numpy(self.model(pixel_values=self.pixels(batch)).logits)
+
+    def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
+        return classify(outputs, batch, label_function(self.config), self.config.id2label)
+
+
+def classify(logits: np.ndarray, batch: Sequence[Prepared], usual: str, labels: Mapping[int, str]) -> list[Any]:
+    """The best of ``labels`` for each row by the function ``usual``, five unless its ``top_k`` says otherwise."""
+    scores, finite = Scores(logits), finite_rows(logits)
+    answers: list[Any] = []
+    for i, prepared in enumerate(batch):
+        if finite is not None and not finite[i]:
+            answers.append(non_finite())
+            continue
+        given = prepared.ask.parameters
+        row = scores.by(given.get("function_to_apply", usual))[i]
+        answers.append(top(row, given.get("top_k", 5), labels))
+    return answers
+
+
+class ImageFeatureExtraction(ImageTask):
+    """``prediction``: the last hidden state ``[1, patches, width]``; with ``pool`` the pooled one, ``[1, width]``."""
+
+    name = "image-feature-extraction"
+    auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
+    parameters = {"pool": boolean()}
+
+    @classmethod
+    def architectures(cls) -> set[str]:
+        """Empty: any architecture has a body that embeds."""
+        return set()
+
+    def may_miss(self, key: str) -> bool:
+        return "pooler" in key
+
+    def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
+        outputs = self.model(pixel_values=self.pixels(batch))
+        pooled = getattr(outputs, "pooler_output", None)
+        return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
+
+    def finish(self, outputs: tuple[np.ndarray, np.ndarray | None], batch: Sequence[Prepared]) -> list[Any]:
+        hidden, pooled = outputs
+        answers: list[Any] = []
+        for i, prepared in enumerate(batch):
+            pool = prepared.ask.parameters.get("pool", False)
+            if pool and pooled is None:
+                answers.append(InvalidParameter("parameters.pool=True: this model has no pooled output; leave it out"))
+                continue
+            features = (pooled if pool else hidden)[i : i + 1]  # type: ignore[index]
+            answers.append(features if np.isfinite(features).all() else non_finite())
+        return answers
+
+
+class ZeroShotImageClassification(ImageTask):
+    """``prediction``: ``[{"label", "score"}]`` over the message's ``candidate_labels``, best first."""
+
+    name = "zero-shot-image-classification"
+    auto = (("AutoModelForZeroShotImageClassification", "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
+    parameters = {"candidate_labels": text_list(most=1000), "hypothesis_template": template()}
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.tokenizer = load_tokenizer(loading.folder)
+        self.siglip = "siglip" in self.config.model_type
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        if not parameters.get("candidate_labels"):
+            raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")
+
+    def group(self, ask: Ask) -> Hashable:
+        form = ask.parameters.get("hypothesis_template", "This is a photo of {}.")
+        return tuple(form.format(label) for label in ask.parameters["candidate_labels"])
+
+    def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
+        texts = list(self.group(batch[0].ask))  # type: ignore[call-overload]
+        # SigLIP was trained on texts padded to 64 tokens, and scores others wrongly.
+        fixed = {"padding": "max_length", "max_length": 64} if self.siglip else {"padding": True}
+        words = self.tokenizer(texts, return_tensors="pt", truncation=True, **fixed).to(self.device)
+        return to_numpy(self.model(**words, pixel_values=self.pixels(batch)).logits_per_image)
+
+    def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
+        finite = finite_rows(outputs)
+        scores = sigmoid(outputs) if self.siglip else softmax(outputs)
+        return [
+            top(scores[i], None, dict(enumerate(prepared.ask.parameters["candidate_labels"])))
+            if finite is None or finite[i]
+            else non_finite()
+            for i, prepared in enumerate(batch)
+        ]
+
+
+class ObjectDetection(ImageTask):
+    """``prediction``: ``[{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}]`` over ``threshold`` (0.5)."""
+
+    name = "object-detection"
+    auto = (("AutoModelForObjectDetection", "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES"),)
+    parameters = {"threshold": number(0, 1)}
+    chunk = 16
+
+    def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = self.model(pixel_values=self.pixels(batch))
+        return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
+
+    def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:
+        logits, boxes = outputs
+        answers: list[Any] = []
+        for i, prepared in enumerate(batch):
+            if not (logits[i].isfinite().all() and boxes[i].isfinite().all()):
+                answers.append(non_finite())
+                continue
+            found = self.processor.post_process_object_detection(
+                SimpleNamespace(logits=logits[i : i + 1], pred_boxes=boxes[i : i + 1]),
+                prepared.ask.parameters.get("threshold", 0.5),
+                torch.tensor([prepared.rows[1]]),
+            )[0]
+            corners = [dict(zip(_CORNERS, box.int().tolist(), strict=True)) for box in found["boxes"]]
+            labels = [self.config.id2label[label] for label in found["labels"].tolist()]
+            answers.append(
+                [
+                    {"score": score, "label": label, "box": box}
+                    for score, label, box in zip(found["scores"].tolist(), labels, corners, strict=True)
+                ]
+            )
+        return answers
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
