@@ -18,6 +18,7 @@ from streams import ROOT, collect, drain, fresh, job, read_cases, text_message
 
 from pipeline import io
 from pipeline.io import publish_all as publish
+from pipeline.main import main
 
 pytestmark = pytest.mark.usefixtures("servers")
 
@@ -101,49 +102,56 @@ def test_two_jobs_in_a_chain(minilm, tmp_path):
     assert middle == set(ids)
 
 
-def run_main(*flags: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.main", *flags], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-
-
-def assert_one_line(done: subprocess.CompletedProcess, *words: str) -> None:
+def assert_one_line(code: int, stderr: str, *words: str) -> None:
     """One clear line, exit code 2, no traceback."""
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert code == 2, stderr
+    assert len(lines) == 1 and "Traceback" not in stderr, stderr
     for word in words:
         assert word in lines[0], lines[0]
 
 
-def test_wrong_usage_is_one_clear_line(minilm, tmp_path):
+def run_main(*flags: str) -> subprocess.CompletedProcess:
+    """The command as a user types it."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.main", *flags],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_wrong_usage_is_one_clear_line(minilm, tmp_path, capsys):
     """A bad flag, a missing folder, topic, subscription or table, and a table of another schema: one line, exit code 2."""
     resources = fresh()
     good = {flag.partition("=")[0]: flag for flag in [*resources.flags(), f"--model={minilm}", "--task=feature-extraction"]}
-
-    def with_flag(flag: str) -> list[str]:
-        return list({**good, flag.partition("=")[0]: flag}.values())
-
-    client = io.bigquery_client("my-project")
-    other = f"{resources.audit_table.project}.{resources.audit_table.dataset}.other"
-    client.create_table(bigquery.Table(other, [bigquery.SchemaField("message_id", "INTEGER")]))
+    table = f"{resources.audit_table.project}:{resources.audit_table.dataset}"
+    io.bigquery_client("my-project").create_table(
+        bigquery.Table(f"{table.replace(':', '.')}.other", [bigquery.SchemaField("message_id", "INTEGER")])
+    )
     no_weights = tmp_path / "no-weights"
     shutil.copytree(minilm, no_weights, ignore=shutil.ignore_patterns("*.safetensors"))
 
-    assert_one_line(run_main(*with_flag("--window=fixd:60")), "--window 'fixd:60'", "unknown kind 'fixd'")
-    assert_one_line(run_main(*with_flag("--model=/no/such/folder")), "/no/such/folder")
-    assert_one_line(run_main(*with_flag(f"--model={no_weights}")), "safetensors")
-    assert_one_line(run_main(*with_flag("--task=text-clasification")), "text-clasification")
-    assert_one_line(run_main(*with_flag("--output_topic=projects/my-project/topics/nowhere")), "topics/nowhere", "does not exist")
-    assert_one_line(
-        run_main(*with_flag("--input_subscription=projects/my-project/subscriptions/nowhere")), "does not exist", "gcloud"
-    )
-    table = resources.audit_table
-    assert_one_line(run_main(*with_flag(f"--audit_table={table.project}:{table.dataset}.nowhere")), "does not exist", "bq mk")
-    assert_one_line(
-        run_main(*with_flag(f"--audit_table={table.project}:{table.dataset}.other")), "'message_id' is INTEGER", "is missing"
-    )
+    def refuses(flag: str, *words: str) -> None:
+        code = main(list({**good, flag.partition("=")[0]: flag}.values()))
+        assert_one_line(code, capsys.readouterr().err, *words)
+
+    refuses("--window=fixd:60", "--window 'fixd:60'", "unknown kind 'fixd'")
+    refuses("--model=/no/such/folder", "/no/such/folder")
+    refuses(f"--model={no_weights}", "safetensors")
+    refuses("--task=text-clasification", "text-clasification")
+    refuses("--output_topic=projects/my-project/topics/nowhere", "topics/nowhere", "does not exist")
+    refuses("--input_subscription=projects/my-project/subscriptions/nowhere", "does not exist", "gcloud")
+    refuses(f"--audit_table={table}.nowhere", "does not exist", "bq mk")
+    refuses(f"--audit_table={table}.other", "'message_id' is INTEGER", "is missing")
+
+
+def test_the_command_says_so_too():
+    """As a process of its own: one line, exit code 2, no traceback."""
+    done = run_main("--input_subscription=nonsense")
+    assert_one_line(done.returncode, done.stderr, "--input_subscription 'nonsense'", "projects/PROJECT/subscriptions")
 
 
 def test_help_is_about_this_pipeline():
