@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -22,6 +23,7 @@ class NotJson(ValueError):
     """The prediction holds what JSON cannot; the message belongs in the dead letters."""
 
 
+@functools.lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
     """``seconds`` since the epoch as RFC 3339 in UTC, with microseconds."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")[:-6] + "Z"
