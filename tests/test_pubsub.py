@@ -358,6 +358,7 @@ def test_old_acknowledgement(cloud: Cloud) -> None:
     second = cloud.pull(name)
     cloud.acknowledge(name, first)
     cloud.modify(name, first, 0)
+    assert cloud.pull_now(name) == []
     cloud.modify(name, second, 0)
     assert bodies(cloud.pull(name)) == [b"mine"]
 
@@ -402,6 +403,8 @@ def test_seek(cloud: Cloud) -> None:
     cloud.subscriber.seek(request={"subscription": name, "time": {"seconds": 2**32}})
     cloud.publish(topic, b"new")
     assert bodies(cloud.pull(name)) == [b"new"]
+    cloud.subscriber.seek(request={"subscription": name, "time": {"seconds": 1}})
+    assert sorted(bodies(cloud.pull_all(name, 2))) == [b"done", b"new"]
 
 
 # Dead letters, retries, order, filters
@@ -602,11 +605,15 @@ def test_stream_of_nothing(cloud: Cloud) -> None:
 
 
 def test_bad_stream(cloud: Cloud) -> None:
-    """A stream whose lease is out of bounds is INVALID_ARGUMENT."""
+    """A stream whose lease is out of bounds, or that acknowledges nonsense, is INVALID_ARGUMENT."""
     _, name = cloud.pair()
     request = types.StreamingPullRequest(subscription=name, stream_ack_deadline_seconds=5)
     with pytest.raises(exceptions.InvalidArgument):
         next(cloud.subscriber.streaming_pull(iter([request])))
+    stream = RawStream(cloud, name)
+    stream.send(ack_ids=["nonsense"])
+    with pytest.raises(exceptions.InvalidArgument):
+        stream.receive(1)
 
 
 @ours_only("whoever asks first may get all")

@@ -16,6 +16,7 @@ import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from google.api_core import exceptions
 from google.pubsub_v1 import types
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -35,22 +36,26 @@ def cloud() -> Iterator[Cloud]:
 
 
 def test_stops_when_told() -> None:
-    """SIGTERM ends the server with exit code 0, with a pull and a stream still waiting on it."""
+    """SIGTERM ends the server with exit code 0; a waiting stream learns that it is to come back later."""
     with pubsub.start() as server:
         cloud = Cloud("embedded", server.address)
         topic, name = cloud.pair()
-        _, subscriber = cloud.high_level()
-        received = threading.Event()
-        streaming = subscriber.subscribe(name, lambda message: received.set())
-        waiting = threading.Thread(target=cloud.pull_now, args=(cloud.subscription(topic),))
-        waiting.start()
-        cloud.publish(topic, b"wait for the stream")
-        assert received.wait(60)
+        request = types.StreamingPullRequest(subscription=name, stream_ack_deadline_seconds=60)
+        hold = threading.Event()
+        stream = cloud.subscriber.streaming_pull(_then_wait(request, hold))
+        cloud.publish(topic, b"the stream is there")
+        assert bodies(next(stream).received_messages) == [b"the stream is there"]
         server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(exceptions.ServiceUnavailable, match="shutting down"):
+            next(stream)
         assert server.process.wait(60) == 0
-        streaming.cancel()
-        streaming.result(60)
-        waiting.join(60)
+        hold.set()
+
+
+def _then_wait(request: types.StreamingPullRequest, hold: threading.Event) -> Iterator[types.StreamingPullRequest]:
+    """A stream of one request that stays open until ``hold`` is set."""
+    yield request
+    hold.wait()
 
 
 def test_ends_with_its_parent() -> None:
@@ -70,16 +75,13 @@ def test_ends_with_its_parent() -> None:
                 pass  # gRPC's greeting; then the end of the connection, as the server closes it
 
 
-def test_port_taken() -> None:
-    """A port that is taken is one clear line, not a traceback."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "pipeline.local.pubsub", "--port", str(port)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def test_port_taken(cloud: Cloud) -> None:
+    """A second server on a port is refused in one clear line, and does not quietly share the calls."""
+    port = cloud.address.split(":")[1]
+    command = [sys.executable, "-m", "pipeline.local.pubsub", "--port", port, "--exit_with_parent"]
+    ended = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
     assert ended.returncode != 0
-    assert str(port) in ended.stderr
+    assert f"--port {port}: taken" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -116,17 +118,25 @@ def test_state_survives(tmp_path: Path, signum: int) -> None:
         topic, name = cloud.pair(enable_message_ordering=True, labels={"kept": "yes"})
         other = cloud.subscription(topic)
         gone_topic, gone = cloud.pair()
-        cloud.publisher.delete_topic(topic=gone_topic)
+        orphan = cloud.subscription(gone_topic)
+        cloud.publish(gone_topic, b"held")
         cloud.subscriber.delete_subscription(subscription=gone)
+        cloud.publisher.delete_topic(topic=gone_topic)
+        cloud.subscriber.create_subscription(name=gone, topic=cloud.topic())
         cloud.publish(topic, b"1", b"2", b"3", attributes={"own": "é"}, ordering_key="key")
         cloud.acknowledge(name, cloud.pull(name, limit=1))
         server.process.send_signal(signum)
         server.process.wait(60)
     with pubsub.start(state=tmp_path / "state") as server:
         cloud = Cloud("embedded", server.address)
-        assert [found.name for found in cloud.publisher.list_topics(project="projects/test-project")] == [topic]
+        topics = [found.name for found in cloud.publisher.list_topics(project="projects/test-project")]
+        assert len(topics) == 2
+        assert topic in topics
         assert list(cloud.publisher.list_topic_subscriptions(topic=topic)) == sorted([name, other])
         assert dict(cloud.subscriber.get_subscription(subscription=name).labels) == {"kept": "yes"}
+        assert cloud.subscriber.get_subscription(subscription=orphan).topic == "_deleted-topic_"
+        assert bodies(cloud.pull(orphan)) == [b"held"]
+        assert cloud.pull_now(gone) == []
         received = cloud.pull(name)
         assert bodies(received) == [b"2", b"3"]
         assert {message.message.ordering_key for message in received} == {"key"}

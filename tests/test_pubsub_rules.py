@@ -128,6 +128,41 @@ def test_back_off() -> None:
     assert seqs(bench.take()) == [1]
 
 
+def test_back_off_holds_up_the_key() -> None:
+    """In order, what follows a message in back-off waits with it."""
+    retry = {"minimum_backoff": {"seconds": 10}, "maximum_backoff": {"seconds": 10}}
+    bench = Bench(enable_message_ordering=True, retry_policy=retry)
+    bench.publish(1, 2, key="key")
+    bench.modify(0, bench.take()[0])
+    assert bench.take() == []
+    bench.wait(10)
+    assert seqs(bench.take()) == [1, 2]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_the_waiting_are_woken(ordered: bool) -> None:
+    """Publishing wakes who waits, and so does the end of a back-off, after a nack or after a lease that ran out."""
+    retry = {"minimum_backoff": {"seconds": 3}, "maximum_backoff": {"seconds": 3}}
+    bench = Bench(enable_message_ordering=ordered, retry_policy=retry, ack_deadline_seconds=10)
+    woken: list[float] = []
+
+    def wait_for_call() -> None:
+        bench.subscription.waiting[lambda: woken.append(bench.now)] = None
+
+    wait_for_call()
+    bench.publish(1, key="key")
+    assert woken == [1000]
+    bench.modify(0, *bench.take())
+    wait_for_call()
+    bench.wait(3)
+    assert woken == [1000, 1003]
+    bench.take()
+    bench.wait(10)
+    wait_for_call()
+    bench.wait(3)
+    assert woken == [1000, 1003, 1016]
+
+
 def test_dead_letters_need_their_topic() -> None:
     """A message that used up its attempts stays where it is while the dead-letter topic is gone."""
     bench = Bench(dead_letter_policy={"dead_letter_topic": "projects/p/topics/dead", "max_delivery_attempts": 5})
@@ -163,7 +198,7 @@ def test_order_survives_expiry() -> None:
     again = bench.take()
     assert seqs(again) == [1, 2, 3]
     bench.acknowledge(*again)
-    assert (bench.finished, bench.held) == ([1, 2, 3], 0)
+    assert (bench.finished, bench.held, bench.subscription.lanes) == ([1, 2, 3], 0, {})
 
 
 def test_flow_is_freed_however_a_message_leaves() -> None:

@@ -27,14 +27,15 @@ class Flow:
     size: int = 0
 
     @property
-    def room(self) -> int:
+    def room(self) -> float:
         """Messages it may be given now."""
         if self.max_bytes and self.size >= self.max_bytes:
             return 0
-        return max(0, self.max_messages - self.messages) if self.max_messages else 1_000_000
+        return self.max_messages - self.messages if self.max_messages else inf
 
     @property
     def bytes_room(self) -> float:
+        """Bytes it may be given now; the last message to go may exceed them."""
         return self.max_bytes - self.size if self.max_bytes else inf
 
 

@@ -8,6 +8,7 @@ Every message is in exactly one place: ``fresh`` (never delivered), ``leases`` (
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
@@ -46,6 +47,7 @@ class Subscription:
         self._next_due = inf
         # About as long as the service's own, so that a client which sends too many at once fails here too.
         self._ack_prefix = hashlib.shake_128(config.name.encode()).hexdigest(80)
+        self._ack_id = re.compile(self._ack_prefix + "([0-9]{1,20})-([0-9]{1,9})")
 
     # Publishing
 
@@ -69,7 +71,7 @@ class Subscription:
     # Delivering
 
     def take(
-        self, limit: int, max_bytes: float, now: float, flow: Flow | None = None, lease: float = 0
+        self, limit: float, max_bytes: float, now: float, flow: Flow | None = None, lease: float = 0
     ) -> list[Delivery]:
         """Leases up to ``limit`` messages, ``max_bytes`` together unless the first alone is larger.
 
@@ -173,10 +175,10 @@ class Subscription:
     def _parse(self, ack_ids: Iterable[str]) -> list[tuple[int, int]]:
         parsed = []
         for ack_id in ack_ids:
-            seq, _, attempt = ack_id.removeprefix(self._ack_prefix).partition("-")
-            if not ack_id.startswith(self._ack_prefix) or not (seq + attempt).isdecimal() or not (seq and attempt):
+            match = self._ack_id.fullmatch(ack_id)
+            if match is None:
                 raise InvalidArgument(f"You have passed an invalid ack ID to the service (ack_id={ack_id}).")
-            parsed.append((int(seq), int(attempt)))
+            parsed.append((int(match[1]), int(match[2])))
         return parsed
 
     # The end of a lease

@@ -1,0 +1,90 @@
+"""The model alone, as fast as it gets: texts sorted by length, cut under a padded-token budget, the better dtype.
+
+``python -m benchmarks.raw MODEL WORKLOAD COUNT`` prints one JSON line. It shares no code with the handler.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from benchmarks.workloads import texts
+
+
+def batches(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Cuts ``order`` (longest first) so that no batch has more than ``budget`` padded tokens."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    yield batch
+
+
+def run(network: Any, tokenizer: Any, inputs: Sequence[str], budget: int) -> list[str]:
+    """One label for each input."""
+    encoded = tokenizer(list(inputs), truncation=True)["input_ids"]
+    lengths = [len(ids) for ids in encoded]
+    order = sorted(range(len(inputs)), key=lengths.__getitem__, reverse=True)
+    labels = [""] * len(inputs)
+    with torch.inference_mode():
+        for batch in batches(lengths, order, budget):
+            padded = tokenizer.pad({"input_ids": [encoded[index] for index in batch]}, return_tensors="pt")
+            best = network(**padded).logits.softmax(-1).argmax(-1).tolist()
+            for index, label in zip(batch, best, strict=True):
+                labels[index] = network.config.id2label[label]
+    return labels
+
+
+def main() -> None:
+    folder, workload, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    inputs = texts(workload, count)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
+        run(network, tokenizer, inputs[:50], 2048)
+        for budget in (1024, 2048, 4096):
+            sample = inputs[: max(50, count // 4)]
+            start = time.perf_counter()
+            run(network, tokenizer, sample, budget)
+            found.append((len(sample) / (time.perf_counter() - start), dtype, budget))
+    _, dtype, budget = max(found, key=lambda each: each[0])
+    network = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
+    run(network, tokenizer, inputs[:50], budget)
+    start, cpu = time.perf_counter(), time.process_time()
+    assert len(run(network, tokenizer, inputs, budget)) == count
+    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+    singles = []
+    for text in itertools.islice(inputs, 100):
+        begin = time.perf_counter()
+        run(network, tokenizer, [text], budget)
+        singles.append(time.perf_counter() - begin)
+    print(
+        json.dumps(
+            {
+                "system": "raw",
+                "messages": count,
+                "rate": count / elapsed,
+                "dtype": str(dtype).removeprefix("torch."),
+                "budget": budget,
+                "cpu_s_per_1000": 1000 * cpu / count,
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                "model_loads": 1,
+                "single_ms": 1000 * sorted(singles)[50],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

