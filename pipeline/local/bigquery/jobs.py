@@ -14,8 +14,9 @@ from pipeline.local.bigquery.errors import BigQueryError, not_found
 from pipeline.local.bigquery.query import LOCATION, Answer, Statement, execute
 from pipeline.local.bigquery.store import Store
 
-#: Jobs remembered; the oldest are forgotten with their results.
+#: Jobs remembered, and the size of all their results; beyond, the oldest are forgotten. The latest is always kept.
 JOBS = 500
+RESULT_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class Job:
     def reference(self) -> dict[str, str]:
         """The ``JobReference``."""
         return {"projectId": self.project, "jobId": self.id, "location": LOCATION}
+
+    @property
+    def result_bytes(self) -> int:
+        """Memory that its rows hold."""
+        return self.answer.rows.nbytes if self.answer and self.answer.rows is not None else 0
 
     def resource(self) -> dict[str, Any]:
         """The ``Job`` resource."""
@@ -111,8 +117,10 @@ class Jobs:
         if not dry_run:
             with self._lock:
                 self._jobs[project, job_id] = job
-                while len(self._jobs) > JOBS:
-                    self._jobs.popitem(last=False)
+                held = sum(other.result_bytes for other in self._jobs.values())
+                while len(self._jobs) > JOBS or (held > RESULT_BYTES and len(self._jobs) > 1):
+                    _, oldest = self._jobs.popitem(last=False)
+                    held -= oldest.result_bytes
         return job
 
     def get(self, project: str, job_id: str) -> Job:

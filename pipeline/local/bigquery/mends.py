@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlglot import exp
 
-Mend = Callable[[Any], exp.Expression]
+Mend = Callable[[Any], exp.Expr]
 
 
 def call(name: str, *arguments: Any) -> exp.Anonymous:
@@ -19,14 +19,14 @@ def call(name: str, *arguments: Any) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=[exp.convert(argument) for argument in arguments])
 
 
-def _literal(node: exp.Literal) -> exp.Expression:
+def _literal(node: exp.Literal) -> exp.Expr:
     """``1.5`` is a FLOAT64, not a decimal."""
     if node.is_string or node.name.isdigit() or "e" in node.name.lower():
         return node
     return exp.Literal.number(f"{node.name}e0")
 
 
-def _quantiles(node: exp.ApproxQuantiles) -> exp.Expression:
+def _quantiles(node: exp.ApproxQuantiles) -> exp.Expr:
     """Exact quantiles for ``APPROX_QUANTILES``: DuckDB's approximate ones take numbers only, and interpolate."""
     values, count = node.this, node.expression
     if isinstance(values, exp.Distinct):
@@ -38,14 +38,14 @@ def _quantiles(node: exp.ApproxQuantiles) -> exp.Expression:
     )
 
 
-def _count_if(node: exp.CountIf) -> exp.Expression:
+def _count_if(node: exp.CountIf) -> exp.Expr:
     """``COUNTIF`` of nothing but nulls is 0, not null."""
     if isinstance(node.this, exp.Distinct):
         return node
     return exp.Count(this=exp.Case().when(node.this, exp.convert(1)))
 
 
-def _divide(node: exp.Div) -> exp.Expression:
+def _divide(node: exp.Div) -> exp.Expr:
     """``/`` by zero is an error, not infinity."""
     divisor = node.expression
     if isinstance(divisor, exp.Literal) and float(divisor.name) != 0:
@@ -53,48 +53,48 @@ def _divide(node: exp.Div) -> exp.Expression:
     return exp.Case().when(divisor.copy().eq(0), call("error", "division by zero")).else_(node.copy())
 
 
-def _limited(aggregate: Callable[[exp.Expression], exp.Expression], argument: exp.Expression) -> exp.Expression:
+def _limited(aggregate: Callable[[exp.Expr], exp.Expr], argument: exp.Expr) -> exp.Expr:
     """An array aggregate whose ``LIMIT``, which DuckDB lacks, is a slice of the whole."""
     if isinstance(argument, exp.Limit):
         return call("list_slice", aggregate(argument.this), 1, argument.expression)
     return aggregate(argument)
 
 
-def _array_agg(node: exp.ArrayAgg) -> exp.Expression:
+def _array_agg(node: exp.ArrayAgg) -> exp.Expr:
     if isinstance(node.parent, exp.IgnoreNulls) or not isinstance(node.this, exp.Limit):
         return node
     return _limited(lambda argument: exp.ArrayAgg(this=argument), node.this)
 
 
-def _ignore_nulls(node: exp.IgnoreNulls) -> exp.Expression:
+def _ignore_nulls(node: exp.IgnoreNulls) -> exp.Expr:
     """``IGNORE NULLS`` as a filter; quantiles ignore them anyway."""
     if not isinstance(node.this, exp.ArrayAgg):
         return node.this if isinstance(node.this, exp.Anonymous) else node
 
-    def aggregate(argument: exp.Expression) -> exp.Expression:
+    def aggregate(argument: exp.Expr) -> exp.Expr:
         return exp.Filter(this=exp.ArrayAgg(this=argument), expression=_not_null(argument))
 
     return _limited(aggregate, node.this.this)
 
 
-def _string_agg(node: exp.GroupConcat) -> exp.Expression:
+def _string_agg(node: exp.GroupConcat) -> exp.Expr:
     if not isinstance(node.this, exp.Limit):
         return node
 
-    def aggregate(argument: exp.Expression) -> exp.Expression:
+    def aggregate(argument: exp.Expr) -> exp.Expr:
         return exp.Filter(this=exp.ArrayAgg(this=argument), expression=_not_null(argument))
 
     return call("array_to_string", _limited(aggregate, node.this), node.args.get("separator") or ",")
 
 
-def _not_null(argument: exp.Expression) -> exp.Where:
+def _not_null(argument: exp.Expr) -> exp.Where:
     value = argument
     while isinstance(value, exp.Order | exp.Distinct):
         value = value.this if isinstance(value, exp.Order) else value.expressions[0]
     return exp.Where(this=value.copy().is_(exp.null()).not_())
 
 
-def _unnest(node: exp.Unnest) -> exp.Expression:
+def _unnest(node: exp.Unnest) -> exp.Expr:
     """``WITH OFFSET`` counts from 0, DuckDB's ordinality from 1; without an alias, a record's fields are columns."""
     array, alias, offset = node.expressions, node.args.get("alias"), node.args.get("offset")
     if not isinstance(node.parent, exp.From | exp.Join) or (alias and not offset):
@@ -111,12 +111,12 @@ def _unnest(node: exp.Unnest) -> exp.Expression:
     return rows.subquery(f"unnested_{column.name}")
 
 
-def _timestamp_diff(node: exp.TimestampDiff) -> exp.Expression:
+def _timestamp_diff(node: exp.TimestampDiff) -> exp.Expr:
     """``TIMESTAMP_DIFF`` counts whole units passed; SQLGlot's ``DATE_DIFF`` counts the boundaries between."""
     return call("date_sub", node.args["unit"].name, node.expression, node.this)
 
 
-def _extract(node: exp.Extract) -> exp.Expression:
+def _extract(node: exp.Extract) -> exp.Expr:
     """Parts that DuckDB names or counts otherwise."""
     value, part = node.expression, node.this.name.upper()
     if isinstance(node.this, exp.WeekStart):
@@ -135,7 +135,7 @@ def _extract(node: exp.Extract) -> exp.Expression:
     return exp.Extract(this=exp.var(renamed), expression=value) if renamed else node
 
 
-def _time_of_day(moment: exp.Expression) -> exp.Expression:
+def _time_of_day(moment: exp.Expr) -> exp.Expr:
     """DuckDB has no way from ``TIMESTAMPTZ`` to ``TIME`` in one step."""
     return exp.cast(exp.cast(moment, "TIMESTAMP"), "TIME")
 
@@ -144,7 +144,7 @@ _FORMATS = {"%E*S": "%S.%f", "%E3S": "%S.%g", "%E6S": "%S.%f", "%R": "%H:%M"}
 _UTC_FORMATS = {"%Ez": "+00:00", "%z": "+0000", "%Z": "UTC"}
 
 
-def _format_time(node: exp.TimeToStr) -> exp.Expression:
+def _format_time(node: exp.TimeToStr) -> exp.Expr:
     """``FORMAT_TIMESTAMP`` and its kin: the zone, which SQLGlot drops, and elements that DuckDB spells otherwise."""
     zone = node.args.get("zone")
     if zone is not None:
@@ -160,7 +160,7 @@ def _format_time(node: exp.TimeToStr) -> exp.Expression:
     return node
 
 
-def _parse_timestamp(node: exp.StrToTime) -> exp.Expression:
+def _parse_timestamp(node: exp.StrToTime) -> exp.Expr:
     """``PARSE_TIMESTAMP`` gives a TIMESTAMP, and reads offsets as ``%Ez``."""
     pattern = node.args["format"]
     if isinstance(pattern, exp.Literal):
@@ -168,25 +168,25 @@ def _parse_timestamp(node: exp.StrToTime) -> exp.Expression:
     return exp.cast(node.copy(), "TIMESTAMPTZ")
 
 
-def _timestamps(node: exp.GenerateTimestampArray) -> exp.Expression:
+def _timestamps(node: exp.GenerateTimestampArray) -> exp.Expr:
     """Bounds given as text are timestamps."""
     for bound in ("start", "end"):
         node.set(bound, exp.cast(node.args[bound], "TIMESTAMPTZ"))
     return node
 
 
-def _date_trunc(node: exp.DateTrunc) -> exp.Expression:
+def _date_trunc(node: exp.DateTrunc) -> exp.Expr:
     """``DATE_TRUNC`` to a day or more gives a DATE. (The service lets it take a TIMESTAMP too; use TIMESTAMP_TRUNC.)"""
     days = ("DAY", "WEEK", "ISOWEEK", "MONTH", "QUARTER", "YEAR", "ISOYEAR", "SUNDAY", "MONDAY")
     return exp.cast(node.copy(), "DATE") if node.args["unit"].name.upper() in days else node
 
 
-def _current_datetime(node: exp.CurrentDatetime) -> exp.Expression:
+def _current_datetime(node: exp.CurrentDatetime) -> exp.Expr:
     now = exp.AtTimeZone(this=exp.CurrentTimestamp(), zone=node.this or exp.convert("UTC"))
     return exp.cast(now, "TIMESTAMP")
 
 
-def _json_text(node: exp.Expression) -> exp.Expression:
+def _json_text(node: exp.Expr) -> exp.Expr:
     """A JSON scalar without its quotes; of any other type (``STRING(timestamp)``), its text."""
     return call("json_extract_string", call("to_json", node.this), "$")
 
@@ -197,7 +197,7 @@ def _json_as(kind: str, lax: bool = False) -> Mend:
     return lambda node: convert(this=_json_text(node), to=exp.DataType.build(kind))
 
 
-def _json_type(node: exp.JSONType) -> exp.Expression:
+def _json_type(node: exp.JSONType) -> exp.Expr:
     names = {"OBJECT": "object", "ARRAY": "array", "VARCHAR": "string", "BOOLEAN": "boolean", "NULL": "null"}
     kind = call("json_type", node.this)
     case = exp.Case().when(kind.copy().is_(exp.null()), exp.null())
@@ -206,7 +206,7 @@ def _json_type(node: exp.JSONType) -> exp.Expression:
     return case.else_(exp.convert("number"))
 
 
-def _to_json(node: exp.JSONFormat) -> exp.Expression:
+def _to_json(node: exp.JSONFormat) -> exp.Expr:
     """``TO_JSON`` gives JSON, unlike ``TO_JSON_STRING``."""
     return call("to_json", node.this) if node.args.get("to_json") else node
 

@@ -72,7 +72,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "jobs.insert": {"jobReference": {"jobId": ""}, "configuration": {"query": _QUERY_BODY}},
     "jobs.query": _QUERY_BODY,
 }
-_KINDS = {dict: "an object", list: "an array", str: "a string"}
+_KINDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
 
 
 def check_body(method: str, body: Any) -> Mapping[str, Any]:

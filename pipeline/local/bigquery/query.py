@@ -19,7 +19,7 @@ from pipeline.local.bigquery.types import ALIASES, Field, field_of, parse_schema
 #: Where the embedded server says its data is.
 LOCATION = "US"
 
-_DML = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Merge: "MERGE"}
+_DML: dict[type[exp.Expr], str] = {exp.Insert: "INSERT", exp.Update: "UPDATE", exp.Delete: "DELETE", exp.Merge: "MERGE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ class _Runner:
         self.statement = statement
         self.dry_run = dry_run
         self.fields, self.values = _parameters(statement.parameters)
+        self.json_columns: set[str] = set()
 
     def select(self, tree: exp.Query) -> Answer:
         text, values = self._translate(sql.name_columns(tree))
@@ -98,7 +99,7 @@ class _Runner:
         fields = tuple(field_of(*column) for column in zip(relation.columns, relation.types, strict=True))
         return Answer("SELECT", fields, None if self.dry_run else relation.to_arrow_table())
 
-    def change(self, tree: exp.Expression, kind: str) -> Answer:
+    def change(self, tree: exp.Expr, kind: str) -> Answer:
         target = self._target(tree.find(exp.Table))
         table = self.store.table(target)
         if table.view_query is not None:
@@ -142,9 +143,7 @@ class _Runner:
             select = self._translate(sql.name_columns(query))
         resource["schema"] = {"fields": [field.resource() for field in fields]}
         if not self.dry_run:
-            if exists and tree.args.get("replace"):
-                self.store.delete_table(target)
-            self.store.create_table(target, resource, select)
+            self.store.create_table(target, resource, select, replace=bool(tree.args.get("replace")))
         return Answer(kind, target=target, operation="REPLACE" if exists else "CREATE")
 
     def drop(self, tree: exp.Drop) -> Answer:
@@ -176,18 +175,21 @@ class _Runner:
 
     def _resolve(self, node: exp.Table) -> TableRef | exp.Query:
         table = self._table(self._target(node))
+        self.json_columns |= {field.name.lower() for field in table.fields if field.type == "JSON"}
         if table.view_query is None:
             return table.ref
         inner = sql.parse(table.view_query)
         assert isinstance(inner, exp.Query)
         owner = _Runner(self.store, Statement(table.view_query, table.ref.project), self.dry_run)
-        return sql.replace_tables(sql.name_columns(inner), owner._resolve)
+        inner = sql.replace_tables(sql.name_columns(inner), owner._resolve)
+        self.json_columns |= owner.json_columns
+        return inner
 
-    def _translate(self, tree: exp.Expression) -> tuple[str, dict[str, Any]]:
+    def _translate(self, tree: exp.Expr) -> tuple[str, dict[str, Any]]:
         used = {node.name.lower() for node in tree.find_all(exp.Parameter)}
-        tree = sql.bind(tree, self.fields)
-        text = sql.to_duckdb(sql.replace_tables(tree, self._resolve))
-        return text, {name: value for name, value in self.values.items() if name in used}
+        tree = sql.replace_tables(sql.bind(tree, self.fields), self._resolve)
+        sql.index_json(tree, self.json_columns)
+        return sql.to_duckdb(tree), {name: value for name, value in self.values.items() if name in used}
 
 
 def _parameters(parameters: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Field], dict[str, Any]]:
@@ -223,7 +225,7 @@ def _parameter_value(value: Mapping[str, Any]) -> Any:
     return value.get("value")
 
 
-def _column(column: exp.Expression) -> dict[str, Any]:
+def _column(column: exp.Expr) -> dict[str, Any]:
     """A column of ``CREATE TABLE`` as a ``TableFieldSchema``."""
     if not isinstance(column, exp.ColumnDef) or column.kind is None:
         raise BigQueryError("invalidQuery", f"unsupported in CREATE TABLE: {column.sql(dialect='bigquery')}", "query")
@@ -251,7 +253,7 @@ def _options(tree: exp.Create) -> dict[str, Any]:
                 "type": unit.name.upper() if unit else "DAY",
                 **({"field": column.name} if column and not column.name.startswith("_PARTITION") else {}),
             }
-        elif isinstance(item, exp.Cluster):
+        elif isinstance(item, exp.ClusterProperty):
             resource["clustering"] = {"fields": [column.name for column in item.find_all(exp.Column)]}
         elif isinstance(item, exp.Property) and item.name == "description":
             resource["description"] = item.args["value"].name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import logging
 import re
 import socket
@@ -110,28 +109,26 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if self.headers.get("Content-Encoding") == "gzip":
             try:
-                return gzip.decompress(body)
-            except (OSError, EOFError, zlib.error) as error:
+                return zlib.decompressobj(wbits=31).decompress(body, _MAX_BODY_BYTES)
+            except zlib.error as error:
                 raise BigQueryError("invalid", f"the body is not gzip, as Content-Encoding says: {error}") from None
         return body
 
     def _call(self, body: bytes) -> Mapping[str, Any]:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
-        verb = self.headers.get("X-HTTP-Method-Override", self.command).upper()
-        if verb != self.command and self.command == "POST" and not url.query:
-            query, body = dict(parse_qsl(body.decode("latin-1"))), b""
         if url.path in _DISCOVERY_PATHS:
             return discovery_document(self.server.url)
         for method, pattern, name in _ROUTES:
             match = pattern.fullmatch(url.path)
-            if method == verb and match:
+            if method == self.command and match:
                 path = {key: unquote(value) for key, value in match.groupdict().items()}
                 parsed = check_body(name, _parse(body))
                 request = Request(path, query, parsed, len(body), self.headers.get("If-Match"))
                 return self.server.api.call(name, request)
         raise BigQueryError(
-            "notFound", f"{verb} {url.path} is not a method of the embedded BigQuery; it has {', '.join(METHODS)}"
+            "notFound",
+            f"{self.command} {url.path} is not a method of the embedded BigQuery; it has {', '.join(METHODS)}",
         )
 
     def log_message(self, format: str, *args: Any) -> None:

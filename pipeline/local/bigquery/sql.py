@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import sqlglot
 from sqlglot import exp
@@ -15,8 +16,10 @@ from pipeline.local.bigquery.mends import MENDS
 from pipeline.local.bigquery.store import TableRef
 from pipeline.local.bigquery.types import Field, duckdb_type
 
+Tree = TypeVar("Tree", bound=exp.Expr)
 
-def parse(text: str) -> exp.Expression:
+
+def parse(text: str) -> exp.Expr:
     """The one statement in ``text``; positional parameters ``?`` become ``@p1``, ``@p2`` …
 
     Raises ``invalidQuery`` for a syntax error and for a script of several statements.
@@ -57,7 +60,7 @@ def table_ref(node: exp.Table, project: str, dataset: str | None) -> TableRef:
     return TableRef(*parts) if len(parts) == 3 else TableRef(project, *parts)
 
 
-def replace_tables(tree: exp.Expression, resolve: Callable[[exp.Table], TableRef | exp.Query]) -> exp.Expression:
+def replace_tables(tree: Tree, resolve: Callable[[exp.Table], TableRef | exp.Query]) -> Tree:
     """Puts DuckDB's names in place of table names, and queries in place of views; leaves names of a ``WITH`` alone."""
     known: dict[tuple[str, str], bool] = {}
     names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
@@ -80,7 +83,7 @@ def replace_tables(tree: exp.Expression, resolve: Callable[[exp.Table], TableRef
     return tree
 
 
-def bind(tree: exp.Expression, fields: Mapping[str, Field]) -> exp.Expression:
+def bind(tree: exp.Expr, fields: Mapping[str, Field]) -> exp.Expr:
     """Gives every ``@name`` the type of its parameter, which DuckDB would otherwise guess from the value."""
     for node in list(tree.find_all(exp.Parameter)):
         field = fields.get(node.name.lower())
@@ -90,9 +93,9 @@ def bind(tree: exp.Expression, fields: Mapping[str, Field]) -> exp.Expression:
     return tree
 
 
-def name_columns(tree: exp.Expression) -> exp.Expression:
+def name_columns(tree: exp.Query) -> exp.Query:
     """Names the result's columns as the service does: the last name of a path, ``f0_``, ``f1_`` … if there is none."""
-    select = tree
+    select: exp.Expr = tree
     while isinstance(select, exp.SetOperation | exp.Subquery):
         select = select.this
     if isinstance(select, exp.Select):
@@ -106,7 +109,32 @@ def name_columns(tree: exp.Expression) -> exp.Expression:
     return tree
 
 
-def to_duckdb(tree: exp.Expression) -> str:
+def index_json(tree: exp.Expr, columns: set[str]) -> None:
+    """Keeps JSON subscripts as they are: DuckDB counts from 0 there, and from 1 in lists, for which SQLGlot adds 1.
+
+    A subscript's type is told from the lower-case names of JSON ``columns``, and from functions that give JSON.
+    """
+    columns = set(columns)
+    for unnest in tree.find_all(exp.Unnest):
+        if isinstance(unnest.expressions[0], exp.JSONExtractArray) and unnest.args.get("alias"):
+            columns |= {column.name.lower() for column in unnest.args["alias"].columns}
+    for alias in tree.find_all(exp.Alias):
+        if _is_json(alias.this, columns):
+            columns.add(alias.alias.lower())
+    for node in tree.find_all(exp.Bracket):
+        if node.args.get("offset") is None and _is_json(node.this, columns):
+            node.set("offset", 1)
+
+
+def _is_json(node: exp.Expr, columns: set[str]) -> bool:
+    while isinstance(node, exp.Dot | exp.Bracket | exp.Paren):
+        node = node.this
+    if isinstance(node, exp.Column):
+        return any(part.name.lower() in columns for part in node.parts)
+    return isinstance(node, exp.ParseJSON | exp.JSONExtract) or (isinstance(node, exp.Cast) and node.is_type("json"))
+
+
+def to_duckdb(tree: exp.Expr) -> str:
     """``tree`` in DuckDB's SQL."""
     for node in reversed(list(tree.walk(bfs=True))):
         mend = MENDS.get(type(node))

@@ -163,8 +163,9 @@ class Store:
 
     def update_dataset(self, ref: DatasetRef, resource: dict[str, Any]) -> None:
         """Replaces a dataset's resource."""
-        with self.writing() as cursor:
-            _put(cursor, "datasets", ref, resource)
+        with self._writer:
+            with self.writing() as cursor:
+                _put(cursor, "datasets", ref, resource)
             self.datasets[ref] = resource
 
     def delete_dataset(self, ref: DatasetRef, delete_contents: bool = False) -> None:
@@ -181,36 +182,48 @@ class Store:
             del self.datasets[ref]
 
     def create_table(
-        self, ref: TableRef, resource: dict[str, Any], select: tuple[str, dict[str, Any]] | None = None
+        self,
+        ref: TableRef,
+        resource: dict[str, Any],
+        select: tuple[str, dict[str, Any]] | None = None,
+        replace: bool = False,
     ) -> Table:
-        """Creates a table or, if ``resource`` has a ``view``, a view; raises ``duplicate``.
+        """Creates a table or, if ``resource`` has a ``view``, a view; raises ``duplicate`` unless it may ``replace``.
 
-        ``select``, a DuckDB query and its parameters, fills it.
+        ``select``, a DuckDB query and its parameters, fills it, and may read the table that is being replaced.
         """
         table = _table(ref, resource)
         with self._writer:
             self.dataset(ref.parent)
-            if ref in self.tables:
+            old = self.tables.get(ref)
+            if old and not replace:
                 raise BigQueryError("duplicate", f"Already Exists: Table {ref}")
             with self.writing() as cursor:
+                if select:
+                    cursor.execute(f"CREATE TEMP TABLE selected AS {select[0]}", select[1])
+                if old and old.view_query is None:
+                    cursor.execute(f"DROP TABLE {ref.duckdb}")
                 if table.view_query is None:
                     # DuckDB has no table without columns, BigQuery does; a hidden one stands in until there is another.
                     columns = [duckdb_column(field) for field in table.fields] or ["__no_columns__ BOOLEAN"]
                     cursor.execute(f"CREATE TABLE {ref.duckdb} ({', '.join(columns)})")
                 if select:
-                    cursor.execute(f"INSERT INTO {ref.duckdb} {select[0]}", select[1])
+                    cursor.execute(f"INSERT INTO {ref.duckdb} FROM temp.selected")
+                    cursor.execute("DROP TABLE temp.selected")
                 _put(cursor, "tables", ref, resource)
             self.tables[ref] = table
+            self._seen.pop(ref, None)
         return table
 
     def update_table(self, ref: TableRef, resource: dict[str, Any]) -> Table:
         """Replaces a table's resource; columns may be added and requirements dropped, nothing else may change."""
         table = _table(ref, resource)
-        with self.writing() as cursor:
-            if table.view_query is None:
-                for change in _changes(self.table(ref), table):
-                    cursor.execute(f"ALTER TABLE {ref.duckdb} {change}")
-            _put(cursor, "tables", ref, resource)
+        with self._writer:
+            with self.writing() as cursor:
+                if table.view_query is None:
+                    for change in _changes(self.table(ref), table):
+                        cursor.execute(f"ALTER TABLE {ref.duckdb} {change}")
+                _put(cursor, "tables", ref, resource)
             self.tables[ref] = table
         return table
 
