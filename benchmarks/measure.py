@@ -40,13 +40,13 @@ class Run:
     started: float = field(default_factory=time.time)
 
     @classmethod
-    def start(cls, system: str, model: str, audit: bool = True) -> Run:
+    def start(cls, system: str, model: str, audit: bool = True, flags: Sequence[str] = ()) -> Run:
         resources = setup.Resources.named("my-project", f"bench-{time.time_ns()}")
         setup.create(resources)
         log = CACHE / "logs" / f"{resources.input_topic.rpartition('/')[2]}-{system.replace(' ', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        flags = resources.flags() if audit else resources.flags()[:3]
-        command = [sys.executable, "-m", "benchmarks.systems", system, model, *flags]
+        names = resources.flags() if audit else resources.flags()[:3]
+        command = [sys.executable, "-m", "benchmarks.systems", system, model, *names, *flags]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - our own module
         return cls(system, model, resources, process, log)
@@ -65,7 +65,6 @@ class Run:
     def publish(self, texts: Sequence[str]) -> list[str]:
         records = [Message(json.dumps({"inputs": text}).encode()) for text in texts]
         return io.publish_all(self.resources.input_topic, records)
-
 
     def results(self, count: int, timeout: float) -> dict[str, float]:
         """When each result was published, by the input's message id.
@@ -115,12 +114,18 @@ class Run:
 
     def loads(self) -> int:
         text = self.log.read_text(errors="replace")
-        return text.count("model loaded") + text.count(": loaded ModelInfo") + (self.system == "ours" and self.model == "null")
+        return (
+            text.count("model loaded")
+            + text.count(": loaded ModelInfo")
+            + (self.system == "ours" and self.model == "null")
+        )
 
 
-def throughput(system: str, model: str, texts: Sequence[str], audit: bool = True, timeout: float = 300) -> dict[str, Any]:
+def throughput(
+    system: str, model: str, texts: Sequence[str], audit: bool = True, timeout: float = 300, flags: Sequence[str] = ()
+) -> dict[str, Any]:
     """Messages a second from the first input published to the last result published and audit row written."""
-    with Run.start(system, model, audit) as run:
+    with Run.start(system, model, audit, flags) as run:
         warm = run.publish(texts[:20])
         first = run.results(len(warm), 120)
         if audit:
@@ -168,4 +173,11 @@ def latency(system: str, model: str, texts: Sequence[str], rate: float) -> dict[
             raise errors[0]
         waits = sorted(1000 * (found[each] - published[each]) for each in published)
         cuts = statistics.quantiles(waits, n=100)
-        return {"system": system, "rate": rate, "messages": len(texts), "p50": cuts[49], "p95": cuts[94], "p99": cuts[98]}
+        return {
+            "system": system,
+            "rate": rate,
+            "messages": len(texts),
+            "p50": cuts[49],
+            "p95": cuts[94],
+            "p99": cuts[98],
+        }

@@ -36,4 +36,6 @@ def to_request(message: PubsubMessage) -> Request:
 
 
 def to_result(prediction: Any) -> PubsubMessage:
-    return PubsubMessage(json.dumps(prediction.prediction).encode(), {"message_id": prediction.request.message.message_id})
+    return PubsubMessage(
+        json.dumps(prediction.prediction).encode(), {"message_id": prediction.request.message.message_id}
+    )

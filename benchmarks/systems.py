@@ -73,7 +73,9 @@ def stock(model: str, flags: Sequence[str]) -> int:
 
     args = _parse(flags)
     table = args.audit_table
-    with beam.Pipeline(options=PipelineOptions(["--runner=DirectRunner"], streaming=True, save_main_session=False)) as pipeline:
+    with beam.Pipeline(
+        options=PipelineOptions(["--runner=DirectRunner"], streaming=True, save_main_session=False)
+    ) as pipeline:
         answers = (
             pipeline
             | ReadFromPubSub(subscription=args.input_subscription, with_attributes=True)
@@ -82,7 +84,9 @@ def stock(model: str, flags: Sequence[str]) -> int:
         )
         (
             answers
-            | beam.MapTuple(lambda message_id, answer: PubsubMessage(_result(message_id, answer), {"message_id": message_id}))
+            | beam.MapTuple(
+                lambda message_id, answer: PubsubMessage(_result(message_id, answer), {"message_id": message_id})
+            )
             | WriteToPubSub(args.output_topic, with_attributes=True)
         )
         if table:

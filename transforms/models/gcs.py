@@ -14,7 +14,7 @@ from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import storage
+from google.cloud import storage  # type: ignore[attr-defined]
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.files import READ, read_json

@@ -12,7 +12,8 @@ from typing import Any
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models import device, load
+from transforms.models import load
+from transforms.models.device import DEVICES, DTYPES, pick_device, pick_dtype, share_threads
 from transforms.models.engine import Answers, Engine
 from transforms.models.errors import InvalidParameter, ModelLoadError
 from transforms.models.parameters import validate
@@ -35,9 +36,25 @@ _REGISTRY = threading.Lock()
 
 _COUNTERS = {
     name: Metrics.counter(_NAMESPACE, name)
-    for name in ("predictions", "failures", "forwards", "bisections", "out_of_memory", "truncated", "tokens", "padding")
+    for name in (
+        "predictions",
+        "failures",
+        "forwards",
+        "bisections",
+        "out_of_memory",
+        "truncated",
+        "tokens",
+        "padding",
+        "padding_saved",
+    )
 }
 _BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
+_MODEL_LOAD_MS = Metrics.distribution(_NAMESPACE, "model_load_ms")
+#: Loads that no batch has told of yet: a model is loaded where Beam counts nothing.
+_LOADS: list[float] = []
+
+#: What ``padding_saved`` compares with: batches of this many elements, in the order in which they came.
+_PLAIN_BATCH = 32
 
 
 class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine]):
@@ -107,7 +124,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         self.token = token
 
     def check(self) -> str:
-        """Looks at the model without loading its weights; returns the task it will run.
+        """Looks at the model without loading its weights; settles the task where none was given, and returns it.
 
         Raises:
           ModelLoadError: one line that says why it cannot run.
@@ -124,13 +141,14 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
             validate(self.parameters, task.parameters, task.name)
         except InvalidParameter as error:
             raise ModelLoadError(f"--inference_params: {error}") from None
+        self.task = self.task or task.name
         return task.name
 
     def _check_values(self) -> None:
-        known_device = self.device in device.DEVICES or self.device.removeprefix("cuda:").isdigit()
+        known_device = self.device in DEVICES or self.device.removeprefix("cuda:").isdigit()
         for flag, value, known, allowed in (
             ("device", self.device, known_device, "auto, cpu, cuda or cuda:N"),
-            ("dtype", self.dtype, self.dtype in device.DTYPES, ", ".join(device.DTYPES)),
+            ("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES)),
             ("on_too_long", self.on_too_long, self.on_too_long in ("truncate", "dead_letter"), "truncate, dead_letter"),
             ("max_batch_size", self.max_batch_size, self.max_batch_size >= 1, "1 or more"),
             ("max_batch_tokens", self.max_batch_tokens, (self.max_batch_tokens or 1) >= 1, "1 or more"),
@@ -177,16 +195,18 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         started = time.perf_counter()
         name = self.check()
         folder = load.fetch(self.model, self.revision, self._token())
-        where = device.pick_device(self.device)
-        number = device.pick_dtype(self.dtype, where)
-        device.share_threads(self.copies)
+        where = pick_device(self.device)
+        number = pick_dtype(self.dtype, where)
+        share_threads(self.copies)
         task = build_task(
             name, folder.path, where, number, self.on_too_long == "dead_letter", self.time_limit_s, self.model
         )
         info = ModelInfo(name, self.model, folder.revision, str(where), str(number).removeprefix("torch."))
         budget = self.max_batch_tokens or _MAX_TOKENS[where.type]
         parameters = validate(self.parameters, task.parameters, name)
-        _LOG.info("loaded %s in %.1f s", info, time.perf_counter() - started)
+        elapsed = time.perf_counter() - started
+        _LOADS.append(elapsed * 1000)
+        _LOG.info("loaded %s in %.1f s", info, elapsed)
         return Engine(task, info, parameters, self.max_batch_size, budget)
 
     def run_inference(
@@ -209,7 +229,10 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        gather = _GATHER[_modality(self.task)]
+        from transforms.models.tasks import ALIASES, TASKS
+
+        task = TASKS.get(ALIASES.get(self.task or "", self.task or ""))
+        gather = _GATHER[task.modality if task else "text"]
         kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
         if self.max_batch_latency_ms is not None:
             kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
@@ -221,15 +244,6 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
 
     def model_copies(self) -> int:
         return self.copies
-
-
-def _modality(task: str | None) -> str:
-    """What a task reads; images and audio are gathered in smaller batches, as they take more memory."""
-    if task is None:
-        return "text"
-    if any(word in task for word in ("audio", "speech")):
-        return "audio"
-    return "image" if any(word in task for word in ("image", "object", "depth", "document")) else "text"
 
 
 def _count(answers: Answers, elapsed_ms: float) -> None:
@@ -244,8 +258,18 @@ def _count(answers: Answers, elapsed_ms: float) -> None:
         ("out_of_memory", tally.out_of_memory),
         ("truncated", answers.truncated),
         ("tokens", answers.tokens),
-        ("padding", max(0, tally.padded_tokens - answers.tokens)),
+        ("padding", tally.padding),
+        ("padding_saved", max(0, _plain_padding(answers.outcomes) - tally.padding)),
     ):
         if value:
             _COUNTERS[name].inc(value)
     _BATCH_MS.update(int(elapsed_ms))
+    while _LOADS:
+        _MODEL_LOAD_MS.update(int(_LOADS.pop()))
+
+
+def _plain_padding(outcomes: Sequence[Prediction | Failure]) -> int:
+    """Padding of plain batches, each as wide as its longest element."""
+    counts = [outcome.tokens for outcome in outcomes if isinstance(outcome, Prediction) and outcome.tokens]
+    batches = [counts[start : start + _PLAIN_BATCH] for start in range(0, len(counts), _PLAIN_BATCH)]
+    return sum(max(batch) * len(batch) - sum(batch) for batch in batches)

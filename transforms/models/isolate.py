@@ -73,6 +73,7 @@ class Tally:
     bisections: int = 0
     out_of_memory: int = 0
     padded_tokens: int = 0
+    padding: int = 0
 
 
 @dataclass(slots=True)
@@ -102,13 +103,15 @@ def run_planned(
     while pending:
         batch = pending.pop()
         indices = batch.indices
-        tokens = cost([sizes[index] for index in indices])
+        own = [sizes[index] for index in indices]
+        tokens = cost(own)
         if tokens > budget.tokens and len(indices) > 1:
-            parts = cut([sizes[index] for index in indices], budget.tokens, max_size)
+            parts = cut(own, budget.tokens, max_size)
             pending += [_Pending([indices[i] for i in part], batch.budget_before) for part in reversed(parts)]
             continue
         tally.forwards += 1
         tally.padded_tokens += tokens
+        tally.padding += tokens - sum(size.length * size.rows for size in own)
         failure: Exception | None = None
         try:
             answers = forward(indices)

@@ -96,7 +96,7 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
     """
     if not isinstance(given, Mapping):
         raise InvalidParameter(f"parameters={brief(given)}: must be an object of names and values")
-    valid = {}
+    valid: dict[str, Any] = {}
     for name, value in given.items():
         parameter = declared.get(name) if isinstance(name, str) else None
         if parameter is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,27 +29,26 @@ from transforms.models.tasks.vision import (
     ZeroShotImageClassification,
 )
 
+_ALL: tuple[type[Task], ...] = (
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+    FillMask,
+    QuestionAnswering,
+    FeatureExtraction,
+    TextGeneration,
+    ImageClassification,
+    ImageFeatureExtraction,
+    ZeroShotImageClassification,
+    ObjectDetection,
+    ImageTextToText,
+    AudioClassification,
+    SpeechRecognition,
+    *FALLBACKS,
+)
+
 #: Every task by name. Where an architecture fits several, the first one is what it stands for.
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        TextClassification,
-        TokenClassification,
-        ZeroShotClassification,
-        FillMask,
-        QuestionAnswering,
-        FeatureExtraction,
-        TextGeneration,
-        ImageClassification,
-        ImageFeatureExtraction,
-        ZeroShotImageClassification,
-        ObjectDetection,
-        ImageTextToText,
-        AudioClassification,
-        SpeechRecognition,
-        *FALLBACKS,
-    )
-}
+TASKS: dict[str, type[Task]] = {task.name: task for task in _ALL}
 
 #: Other names for the same.
 ALIASES = {
@@ -104,6 +104,8 @@ def build_task(
     """
     task = TASKS[name]
     transformers.logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        transformers.logging.set_verbosity_error()  # it would warn again at every forward
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True

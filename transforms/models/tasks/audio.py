@@ -14,7 +14,7 @@ import transformers
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
 from transforms.models.parameters import choice, integer, number, text
 from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, to_numpy
+from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, non_finite, to_numpy
 from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_audio, read_all
 from transforms.models.tasks.vision import classify
@@ -107,7 +107,8 @@ class SpeechRecognition(AudioTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        self.pipeline = transformers.pipeline(
+        make: Any = transformers.pipeline
+        self.pipeline = make(
             self.name,
             model=self.model,
             feature_extractor=self.extractor,
@@ -115,8 +116,12 @@ class SpeechRecognition(AudioTask):
             device=self.device,
         )
         self.generates = self.model.can_generate()
-        # Group normalisation averages over padding, so such models may share a forward only at equal length.
-        self.exact_length = getattr(self.config, "feat_extract_norm", None) == "group"
+        # Frames of each recording in a padded batch; transformers' pipeline would decode the padding too.
+        self.frames: Any = None if self.generates else getattr(self.model, "_get_feat_extract_output_lengths", None)
+        # Group normalisation averages over padding, and other inputs than waves are not padded here.
+        self.pads = self.frames is not None and getattr(self.config, "feat_extract_norm", "") == "layer"
+        # Whisper makes 30 seconds of every recording that is not longer.
+        self.fixed = self.extractor.n_samples if self.config.model_type == "whisper" else 0
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         if not self.generates:
@@ -129,10 +134,40 @@ class SpeechRecognition(AudioTask):
             raise InvalidParameter('parameters.return_timestamps="char": this model takes true or "word"')
 
     def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
-        group = (tuple(sorted(ask.parameters.items())), len(sound) if self.exact_length else None)
+        chunked = "chunk_length_s" in ask.parameters
+        together = not chunked and (self.pads or len(sound) <= self.fixed)
+        group = (tuple(sorted(ask.parameters.items())), None if together else len(sound))
         return Prepared(ask, sound, Size(max(1, len(sound) // SAMPLES_A_TOKEN), 1, group))
 
     def forward(self, batch: Sequence[Prepared]) -> list[Any]:
+        if self.pads and "chunk_length_s" not in batch[0].ask.parameters:
+            return self._decode_frames(batch)
+        return self._run_pipeline(batch)
+
+    def _decode_frames(self, batch: Sequence[Prepared]) -> list[Any]:
+        """CTC: the likeliest token of each frame, padding left out, then transformers' own decoding."""
+        rate = self.extractor.sampling_rate
+        inputs = self.extractor(
+            [prepared.rows for prepared in batch],
+            sampling_rate=rate,
+            padding=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self.device)
+        logits = self.model(inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]).logits
+        frames = self.frames(inputs["attention_mask"].sum(-1)).tolist()
+        answers: list[Any] = []
+        for own, count, prepared in zip(logits, frames, batch, strict=True):
+            if not own[:count].isfinite().all():
+                answers.append(non_finite())
+                continue
+            stamps = prepared.ask.parameters.get("return_timestamps") or None
+            tokens = own[None, :count].argmax(-1).cpu()
+            answers.append(self.pipeline.postprocess([{"tokens": tokens}], return_timestamps=stamps))
+        return answers
+
+    def _run_pipeline(self, batch: Sequence[Prepared]) -> list[Any]:
+        """Whisper and other generating models, and long recordings in chunks: transformers' pipeline as it is."""
         given = {name: value for name, value in batch[0].ask.parameters.items() if value is not False}
         generate = {name: given.pop(name) for name in _GENERATE if name in given}
         if generate:

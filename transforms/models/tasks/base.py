@@ -66,10 +66,10 @@ class Task(ABC):
 
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
-        self.config = loading.config
+        self.config: Any = loading.config
         self.device = loading.device
         self.dtype = loading.dtype
-        self.model = self.load()
+        self.model: Any = self.load()
         self.model.eval()
 
     @classmethod
@@ -173,7 +173,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 _FUNCTIONS = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 
-def label_function(config: transformers.PreTrainedConfig) -> str:
+def label_function(config: Any) -> str:
     """The function that turns a classifier's logits into scores, by what the model was trained for."""
     if config.problem_type == "regression":
         return "none"

@@ -10,7 +10,7 @@ import torch
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.parameters import integer
 from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Prepared
+from transforms.models.tasks.base import Ask, Loading, Prepared
 from transforms.models.tasks.encode import Row, max_tokens
 from transforms.models.tasks.generation import PARAMETERS, Settings, check_generation, generate
 from transforms.models.tasks.text import TextTask, check_text
@@ -44,6 +44,10 @@ class TextGeneration(TextTask):
     auto = (("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),)
     parameters = {**PARAMETERS, "truncate": integer(1)}
     takes_time_limit = True
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.longest = max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
         """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""
@@ -81,7 +85,7 @@ class TextGeneration(TextTask):
         if not row.ids:
             return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
         keep = ask.parameters.get("truncate", len(row.ids))
-        longest = max_tokens(self.tokenizer, self.model)
+        longest = self.longest
         if longest is not None:
             if settings.new_tokens >= longest:
                 return InvalidParameter(

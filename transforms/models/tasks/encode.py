@@ -37,7 +37,7 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, max_length: int | None, strategy: str = "longest_first") -> None:
         self.tokenizer = tokenizer
-        self.backend = getattr(tokenizer, "backend_tokenizer", None)
+        self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self.max_length = max_length
         self.strategy = strategy
         self._state: tuple[int | None, int] | None = None
@@ -106,7 +106,7 @@ class Encoder:
             where = slice(shape[1] - length, None) if left else slice(0, length)
             ids[i, where] = row.ids
             mask[i, where] = 1
-            if types is not None:
+            if types is not None and row.type_ids is not None:
                 types[i, where] = row.type_ids
         inputs = {"input_ids": ids}
         if self.masked:
@@ -121,7 +121,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
-def max_tokens(tokenizer: Any, model: torch.nn.Module) -> int | None:
+def max_tokens(tokenizer: Any, model: Any) -> int | None:
     """The longest input the model takes, in tokens with the special ones; None when nothing limits it."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)

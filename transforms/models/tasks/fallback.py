@@ -34,7 +34,8 @@ class Fallback(Task):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        self.pipeline = transformers.pipeline(self.name, model=self.model, device=self.device, **self.parts())
+        make: Any = transformers.pipeline
+        self.pipeline = make(self.name, model=self.model, device=self.device, **self.parts())
 
     def parts(self) -> dict[str, Any]:
         """What the pipeline needs beside the model."""

@@ -61,7 +61,7 @@ class TextTask(Task):
             " shorten it, or run with --on_too_long=truncate"
         )
 
-    def forward(self, batch: Sequence[Prepared]) -> torch.Tensor:
+    def forward(self, batch: Sequence[Prepared]) -> Any:
         return self.logits([prepared.rows for prepared in batch])
 
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:

@@ -1,0 +1,36 @@
+"""What the cost grows with: backlog, message size, batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import measure
+from benchmarks.workloads import model, texts
+
+
+def run(progress: Callable[..., Any], quick: bool) -> dict[str, list[dict[str, Any]]]:
+    """Each figure's series: ours with the null model, but for batch sizes, which are the model's business."""
+    backlogs = (1_000, 20_000) if quick else (100, 1_000, 10_000, 100_000)
+    series: dict[str, list[dict[str, Any]]] = {
+        "backlog": [{"x": count, **progress(backlog, count)} for count in backlogs],
+    }
+    if not quick:
+        series["message_bytes"] = [{"x": size, **progress(sized, size)} for size in (100, 1_000, 10_000, 100_000)]
+        series["max_batch_size"] = [{"x": size, **progress(batched, size)} for size in (1, 8, 32, 128, 512)]
+    return series
+
+
+def backlog(count: int) -> dict[str, Any]:
+    """A backlog of ``count`` messages."""
+    return measure.throughput("ours", "null", texts("short", count))
+
+
+def sized(size: int) -> dict[str, Any]:
+    """Messages of ``size`` bytes."""
+    return measure.throughput("ours", "null", ["x" * size] * min(5_000, 100_000_000 // size))
+
+
+def batched(size: int) -> dict[str, Any]:
+    """The 6-layer model with ``--max_batch_size=size``."""
+    return measure.throughput("ours", model("6x384"), texts("mixed", 600), flags=[f"--max_batch_size={size}"])

@@ -1,0 +1,140 @@
+"""What came back from a server, and who is to blame when it is not an answer."""
+
+from __future__ import annotations
+
+import email.utils
+import enum
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+
+class Verdict(enum.Enum):
+    """What a reply says about the request, and what to do about it."""
+
+    OK = "an answer"
+    REFUSED = "the input is to blame: a dead letter"
+    BUSY = "overloaded, loading or away: wait, and never blame the input"
+    BROKEN = "failed: wait; it may be the input's doing if it happens to this one only"
+    DENIED = "the token is not accepted: read it again"
+    WRONG = "no endpoint for this: wait, as an operator must act"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One attempt's outcome, after ``ms``. ``status`` 0 means that no answer came; ``words`` then say why."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    words: str = ""
+    ms: float = 0.0
+    reached: bool = True
+
+    def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+          ValueError: it is none.
+        """
+        return orjson.loads(self.body)
+
+    def tokens(self, answer: Any) -> tuple[int | None, int]:
+        """Tokens that the server read (None where it does not say) and generated."""
+        usage = answer.get("usage") if isinstance(answer, dict) else None
+        if isinstance(usage, dict):
+            return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")) or 0
+        read = self.headers.get("x-prompt-tokens") or self.headers.get("x-compute-tokens")
+        return _count(read), _count(self.headers.get("x-generated-tokens")) or 0
+
+    def retry_after(self) -> float:
+        """Seconds that the server asks to wait; 0 where it does not say."""
+        text = self.headers.get("retry-after", "").strip()
+        if text.replace(".", "", 1).isdigit():
+            return float(text)
+        try:
+            return (
+                max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time()) if text else self._loading()
+            )
+        except ValueError:
+            return 0.0
+
+    def _loading(self) -> float:
+        """A server that loads its model may say how long that takes."""
+        try:
+            found = self.json() if self.status == 503 else None
+            return min(60.0, max(0.0, float(found["estimated_time"]))) if isinstance(found, dict) else 0.0
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+
+    def said(self) -> str:
+        """The server's own words, one line."""
+        if self.status == 0 or self.words:
+            return self.words
+        text = self.body[:4000].decode("utf-8", "replace")
+        try:
+            text = _error_in(self.json()) or text
+        except ValueError:
+            if "<html" in text.lower():
+                title = re.search(r"<title>(.*?)</title>", text, re.I | re.S)
+                text = title.group(1) if title else "a web page"
+        return " ".join(text.split())[:600] or "(no words)"
+
+    def describe(self) -> str:
+        """Status and words."""
+        return self.said() if self.status == 0 else f"{self.status}: {self.said()}"
+
+
+def _count(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _error_in(found: Any) -> str:
+    """The message in the ways that Hugging Face's servers, OpenAI's and FastAPI write an error."""
+    if not isinstance(found, dict):
+        return ""
+    error = found.get("error") or found.get("message") or found.get("detail") or found.get("errors")
+    if isinstance(error, dict):
+        error = error.get("message") or error
+    if isinstance(error, list):
+        error = "; ".join(str(one.get("msg", one) if isinstance(one, dict) else one) for one in error)
+    return str(error) if error else ""
+
+
+#: Statuses that blame the input: malformed, not acceptable, too large, of the wrong kind, or not processable.
+_INPUT = {400, 406, 411, 413, 415, 416, 422, 431, 451}
+#: 529 is "overloaded" on several gateways.
+_WAIT = {408, 409, 425, 429, 503, 529}
+
+#: An endpoint that is paused, starts or runs out of memory answers 400 all the same.
+_NOT_THE_INPUT = re.compile(
+    r"\bpaused\b|not stopped|initializ|scaled to zero|scaling (up|from)|is (currently )?loading|not ready|"
+    r"out of memory",
+    re.I,
+)
+
+
+def judge(reply: Reply) -> Verdict:
+    """Who is to blame for ``reply``, if anyone."""
+    status = reply.status
+    if status == 0:
+        return Verdict.BROKEN if reply.reached else Verdict.BUSY
+    if 200 <= status < 300:
+        return Verdict.OK
+    if status in (401, 403):
+        return Verdict.DENIED
+    if status in _WAIT:
+        return Verdict.BUSY
+    if status in _INPUT:
+        # The words may quote the input, so this only waits: an input that nothing else explains is blamed in the end.
+        return Verdict.BROKEN if status == 400 and _NOT_THE_INPUT.search(reply.said()) else Verdict.REFUSED
+    if status >= 500 or status == 424:
+        return Verdict.BROKEN
+    return Verdict.WRONG

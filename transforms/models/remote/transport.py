@@ -1,0 +1,74 @@
+"""One HTTP request over huggingface_hub's session, bounded in time and size; its outcome is a value, never an error.
+
+Errors of the HTTP library hold the request, and with it the token: none leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+from huggingface_hub.errors import HTTPError
+from huggingface_hub.utils import get_async_session
+
+from transforms.models.remote.protocol import Post
+from transforms.models.remote.reply import Reply
+
+#: Longest answer that is read, in bytes.
+MAX_BYTES = 64 * 1024 * 1024
+
+#: Connections that one session keeps; more requests at once are spread over several sessions.
+_A_SESSION = 100
+
+
+class Transport:
+    """Sends requests, each with its own token, and follows no redirect: one could lead the token to another host."""
+
+    def __init__(self, concurrency: int) -> None:
+        sessions = [get_async_session() for _ in range(-(-concurrency // _A_SESSION))]
+        for session in sessions:
+            session.follow_redirects = False
+            # The library's hooks refuse every request while HF_HUB_OFFLINE is set, which is about the hub.
+            session.event_hooks = {}
+        self._sessions = itertools.cycle(sessions)
+
+    async def send(self, post: Post, token: str | None, timeout_s: float) -> Reply:
+        """The outcome of one attempt, after ``timeout_s`` at the latest."""
+        headers = {**post.headers, **({"authorization": f"Bearer {token}"} if token else {})}
+        started = time.monotonic()
+        try:
+            reply = await asyncio.wait_for(self._exchange(post, headers), timeout_s)
+        except (TimeoutError, asyncio.TimeoutError):
+            return Reply(0, words=f"no answer within {timeout_s:g} s")
+        except (HTTPError, OSError) as error:
+            return _failed(error)
+        return Reply(reply.status, reply.headers, reply.body, reply.words, (time.monotonic() - started) * 1000)
+
+    async def _exchange(self, post: Post, headers: dict[str, str]) -> Reply:
+        stream = next(self._sessions).stream(post.method, post.url, content=post.body, headers=headers)
+        async with stream as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BYTES:
+                    return Reply(response.status_code, words=f"the answer is over {MAX_BYTES:,} bytes")
+            words = ""
+            if 300 <= response.status_code < 400:
+                words = f"it redirects to {response.headers.get('location', 'nowhere')}; use that URL if it is yours"
+            return Reply(response.status_code, dict(response.headers), bytes(body), words)
+
+
+def _failed(error: BaseException) -> Reply:
+    """An attempt without an answer: its cause in words, and whether the server was reached at all."""
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            why = text.partition("verify failed:")[2].partition("(_ssl")[0].strip() or "not verified"
+            words = f"its TLS certificate is not trusted ({why}); set SSL_CERT_FILE to that of its issuer"
+            return Reply(0, words=words, reached=False)
+        cause = cause.__cause__ or cause.__context__
+    kind = type(error).__name__
+    words = f"{kind}: {' '.join(str(error).split())}".rstrip(": ")
+    return Reply(0, words=words, reached=not kind.startswith("Connect"))

@@ -1,0 +1,175 @@
+"""Hugging Face tokens: where one comes from, and how a long-running worker follows its rotation.
+
+A token is read where it is used, on the worker. What travels with the job, and what may be printed, is its source only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transforms.models.errors import ModelLoadError
+
+#: Seconds after which a token is read again even though nothing refused it.
+REREAD_S = 300.0
+
+#: Least seconds between two reads, however many requests are refused meanwhile.
+_PAUSE_S = 1.0
+
+_KINDS = ("env", "file", "secret")
+_LOOKS_LIKE_ONE = re.compile(r"hf_[A-Za-z0-9_]{8,}")
+_HEADER_SAFE = re.compile(r"[!-~]+")
+
+
+class TokenError(ModelLoadError):
+    """The token cannot be read, or is none; the text names the source and never what was read from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Reads a token from ``env:NAME``, ``file:PATH`` or ``secret:projects/…/secrets/…/versions/…`` when called."""
+
+    source: str
+
+    def __call__(self) -> str:
+        """The token as it is now.
+
+        Raises:
+          TokenError: it is not there, or is not something that a header can carry.
+        """
+        kind, _, name = self.source.partition(":")
+        if kind not in _KINDS or not name:
+            # The source itself is not shown: it may be a token, pasted by mistake.
+            raise TokenError("--hf_token_source: use env:NAME, file:PATH or secret:projects/…; never the token itself")
+        text = {"env": _from_env, "file": _from_file, "secret": _from_secret}[kind](name, self.source).strip()
+        if not text:
+            raise TokenError(f"--hf_token_source={self.source}: it is empty; put the token there")
+        if not _HEADER_SAFE.fullmatch(text):
+            raise TokenError(f"--hf_token_source={self.source}: not a token; there must be one line without spaces")
+        return text
+
+
+def _from_env(name: str, source: str) -> str:
+    if name not in os.environ:
+        raise TokenError(
+            f"--hf_token_source={source}: the variable is not set on this worker; set it where the job runs"
+        )
+    return os.environ[name]
+
+
+def _from_file(name: str, source: str) -> str:
+    try:
+        return Path(name).expanduser().read_text("utf-8")
+    except UnicodeDecodeError:
+        raise TokenError(f"--hf_token_source={source}: not a text file") from None
+    except OSError as error:
+        raise TokenError(
+            f"--hf_token_source={source}: {error.strerror}; the file must be on every worker, and readable"
+        ) from None
+
+
+def _from_secret(name: str, source: str) -> str:
+    # Imported here: only workers with such a source need the client, and it takes a second to import.
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        payload = _secrets().access_secret_version(name=name, timeout=20.0).payload
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        words = " ".join(str(getattr(error, "message", error)).split())
+        raise TokenError(
+            f"--hf_token_source={source}: {words}; check the name, that the version is enabled, and that the job's"
+            " service account may read it (roles/secretmanager.secretAccessor)"
+        ) from None
+    if payload.data_crc32c and not _intact(payload):
+        raise TokenError(f"--hf_token_source={source}: it came damaged; it is read again")
+    return payload.data.decode("utf-8", "replace")
+
+
+def _intact(payload: Any) -> bool:
+    import google_crc32c
+
+    return google_crc32c.value(payload.data) == payload.data_crc32c
+
+
+@functools.cache
+def _secrets() -> Any:
+    """The process's one Secret Manager client, on the emulator if ``SECRET_MANAGER_EMULATOR_HOST`` names one."""
+    import grpc
+    from google.cloud.secretmanager import SecretManagerServiceClient
+
+    emulator = os.environ.get("SECRET_MANAGER_EMULATOR_HOST")
+    if not emulator:
+        return SecretManagerServiceClient()
+    transport = SecretManagerServiceClient.get_transport_class("grpc")
+    return SecretManagerServiceClient(transport=transport(channel=grpc.insecure_channel(emulator)))
+
+
+class TokenKeeper:
+    """A worker's current token. Safe to call from several threads; ``get`` and ``refused`` may take a network call."""
+
+    def __init__(self, source: TokenSource | None) -> None:
+        self._source = source
+        self._token: str | None = None
+        self._error = ""
+        self._read_at = float("-inf")
+        self._seen: list[str] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"TokenKeeper({self._source!r})"
+
+    def __reduce__(self) -> Any:
+        return TokenKeeper, (self._source,)  # the token itself never leaves this process
+
+    def get(self) -> str | None:
+        """The token, read again once it is ``REREAD_S`` old; None without a source.
+
+        Raises:
+          TokenError: it cannot be read, and never could; a token once read is kept while its source is away.
+        """
+        with self._lock:
+            age = time.monotonic() - self._read_at
+            if self._source is not None and age > (REREAD_S if self._token else _PAUSE_S):
+                try:
+                    self._read()
+                except TokenError as error:
+                    self._error = str(error)
+            if self._source is not None and self._token is None:
+                raise TokenError(self._error)
+            return self._token
+
+    def at_hand(self) -> tuple[bool, str | None]:
+        """Whether the token need not be read now, and it; never waits for its source."""
+        fresh = self._token is not None and time.monotonic() - self._read_at <= REREAD_S
+        return self._source is None or fresh, self._token
+
+    def refused(self, token: str | None) -> bool:
+        """Tells that ``token`` was not accepted; returns whether there is another one now."""
+        with self._lock:
+            if self._source is None:
+                return False
+            if self._token == token and time.monotonic() - self._read_at > _PAUSE_S:
+                try:
+                    self._read()
+                except TokenError:
+                    return False
+            return self._token != token
+
+    def _read(self) -> None:
+        self._read_at = time.monotonic()
+        self._token = self._source() if self._source else None
+        if self._token and self._token not in self._seen:
+            self._seen = [*self._seen[-9:], self._token]
+
+    def scrub(self, text: str) -> str:
+        """``text`` without any token: a server's words may quote the one it refused."""
+        for token in self._seen:
+            text = text.replace(token, "***")
+        return _LOOKS_LIKE_ONE.sub("hf_***", text)
