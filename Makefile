@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all bench check format clean
 
 demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
 	@$(BIN)/python -m pipeline.local.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
@@ -14,6 +14,9 @@ test: $(READY)  ## The quick suite
 
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest
+
+bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1]
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator)
 
 check: $(READY)  ## Lint, format and types
 	$(BIN)/ruff check .
