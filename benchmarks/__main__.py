@@ -1,4 +1,4 @@
-"""``make bench``: every system on the same messages in one run; writes JSON, plots and the tables of docs/performance.md.
+"""``make bench``: every system on the same messages in one run; JSON, plots and the tables of docs/performance.md.
 
 ``--quick`` runs the mixed workload alone, with fewer messages. ``--google_emulator`` adds the same ratios over Google's
 own Pub/Sub emulator, where the Google Cloud CLI has it.

@@ -36,7 +36,7 @@ def plan(rate: float, per_worker: float, price: float, latency_s: float, backlog
         raise ValueError("rate, per_worker, price and latency must be more than 0")
     if 2 / per_worker > latency_s:
         raise ValueError(
-            f"a message behind another takes {2 / per_worker:.2f} s, over --latency {latency_s}; use a smaller model or a GPU"
+            f"a message behind another takes {2 / per_worker:.2f} s, over --latency {latency_s}; use a smaller model"
         )
     workers = math.ceil(rate / (per_worker * BUSY))
     spare = workers * per_worker - rate

@@ -8,7 +8,7 @@ from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.records import Failure, ModelInfo, Prediction, Request
+from transforms.records import ModelInfo, Prediction, Request
 
 _INFO = ModelInfo("text-classification", "null", "0" * 40, "cpu", "float32")
 _ANSWER = [{"label": "NULL", "score": 1.0}]
@@ -18,7 +18,7 @@ class NullModel:
     """Beam holds models by weak reference; a plain class takes one."""
 
 
-class NullHandler(ModelHandler[Request, "Prediction | Failure", NullModel]):
+class NullHandler(ModelHandler[Request, Prediction, NullModel]):
     """Answers every request with the same label."""
 
     def check(self) -> str:

@@ -56,7 +56,8 @@ def _latency(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         share = f"{row['share']:.0%} of capacity" if row["share"] else "light"
         lines.append(
-            f"| {row['system']} | {share} | {row['rate']:.0f} | {row['p50']:.0f} | {row['p95']:.0f} | {row['p99']:.0f} |"
+            f"| {row['system']} | {share} | {row['rate']:.0f} "
+            f"| {row['p50']:.0f} | {row['p95']:.0f} | {row['p99']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -79,7 +80,7 @@ def summary(results: dict[str, Any]) -> str:
     parts.append(f"**null model**: {ratios(results['null'])}\n\n{table(results['null'])}\n")
     single = results["throughput"]["6x384 mixed"][0]["single_ms"]
     parts.append(
-        f"**Latency**, mixed, 6x384 (one message alone in the raw model: {single:.0f} ms)\n\n{_latency(results['latency'])}\n"
+        f"**Latency**, mixed, 6x384 (one message alone, raw: {single:.0f} ms)\n\n{_latency(results['latency'])}\n"
     )
     parts.append(f"**Growth**, ours, null model (batch size: 6x384)\n\n{_growth(results['growth'])}\n")
     if "google_emulator" in results:

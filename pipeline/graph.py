@@ -15,6 +15,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import __version__, io
 from pipeline.options import Settings
+from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
 from transforms.dead_letter import DeadLetter
 from transforms.decode import Decode
@@ -46,6 +47,8 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) ->
         results, rejected = results | "Audit" >> Audit(sink, context)
         failures = (failures, rejected) | "AllFailures" >> beam.Flatten()
         failures, _ = failures | "AuditFailures" >> Audit(sink, context)
+        if settings.summary_table and not settings.local:
+            pipeline | "Summarise" >> Summarise(settings)
     results | "Publish" >> io.publish(settings.output_topic, settings)
 
     # Error output

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -26,15 +27,20 @@ from google.pubsub_v1.types import PublishRequest
 
 from pipeline.local import runner as local
 from pipeline.options import Settings, TableName
+from transforms import metrics
 from transforms.records import Limits, Message
 
 #: https://cloud.google.com/pubsub/quotas#resource_limits
 LIMITS = Limits(message_bytes=10_000_000, attributes=100, attribute_value_bytes=1_024)
 PUBLISH_MESSAGES = 1_000
 PUBLISH_BYTES = 9_000_000
+#: https://cloud.google.com/bigquery/quotas#streaming_inserts: 10 MB a request
+INSERT_BYTES = 10_000_000
 
 #: How long a sink that is down holds the work before the bundle fails and its messages are delivered again.
 _PATIENCE_S = 600.0
+#: How long one request of that may take.
+ATTEMPT_S = 60.0
 
 _TRANSIENT = (
     api.Aborted,
@@ -60,8 +66,22 @@ def _transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT) and not isinstance(error, requests.exceptions.SSLError)
 
 
-#: Exponential back-off with full jitter, from 0.1 to 10 seconds.
-RETRY = Retry(predicate=_transient, initial=0.1, maximum=10.0, multiplier=2.0, timeout=_PATIENCE_S)
+def _retry(sink: str) -> Retry:
+    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``."""
+    return Retry(
+        predicate=_transient,
+        initial=0.1,
+        maximum=10.0,
+        multiplier=2.0,
+        timeout=_PATIENCE_S,
+        on_error=lambda error: metrics.retried(sink),
+    )
+
+
+_PUBLISH_RETRY, _INSERT_RETRY = _retry("publish"), _retry("insert")
+
+#: For a look before a launch: what fails is told, and not tried again.
+ONCE = Retry(predicate=lambda _: False)
 
 _Client = TypeVar("_Client", PublisherClient, SubscriberClient)
 
@@ -72,9 +92,14 @@ def pubsub(kind: type[_Client]) -> _Client:
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if not emulator:
         return kind()
-    unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        # By default up to two minutes: an emulator that has come back should not be waited for.
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
     transport = kind.get_transport_class("grpc")
-    return kind(transport=transport(channel=grpc.insecure_channel(emulator, unlimited)))
+    return kind(transport=transport(channel=grpc.insecure_channel(emulator, options)))
 
 
 @functools.cache
@@ -119,8 +144,10 @@ class _NativeRead(beam.PTransform):
 
 
 def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) -> Message:
-    """Beam's Pub/Sub message as ours."""
+    """Beam's Pub/Sub message as ours; an event time that no timestamp column can hold gives way to the publish time."""
     event_time = timestamp.micros / 1e6
+    if not -62_135_596_800 <= event_time <= 253_402_300_799:
+        event_time = message.publish_time.timestamp() if message.publish_time else 0.0
     return Message(
         data=message.data or b"",
         attributes=dict(message.attributes or {}),
@@ -144,8 +171,20 @@ class _NativePublish(beam.PTransform):
         self._topic = topic
 
     def expand(self, records: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        messages = records | "ToPubsub" >> beam.Map(outgoing).with_output_types(PubsubMessage)
+        messages = records | "ToPubsub" >> beam.ParDo(_OutgoingFn()).with_output_types(PubsubMessage)
         return messages | "Write" >> WriteToPubSub(self._topic, with_attributes=True)
+
+
+class _OutgoingFn(beam.DoFn):
+    def __init__(self) -> None:
+        self._ended = metrics.Ended()
+
+    def process(self, record: Any) -> Iterator[PubsubMessage]:
+        self._ended.add(record)
+        yield outgoing(record)
+
+    def finish_bundle(self) -> None:
+        self._ended.tell()
 
 
 def outgoing(record: Any) -> PubsubMessage:
@@ -177,6 +216,10 @@ class _PublishFn(beam.DoFn):
 
     def finish_bundle(self) -> None:
         publish_all(self._topic, self._pending)
+        ended = metrics.Ended()
+        for record in self._pending:
+            ended.add(record)
+        ended.tell()
         self._pending = []
 
 
@@ -188,7 +231,7 @@ def publish_all(topic: str, records: Sequence[Any]) -> list[str]:
     """Publishes ``records``, the ones of an ordering key in order, and returns their message ids once all are safe.
 
     Raises:
-        google.api_core.exceptions.GoogleAPICallError: a request was refused, or the service stayed down.
+        google.api_core.exceptions.GoogleAPIError: a request was refused, or the service stayed down.
     """
     keys: dict[str, list[int]] = {}
     for index, record in enumerate(records):
@@ -229,7 +272,7 @@ def _publish_now(topic: str, records: Sequence[Any]) -> Sequence[str]:
     for record in records:
         request.messages.add(data=record.data, attributes=record.attributes, ordering_key=record.ordering_key)
     client = pubsub(PublisherClient)
-    return client.publish(PublishRequest.wrap(request), retry=RETRY, timeout=60.0).message_ids
+    return client.publish(PublishRequest.wrap(request), retry=_PUBLISH_RETRY, timeout=ATTEMPT_S).message_ids
 
 
 class BigQuerySink:
@@ -242,21 +285,37 @@ class BigQuerySink:
         """Streams ``rows``; a request that the service refuses as a whole is halved until the culprit is alone.
 
         Raises:
-            google.api_core.exceptions.GoogleAPICallError: the table is gone, or stayed down for ten minutes.
+            google.api_core.exceptions.GoogleAPIError: the table is gone, or stayed down for ten minutes.
         """
+        # A request far over the limit may be cut off while it is sent instead of refused, which looks like a fault of the
+        # network and would be tried again and again: it must not be made.
+        if _exceeds(rows, INSERT_BYTES):
+            if len(rows) == 1:
+                return {0: f"the row is over {INSERT_BYTES} bytes; see --audit_input"}
+            return self._insert_halves(rows, row_ids)
         client = bigquery_client(self._table.project)
         try:
             errors = client.insert_rows_json(
-                str(self._table), rows, row_ids=row_ids, skip_invalid_rows=True, retry=RETRY, timeout=60.0
+                str(self._table), rows, row_ids=row_ids, skip_invalid_rows=True, retry=_INSERT_RETRY, timeout=ATTEMPT_S
             )
-        except (api.BadRequest, api.RequestEntityTooLarge) as error:
-            if len(rows) == 1:
-                return {0: error.message}
-            middle = len(rows) // 2
-            rejected = self.insert(rows[:middle], row_ids[:middle])
-            second = self.insert(rows[middle:], row_ids[middle:])
-            return {**rejected, **{middle + index: words for index, words in second.items()}}
+        except api.GoogleAPICallError as error:
+            if error.code not in (400, 413):
+                raise
+            return {0: error.message} if len(rows) == 1 else self._insert_halves(rows, row_ids)
         return {error["index"]: _words(error["errors"]) for error in errors}
+
+    def _insert_halves(self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str]) -> dict[int, str]:
+        middle = len(rows) // 2
+        rejected = self.insert(rows[:middle], row_ids[:middle])
+        second = self.insert(rows[middle:], row_ids[middle:])
+        return {**rejected, **{middle + index: words for index, words in second.items()}}
+
+
+def _exceeds(rows: Sequence[dict[str, Any]], limit: int) -> bool:
+    """Whether ``rows`` have more than ``limit`` bytes as the client writes them: JSON in ASCII, 12 bytes for an emoji."""
+    characters = sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
+    most = 12 * characters + 2_000 * len(rows)
+    return most > limit and sum(len(json.dumps(row)) + 200 for row in rows) > limit
 
 
 def _words(errors: Sequence[dict[str, str]]) -> str:

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 
 import apache_beam as beam
+from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline import graph, io, preflight
+from pipeline import dataflow, graph, io, logs, preflight, watchers
 from pipeline.local.runner import LocalRunner
 from pipeline.options import Settings, UsageError, parse, print_help
-from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.errors import ModelLoadError
+from transforms.models.token import TokenSource
 
 _LOGGER = logging.getLogger("pipeline")
 
@@ -25,9 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if {"-h", "--help"} & set(argv):
         print_help()
         return 0
-    _log()
+    logs.configure()
     try:
         settings, options = parse(argv)
+        logs.configure(settings.log_format)
+        dataflow.prepare(settings, options)
         handler = make_handler(settings)
         preflight.check(settings)
     except (UsageError, ModelLoadError) as error:
@@ -38,26 +41,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     graph.build(pipeline, settings, handler)
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
-    return _run_until_drained(result, runner) if isinstance(runner, LocalRunner) else 0
+    if not isinstance(runner, LocalRunner):
+        return 0
+    with watchers.beside(result, settings):
+        return _run_until_drained(result, runner)
 
 
-def _log() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Beam says something of every batch and of every type hint it does not need.
-    for chatty in ("apache_beam.transforms.util", "apache_beam.typehints", "apache_beam.ml.inference", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def make_handler(settings: Settings) -> HuggingFaceModelHandler:
+def make_handler(settings: Settings) -> ModelHandler:
     """The model handler that ``settings`` ask for, checked as far as can be without loading weights.
 
     Raises:
-        ModelLoadError: the model cannot be what is asked for.
-        UsageError: a flag asks for what does not work yet.
+        ModelLoadError: the model cannot be what is asked for, or the endpoint cannot be asked.
     """
+    token = TokenSource(settings.hf_token_source) if settings.hf_token_source else None
+    # Locally the source itself waits for company; state that held messages back would outlive their leases.
+    latency_ms = None if settings.local else settings.max_batch_latency_ms
     if settings.endpoint:
-        raise UsageError("--endpoint is not available yet; use --model with local weights")
+        return _remote_handler(settings, token, latency_ms)
     assert settings.model is not None
+    # Torch takes seconds to import, and a wrong flag should be told at once.
+    from transforms.models.handler import HuggingFaceModelHandler
+
     handler = HuggingFaceModelHandler(
         settings.model,
         settings.task,
@@ -67,13 +71,37 @@ def make_handler(settings: Settings) -> HuggingFaceModelHandler:
         parameters=settings.inference_params,
         max_batch_size=settings.max_batch_size,
         max_batch_tokens=settings.max_batch_tokens,
-        # Locally the source itself waits for company; state that held messages back would outlive their leases.
-        max_batch_latency_ms=None if settings.local else settings.max_batch_latency_ms,
+        max_batch_latency_ms=latency_ms,
         on_too_long=settings.on_too_long,
         model_copies=settings.model_copies,
         time_limit_s=settings.time_limit_s,
+        token=token,
+    )
+    # A token is the workers' alone: a model that needs one is not looked at from where the job is only submitted.
+    if settings.local or token is None:
+        handler.check()
+    return handler
+
+
+def _remote_handler(settings: Settings, token: TokenSource | None, latency_ms: int | None) -> ModelHandler:
+    from transforms.models.endpoint import RemoteModelHandler
+
+    assert settings.endpoint is not None and settings.task is not None
+    handler = RemoteModelHandler(
+        settings.endpoint,
+        settings.task,
+        model=settings.model,
+        parameters=settings.inference_params,
+        token=token,
+        timeout_s=settings.endpoint_timeout_s,
+        max_wait_s=settings.endpoint_max_wait_s,
+        concurrency=settings.endpoint_concurrency,
+        on_too_long=settings.on_too_long,
+        max_batch_latency_ms=latency_ms,
     )
     handler.check()
+    if settings.local:
+        handler.look()
     return handler
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jmespath
 import jmespath.exceptions
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from transforms.window import Windowing
+
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class UsageError(ValueError):
@@ -26,7 +30,8 @@ class UsageError(ValueError):
 class Flag:
     """One flag. ``parse`` turns its text into its value, or raises ValueError with the cause and the way out.
 
-    A wrong value is not repeated in the error where it may be a ``secret`` pasted by mistake.
+    A wrong value is not repeated in the error where it may be a ``secret`` pasted by mistake. ``regex`` is for the
+    template's form, where it differs from what ``parse`` knows of itself.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     group: str = "Model"
     secret: bool = False
+    regex: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,18 @@ class TableName:
         return f"{self.project}.{self.dataset}.{self.table}"
 
 
-def _matching(kind: str, pattern: str, use: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"not a {kind}; use {use}")
-        return text
+@dataclass(frozen=True, slots=True)
+class _matching:
+    """Takes text that matches ``pattern`` whole."""
 
-    return parse
+    kind: str
+    pattern: str
+    use: str
+
+    def __call__(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"not a {self.kind}; use {self.use}")
+        return text
 
 
 _PROJECT = r"[a-z][-a-z0-9:.]{4,61}[a-z0-9]"
@@ -67,7 +78,9 @@ _topic = _matching("topic", f"projects/{_PROJECT}/topics/{_RESOURCE}", "projects
 _subscription = _matching(
     "subscription", f"projects/{_PROJECT}/subscriptions/{_RESOURCE}", "projects/PROJECT/subscriptions/SUBSCRIPTION"
 )
-_url = _matching("URL", r"https?://[^\s/]+(/\S*)?", "https://HOST/PATH")
+_endpoint = _matching(
+    "URL", r"https?://[^\s/]+(/\S*)?|provider:[a-z][a-z0-9-]*", "https://HOST/PATH, provider:auto or provider:NAME"
+)
 _attribute = _matching("Pub/Sub attribute key", r"(?!goog)[^\s]{1,256}", "up to 256 characters that do not begin with goog")
 _token_source = _matching(
     "token source",
@@ -76,20 +89,32 @@ _token_source = _matching(
 )
 
 
-def _table(text: str) -> TableName:
-    found = re.fullmatch(rf"({_PROJECT})[:.]([A-Za-z0-9_]{{1,1024}})\.([\w-]{{1,1024}})", text)
+_TABLE = rf"({_PROJECT})[:.]([A-Za-z0-9_]{{1,1024}})\.([\w-]{{1,1024}})"
+
+
+def table_name(text: str) -> TableName:
+    found = re.fullmatch(_TABLE, text)
     if not found:
         raise ValueError("not a table; use PROJECT:DATASET.TABLE")
     return TableName(*found.groups())
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", text) or not least <= int(text) <= most:
-            raise ValueError(f"use a whole number from {least} to {most}")
+@dataclass(frozen=True, slots=True)
+class _integer:
+    """Takes a whole number from ``least`` to ``most``."""
+
+    least: int
+    most: int
+    pattern: ClassVar[str] = r"[+-]?\d{1,18}"
+
+    def __call__(self, text: str) -> int:
+        if not re.fullmatch(self.pattern, text) or not self.least <= int(text) <= self.most:
+            raise ValueError(f"use a whole number from {self.least} to {self.most}")
         return int(text)
 
-    return parse
+
+#: A plain decimal number; Python's own notation for floats is accepted too, where there is no form to fill in.
+_DECIMAL = r"\d+(\.\d+)?"
 
 
 def _seconds(text: str) -> float:
@@ -121,7 +146,8 @@ def _jmespath(text: str) -> str:
     return text
 
 
-_IO, _BATCH, _AUDIT, _REMOTE = "Messages", "Windows and batches", "Audit", "Remote endpoint"
+_IO, _BATCH, _AUDIT, _WATCH = "Messages", "Windows and batches", "Audit", "Watching"
+_REMOTE = "Remote endpoint"
 
 FLAGS: tuple[Flag, ...] = (
     Flag("input_subscription", "Pub/Sub subscription to read", _subscription, required=True, group=_IO),
@@ -135,7 +161,7 @@ FLAGS: tuple[Flag, ...] = (
         _attribute,
         group=_IO,
     ),
-    Flag("model", "hub id, local folder or gs:// folder; required unless --endpoint is set"),
+    Flag("model", "hub id, local folder or gs:// folder; with --endpoint, the id that the endpoint knows the model by"),
     Flag("revision", "branch, tag or commit of a hub model"),
     Flag("task", "Hugging Face task, such as text-classification; inferred from the model's configuration when left out"),
     Flag("inference_params", "parameters for every message, as a JSON object; a message's own override them", _json_object),
@@ -153,12 +179,13 @@ FLAGS: tuple[Flag, ...] = (
         choices=("truncate", "dead_letter"),
     ),
     Flag("model_copies", "copies of the model a worker loads, sharing its cores", _integer(1, 64), "1"),
-    Flag("time_limit_s", "longest a text generation may take, in seconds", _seconds),
+    Flag("time_limit_s", "longest a text generation may take, in seconds", _seconds, regex=_DECIMAL),
     Flag(
         "window",
         "event-time windows: fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global",
         Windowing.parse,
         "fixed:60",
+        regex=rf"(fixed|session):{_DECIMAL}|sliding:{_DECIMAL}:{_DECIMAL}|global",
         group=_BATCH,
     ),
     Flag("max_batch_size", "most elements in one forward of the model", _integer(1, 10_000), "512", group=_BATCH),
@@ -174,7 +201,7 @@ FLAGS: tuple[Flag, ...] = (
         _integer(1, 600_000),
         group=_BATCH,
     ),
-    Flag("audit_table", "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a message", _table, group=_AUDIT),
+    Flag("audit_table", "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a message", table_name, group=_AUDIT, regex=_TABLE),
     Flag(
         "audit_input",
         "what the audit row holds of the input: nothing, its SHA-256, or all of it",
@@ -182,7 +209,27 @@ FLAGS: tuple[Flag, ...] = (
         choices=("none", "hash", "full"),
         group=_AUDIT,
     ),
-    Flag("endpoint", "URL of a remote Hugging Face endpoint to call in place of local weights", _url, group=_REMOTE),
+    Flag(
+        "summary_table",
+        "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a window: counts, quantiles and drift; needs --audit_table",
+        table_name,
+        group=_WATCH,
+        regex=_TABLE,
+    ),
+    Flag("metrics_file", "file that a job on this machine keeps Beam's metrics in, as JSON", group=_WATCH),
+    Flag(
+        "log_format",
+        "lines for a person, or JSON objects as Cloud Logging reads them",
+        default="text",
+        choices=("text", "json"),
+        group=_WATCH,
+    ),
+    Flag(
+        "endpoint",
+        "remote endpoint to ask in place of local weights: its URL, or provider:NAME (provider:auto) for Inference Providers",
+        _endpoint,
+        group=_REMOTE,
+    ),
     Flag(
         "hf_token_source",
         "where the Hugging Face token is read at run time: env:NAME, file:PATH or secret:projects/…/versions/latest",
@@ -190,15 +237,16 @@ FLAGS: tuple[Flag, ...] = (
         group=_REMOTE,
         secret=True,
     ),
-    Flag("endpoint_timeout_s", "longest one request may take, in seconds", _seconds, "30", group=_REMOTE),
+    Flag("endpoint_timeout_s", "longest one request may take, in seconds", _seconds, "30", group=_REMOTE, regex=_DECIMAL),
     Flag(
         "endpoint_max_wait_s",
         "longest a bundle waits for a stalled endpoint before it fails and is delivered again",
         _seconds,
         "600",
         group=_REMOTE,
+        regex=_DECIMAL,
     ),
-    Flag("endpoint_concurrency", "most requests under way at once, per worker", _integer(1, 1024), "16", group=_REMOTE),
+    Flag("endpoint_concurrency", "most requests under way at once, per worker process", _integer(1, 1024), "16", group=_REMOTE),
 )
 
 
@@ -243,6 +291,9 @@ class Settings:
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = "hash"
+    summary_table: TableName | None = None
+    metrics_file: str | None = None
+    log_format: str = "text"
     endpoint: str | None = None
     hf_token_source: str | None = None
     endpoint_timeout_s: float = 30.0
@@ -281,22 +332,33 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
         UsageError: naming the flag, its value and the way out.
     """
     _refuse_unknown(argv)
-    options = PipelineOptions(list(argv), streaming=True)
+    # Streaming must be set before the run, or Dataflow keeps the writes as plain steps. No main session: nothing in
+    # the graph lives in __main__, and a pickled one would carry whatever the launcher had there.
+    options = PipelineOptions(list(argv), streaming=True, save_main_session=False)
     values = settings({flag.name: getattr(options.view_as(InferenceOptions), flag.name) for flag in FLAGS})
     _check_together(values)
     runner = options.view_as(StandardOptions).runner
     local = runner is None or runner.rpartition(".")[2] in ("DirectRunner", "BundleBasedDirectRunner")
     job = options.view_as(GoogleCloudOptions).job_name or values["input_subscription"].rpartition("/")[2]
+    if "metrics_file" in values and not local:
+        raise UsageError(f"--metrics_file {values['metrics_file']!r}: for a job on this machine; a service keeps its metrics")
     return Settings(**values, job=job, local=local), options
 
 
 def _check_together(values: Mapping[str, Any]) -> None:
-    if ("model" in values) == ("endpoint" in values):
+    if "model" not in values and "endpoint" not in values:
         raise UsageError("set one of --model (local weights) and --endpoint (a remote Hugging Face endpoint)")
+    if "model" not in values and values["endpoint"].startswith("provider:"):
+        raise UsageError(f"--endpoint {values['endpoint']!r} needs --model: the hub id that it shall run")
     if "endpoint" in values and "task" not in values:
         raise UsageError("--endpoint needs --task: a URL does not say what its model does")
     if values["output_topic"] == values["dead_letter_topic"]:
         raise UsageError(f"--dead_letter_topic {values['dead_letter_topic']!r}: it is also --output_topic; use another topic")
+    if "summary_table" in values:
+        if "audit_table" not in values:
+            raise UsageError("--summary_table needs --audit_table: summaries are made from its rows")
+        if values["window"].kind not in ("fixed", "sliding"):
+            raise UsageError(f"--summary_table does not go with --window {values['window'].kind}; use fixed or sliding")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -311,6 +373,10 @@ def _refuse_unknown(argv: Sequence[str]) -> None:
         options._add_argparse_args(parser)
     known, unknown = parser.parse_known_args(list(argv))
     if not unknown:
+        return
+    if getattr(known, "template_location", None):
+        # The template service has checked the user's flags against the metadata, and its launcher may add its own.
+        _LOGGER.warning("left out, as Beam does not know them: %s", " ".join(unknown))
         return
     names = [option for action in parser._actions for option in action.option_strings]
     name = unknown[0].partition("=")[0]

@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,5 +152,3 @@ def read_cases(name: str) -> list[dict[str, Any]]:
         data = base64.b64decode(case["base64"]) if "base64" in case else case["data"].encode()
         case["message"] = Message(data, case.get("attributes", {}), ordering_key=case.get("ordering_key", ""))
     return cases
-
-

@@ -68,7 +68,12 @@ def test_a_failure_has_a_row_too():
 
 @pytest.mark.parametrize(
     ("mode", "data", "sha", "text"),
-    [("none", b"x", False, None), ("hash", b"x", True, None), ("full", b"x", True, "x"), ("full", b"\xff", True, "/w==")],
+    [
+        ("none", b"x", False, None),
+        ("hash", b"x", True, None),
+        ("full", b"x", True, "x"),
+        ("full", b"\xff", True, "/w=="),
+    ],
 )
 def test_audit_input_decides_what_is_kept(mode, data, sha, text):
     """Nothing, the hash alone, or all of the input, in base64 where it is no text."""

@@ -54,8 +54,15 @@ def test_twice_is_the_same(minilm):
     """The same message twice gives the same prediction: a repeat after a crash changes nothing."""
     message = Message(b'{"inputs": "Where is my parcel?"}', message_id="1")
     with TestPipeline() as pipeline:
-        outcome = graph.serve(pipeline | beam.Create([message] * 2), HuggingFaceModelHandler(minilm, "feature-extraction"))
-        distinct = outcome.results | beam.Map(lambda each: each.prediction_json) | beam.Distinct() | beam.combiners.Count.Globally()
+        outcome = graph.serve(
+            pipeline | beam.Create([message] * 2), HuggingFaceModelHandler(minilm, "feature-extraction")
+        )
+        distinct = (
+            outcome.results
+            | beam.Map(lambda each: each.prediction_json)
+            | beam.Distinct()
+            | beam.combiners.Count.Globally()
+        )
         assert_that(distinct, equal_to([1]))
 
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +55,7 @@ def check_cases(cases, ids, ledger) -> None:
 
 
 def test_every_message_is_accounted_for(minilm, tmp_path):
-    """400 texts and every malformed case end as exactly one result or dead letter, with one row, and the job lives on."""
+    """400 texts and all malformed cases end as exactly one result or dead letter, with one row; the job lives on."""
     cases = read_cases("embeddings")
     resources = fresh()
     ids = publish(resources.input_topic, [case["message"] for case in cases])
@@ -73,7 +72,10 @@ def test_every_message_is_accounted_for(minilm, tmp_path):
     ledger.rows = [row for row in ledger.rows if row["message_id"] in ours]
     check_cases(cases, ids, ledger)
     query = f"SELECT status, model, COUNT(*) AS n FROM `{resources.audit_table}` GROUP BY status, model"
-    counts = {(row["status"], row["model"] is None): row["n"] for row in io.bigquery_client("my-project").query(query).result()}
+    counts = {
+        (row["status"], row["model"] is None): row["n"]
+        for row in io.bigquery_client("my-project").query(query).result()
+    }
     failed = [case["expect"]["stage"] for case in cases if case["expect"]["outcome"] == "dead_letter"]
     assert counts == {
         ("ok", False): 400 + len(cases) - len(failed),
@@ -97,8 +99,12 @@ def test_two_jobs_in_a_chain(minilm, tmp_path):
         ledger = collect(second, 20)
     origins = {m.attributes["origin_message_id"]: m.attributes["customer"] for m in ledger.results}
     assert origins == {message_id: f"c-{n}" for n, message_id in enumerate(ids)}
-    middle = {json.loads(row["attributes"])["message_id"] if isinstance(row["attributes"], str) else row["attributes"]["message_id"]
-              for row in ledger.rows}
+    middle = {
+        json.loads(row["attributes"])["message_id"]
+        if isinstance(row["attributes"], str)
+        else row["attributes"]["message_id"]
+        for row in ledger.rows
+    }
     assert middle == set(ids)
 
 
@@ -124,9 +130,11 @@ def run_main(*flags: str) -> subprocess.CompletedProcess:
 
 
 def test_wrong_usage_is_one_clear_line(minilm, tmp_path, capsys):
-    """A bad flag, a missing folder, topic, subscription or table, and a table of another schema: one line, exit code 2."""
+    """A bad flag, a missing folder, topic, subscription or table, a table of another schema: one line, exit code 2."""
     resources = fresh()
-    good = {flag.partition("=")[0]: flag for flag in [*resources.flags(), f"--model={minilm}", "--task=feature-extraction"]}
+    good = {
+        flag.partition("=")[0]: flag for flag in [*resources.flags(), f"--model={minilm}", "--task=feature-extraction"]
+    }
     table = f"{resources.audit_table.project}:{resources.audit_table.dataset}"
     io.bigquery_client("my-project").create_table(
         bigquery.Table(f"{table.replace(':', '.')}.other", [bigquery.SchemaField("message_id", "INTEGER")])

@@ -45,7 +45,12 @@ def test_every_flag_is_a_setting_and_has_help():
 
 
 BAD = {
-    "input_subscription": ["in", "projects/my-project/topics/input", "projects/my-project/subscriptions/", "projects/P/subscriptions/input"],
+    "input_subscription": [
+        "in",
+        "projects/my-project/topics/input",
+        "projects/my-project/subscriptions/",
+        "projects/P/subscriptions/input",
+    ],
     "output_topic": ["out", "projects/my-project/subscriptions/out", "projects/my-project/topics/goog-out"],
     "dead_letter_topic": ["dead", "projects/my-project/topics/ab"],
     "input_path": ["a[", "][", "length("],
@@ -63,7 +68,9 @@ BAD = {
     "max_batch_latency_ms": ["0", "1s"],
     "audit_table": ["audit", "dataset.table", "my-project:table", "my-project:a-b.c"],
     "audit_input": ["all", "sha256"],
-    "endpoint": ["localhost:8080", "ftp://host/x"],
+    "summary_table": ["summary", "my-project:summary"],
+    "log_format": ["yaml", "JSON"],
+    "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B"],
     "endpoint_timeout_s": ["0", "never"],
     "endpoint_max_wait_s": ["-1"],
     "endpoint_concurrency": ["0", "lots"],
@@ -82,7 +89,7 @@ def test_a_bad_value_is_one_clear_line(name, value):
 
 def test_every_flag_that_can_be_wrong_is_tried():
     """Only flags that take any text, and the token source below, are missing from the table above."""
-    assert {flag.name for flag in FLAGS} - set(BAD) == {"model", "revision", "task", "hf_token_source"}
+    assert {flag.name for flag in FLAGS} - set(BAD) == {"model", "revision", "task", "metrics_file", "hf_token_source"}
 
 
 @pytest.mark.parametrize("name", ["input_subscription", "output_topic", "dead_letter_topic"])
@@ -96,7 +103,8 @@ def test_a_missing_flag_is_named(name):
     ("flags", "words"),
     [
         ({"model": None}, "one of --model"),
-        ({"endpoint": "https://host/x"}, "one of --model"),
+        ({"endpoint": "https://host/x"}, "--endpoint needs --task"),
+        ({"model": None, "endpoint": "provider:auto", "task": "fill-mask"}, "needs --model"),
         ({"model": None, "endpoint": "https://host/x"}, "--endpoint needs --task"),
         ({"dead_letter_topic": GOOD["output_topic"]}, "also --output_topic"),
     ],
@@ -129,7 +137,9 @@ def test_token_sources_are_accepted():
 
 def test_beams_own_flags_pass():
     """Runner, project and job name are Beam's business; the job's name is in the audit rows."""
-    settings, _ = parse([*argv(), "--runner=DataflowRunner", "--project=my-project", "--region=europe-west1", "--job_name=j"])
+    settings, _ = parse(
+        [*argv(), "--runner=DataflowRunner", "--project=my-project", "--region=europe-west1", "--job_name=j"]
+    )
     assert (settings.local, settings.job) == (False, "j")
 
 

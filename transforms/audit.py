@@ -16,9 +16,10 @@ import apache_beam as beam
 import orjson
 from apache_beam.transforms.window import GlobalWindows
 
+from transforms import tracing
 from transforms.encode import rfc3339
 from transforms.outcome import FAILURES, Outcome
-from transforms.records import AuditRow, Failure, Message, Result
+from transforms.records import AuditRow, Failure, Result
 from transforms.window import Windowing
 
 _LOGGER = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         total_ms=round((now - message.publish_time) * 1000, 3),
         attributes=orjson.dumps(dict(attributes)).decode() if attributes else "{}",
         ordering_key=message.ordering_key or None,
-        trace_id=_trace_id(message),
+        trace_id=tracing.trace_id(attributes),
         job=context.job,
         pipeline_version=context.pipeline_version,
     )
@@ -100,17 +101,15 @@ def _readable(data: bytes) -> str:
         return base64.b64encode(data).decode()
 
 
-def _trace_id(message: Message) -> str | None:
-    """Trace id of a W3C traceparent (https://www.w3.org/TR/trace-context/), Pub/Sub's own included."""
-    traceparent = message.attributes.get("traceparent") or message.attributes.get("googclient_traceparent") or ""
-    parts = traceparent.split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None
+#: https://cloud.google.com/bigquery/quotas#streaming_inserts: characters of an insertId
+_ROW_ID = 128
 
 
 def row_id(record: Result | Failure, context: AuditContext) -> str:
     """The row's identity, made from the message: a repeat after a crash has the same."""
     message = record.message if isinstance(record, Failure) else record.prediction.request.message
-    return f"{context.job}/{message.message_id}"
+    identity = f"{context.job}/{message.message_id}"
+    return identity if len(identity) <= _ROW_ID else hashlib.sha256(identity.encode()).hexdigest()
 
 
 def to_json(audit_row: AuditRow) -> dict[str, Any]:
@@ -177,6 +176,8 @@ class _WriteFn(beam.DoFn):
         return self._sink.insert(rows, [row_id(record, self._context) for record in records])
 
     def _insert_bare(self, failure: Failure, reason: str) -> None:
-        bare = dataclasses.replace(row(failure, self._context, time.time()), attributes=None, input=None, ordering_key=None)
+        bare = dataclasses.replace(
+            row(failure, self._context, time.time()), attributes=None, input=None, ordering_key=None
+        )
         for _, words in self._sink.insert([to_json(bare)], [row_id(failure, self._context)]).items():
             _LOGGER.error("no audit row for message %s: %s; at first: %s", failure.message.message_id, words, reason)

@@ -9,6 +9,10 @@ from transforms.records import Failure, Limits, Message
 
 #: Prefix of the attributes that a dead letter has beside its own.
 PREFIX = "dead_letter_"
+#: How often the message has failed; a replay leaves it, so that it goes on counting.
+ATTEMPT = PREFIX + "attempt"
+#: Prefix of those that Pub/Sub's own dead-letter policy adds (https://cloud.google.com/pubsub/docs/handling-failures).
+PUBSUB_PREFIX = "CloudPubSubDeadLetterSource"
 _OURS = frozenset(PREFIX + key for key in ("stage", "message_id", "error_type", "attempt", "time", "error"))
 
 
@@ -38,8 +42,30 @@ def dead_letter(failure: Failure, limits: Limits) -> Message:
 
 def attempts(message: Message) -> int:
     """How often ``message`` has been a dead letter before."""
-    count = message.attributes.get(PREFIX + "attempt", "")
+    count = message.attributes.get(ATTEMPT, "")
     return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
+
+
+def stage(letter: Message) -> str:
+    """Where ``letter`` failed: a stage, ``pubsub`` if the subscription gave it up, or nothing if it does not say."""
+    ours = letter.attributes.get(PREFIX + "stage", "")
+    by_pubsub = any(key.startswith(PUBSUB_PREFIX) for key in letter.attributes)
+    return "pubsub" if by_pubsub and not ours else ours
+
+
+def restore(letter: Message, limits: Limits) -> Message:
+    """The message that became ``letter``, to be published again: the same bytes, attributes and ordering key.
+
+    It goes on counting its failures in ``dead_letter_attempt``, where its own attributes and bytes leave room.
+    """
+    noted = PREFIX + "stage" in letter.attributes
+    own = {
+        key: value for key, value in letter.attributes.items() if key not in _OURS and not key.startswith(PUBSUB_PREFIX)
+    }
+    room = limits.message_bytes - len(letter.data) - attributes_bytes({**own, ATTEMPT: "999"})
+    if len(own) < limits.attributes and room >= 0:
+        own[ATTEMPT] = str(max(attempts(letter), 1) if noted else attempts(letter) + 1)
+    return Message(letter.data, own, ordering_key=letter.ordering_key)
 
 
 def _cut(text: str, limit: int) -> str:

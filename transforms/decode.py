@@ -18,6 +18,10 @@ from transforms.records import Failure, Message, Request
 RAW_TYPES = ("image/", "audio/")
 
 
+#: Nesting beyond this no model reads, and what recurses into it (pickle, to begin with) fails at some hundred levels.
+MAX_DEPTH = 100
+
+
 class InvalidBody(ValueError):
     """The body is not what its content type says; the message belongs in the dead letters."""
 
@@ -60,10 +64,22 @@ def _text(data: bytes) -> str:
 
 def _json(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
+        body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # The parser's message may quote the input; its words and position are enough.
         raise InvalidBody(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise InvalidBody(f"the body is nested deeper than {MAX_DEPTH} levels")
+    return body
+
+
+def _depth(value: Any) -> int:
+    """How deep arrays and objects are nested in ``value``."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _pick(body: Any, input_path: jmespath.parser.ParsedResult) -> Any:

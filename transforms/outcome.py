@@ -15,7 +15,7 @@ FAILURES = "failures"
 class Outcome(NamedTuple):
     """The two ways out of a step.
 
-    ``results`` holds what went well, ``failures`` the ``Failure`` records; every element that went in is in exactly one.
+    ``results`` holds what went well, ``failures`` the ``Failure`` records; every element is in exactly one.
     """
 
     results: beam.PCollection[Any]

@@ -43,7 +43,7 @@ class Message:
 class Request:
     """What the model is asked: ``inputs`` and ``parameters`` as a Hugging Face inference endpoint takes them.
 
-    ``inputs`` is any JSON value, or bytes for raw images and audio. ``message`` rides beside and never enters the model.
+    ``inputs`` is any JSON value, or bytes for raw images and audio. ``message`` never enters the model.
     """
 
     inputs: Any
@@ -66,7 +66,7 @@ class ModelInfo:
 class Prediction:
     """The model's answer to one request.
 
-    ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for (nested) lists.
+    ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for lists.
     ``tokens`` counts what the model read after truncation (``None`` where the task has none), ``batch_size`` the
     elements in the micro-batch, ``inference_ms`` that micro-batch's forward time.
     """
@@ -83,7 +83,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A prediction encoded for the output topic: ``data``, ``attributes`` and ``ordering_key`` are what is published."""
+    """A prediction encoded for the output topic: ``data``, ``attributes`` and ``ordering_key`` are published."""
 
     prediction: Prediction
     prediction_json: bytes
@@ -104,7 +104,7 @@ class Failure:
     model: ModelInfo | None = None
 
 
-def _column(kind: str, description: str, required: bool = False) -> Any:
+def column(kind: str, description: str, required: bool = False) -> Any:
     """A dataclass field that carries its BigQuery column."""
     mode = "REQUIRED" if required else "NULLABLE"
     return field(metadata={"type": kind, "mode": mode, "description": description})
@@ -117,35 +117,35 @@ class AuditRow:
     Timestamps are RFC 3339 strings and JSON columns are JSON text, as ``tabledata.insertAll`` takes them.
     """
 
-    message_id: str = _column("STRING", "Pub/Sub message id of the input", required=True)
-    publish_time: str | None = _column("TIMESTAMP", "when the input was published")
-    event_time: str | None = _column("TIMESTAMP", "the input's own time, or when it was published")
-    processed_time: str = _column("TIMESTAMP", "when the pipeline finished with it", required=True)
-    window_start: str | None = _column("TIMESTAMP", "start of the event-time window it belongs to")
-    window_end: str | None = _column("TIMESTAMP", "end of that window, exclusive")
-    status: str = _column("STRING", "ok or dead_letter", required=True)
-    stage: str | None = _column("STRING", "where it failed: decode, predict, encode or audit")
-    error_type: str | None = _column("STRING", "kind of the failure")
-    error: str | None = _column("STRING", "the failure in words")
-    task: str | None = _column("STRING", "Hugging Face task")
-    model: str | None = _column("STRING", "model id or folder")
-    model_revision: str | None = _column("STRING", "commit hash, or hash of a local folder's weights")
-    device: str | None = _column("STRING", "where the model ran")
-    dtype: str | None = _column("STRING", "number format it ran in")
-    prediction: str | None = _column("JSON", "the model's answer")
-    input_sha256: str | None = _column("STRING", "SHA-256 of the input's bytes, hex")
-    input_bytes: int = _column("INTEGER", "length of the input")
-    input: str | None = _column("STRING", "the input itself, with --audit_input=full; base64 where it is not UTF-8")
-    tokens: int | None = _column("INTEGER", "tokens the model read")
-    truncated: bool | None = _column("BOOLEAN", "whether the input was cut to the model's maximum")
-    batch_size: int | None = _column("INTEGER", "elements in the micro-batch it ran in")
-    inference_ms: float | None = _column("FLOAT", "forward time of that micro-batch")
-    total_ms: float | None = _column("FLOAT", "from publish to processed")
-    attributes: str | None = _column("JSON", "the input's attributes")
-    ordering_key: str | None = _column("STRING", "the input's ordering key")
-    trace_id: str | None = _column("STRING", "trace id of the input's traceparent")
-    job: str | None = _column("STRING", "name of the job that handled it")
-    pipeline_version: str | None = _column("STRING", "version of this pipeline")
+    message_id: str = column("STRING", "Pub/Sub message id of the input", required=True)
+    publish_time: str | None = column("TIMESTAMP", "when the input was published")
+    event_time: str | None = column("TIMESTAMP", "the input's own time, or when it was published")
+    processed_time: str = column("TIMESTAMP", "when the pipeline finished with it", required=True)
+    window_start: str | None = column("TIMESTAMP", "start of the event-time window it belongs to")
+    window_end: str | None = column("TIMESTAMP", "end of that window, exclusive")
+    status: str = column("STRING", "ok or dead_letter", required=True)
+    stage: str | None = column("STRING", "where it failed: decode, predict, encode or audit")
+    error_type: str | None = column("STRING", "kind of the failure")
+    error: str | None = column("STRING", "the failure in words")
+    task: str | None = column("STRING", "Hugging Face task")
+    model: str | None = column("STRING", "model id or folder")
+    model_revision: str | None = column("STRING", "commit hash, or hash of a local folder's weights")
+    device: str | None = column("STRING", "where the model ran")
+    dtype: str | None = column("STRING", "number format it ran in")
+    prediction: str | None = column("JSON", "the model's answer")
+    input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
+    input_bytes: int = column("INTEGER", "length of the input")
+    input: str | None = column("STRING", "the input itself, with --audit_input=full; base64 where it is not UTF-8")
+    tokens: int | None = column("INTEGER", "tokens the model read")
+    truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
+    batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
+    inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")
+    total_ms: float | None = column("FLOAT", "from publish to processed")
+    attributes: str | None = column("JSON", "the input's attributes")
+    ordering_key: str | None = column("STRING", "the input's ordering key")
+    trace_id: str | None = column("STRING", "trace id of the input's traceparent")
+    job: str | None = column("STRING", "name of the job that handled it")
+    pipeline_version: str | None = column("STRING", "version of this pipeline")
 
 
 #: The audit table: its columns as the BigQuery API writes them, its partitioning and its clustering.

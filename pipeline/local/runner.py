@@ -30,6 +30,7 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 
+from pipeline.local.counting import count_every_bundle
 from pipeline.local.subscriber import Connect, Subscriber
 from transforms.records import Message
 
@@ -131,6 +132,7 @@ class LocalRunner(BundleBasedDirectRunner):
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
         pipeline.visit(_FindReads(self._reads))
         _remember_specs()
+        count_every_bundle()
         # The registry has no public way to add an evaluator; Beam's tests use this one. It is read once, below.
         overrides = TransformEvaluatorRegistry._test_evaluators_overrides
         ours = {

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from string import Template
 
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
+import pipeline
 from pipeline import io
 from pipeline.options import TableName
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
+
+_LATEST = Path(pipeline.__file__).with_name("audit_latest.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,18 @@ def create_topic(topic: str, subscription: str | None = None, ordered: bool = Tr
 
 
 def create_audit_table(name: TableName) -> None:
-    """Makes the audit table and its dataset."""
+    """Makes the audit table, its dataset, and beside it the view ``…_latest`` that shows each message once."""
     client = io.bigquery_client(name.project)
     client.create_dataset(f"{name.project}.{name.dataset}", exists_ok=True)
     table = bigquery.Table(str(name), [bigquery.SchemaField.from_api_repr(column) for column in AUDIT_SCHEMA])
     table.time_partitioning = bigquery.TimePartitioning(field=AUDIT_PARTITION_FIELD)
     table.clustering_fields = AUDIT_CLUSTERING
     client.create_table(table, exists_ok=True)
+    view = bigquery.Table(f"{name}_latest")
+    view.view_query = latest_query(name)
+    client.create_table(view, exists_ok=True)
+
+
+def latest_query(name: TableName) -> str:
+    """The query of the view ``…_latest``."""
+    return Template(_LATEST.read_text("utf-8")).substitute(table=name)

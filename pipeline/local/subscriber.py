@@ -18,6 +18,7 @@ from google.api_core import exceptions as api
 from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
+from transforms.dead_letter import ATTEMPT
 from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,6 +33,13 @@ RENEW_S = 20
 
 #: Acknowledgement ids a request (https://cloud.google.com/pubsub/quotas: 512 KiB a request).
 ACK_IDS = 1_000
+
+#: How long an acknowledgement is tried again: while the job runs, and at its end.
+ACK_PATIENCE_S = 600.0
+ACK_PATIENCE_AT_END_S = 30.0
+
+#: A bundle in work for this long is said to be slow, again and again.
+SLOW_S = 300.0
 
 #: Dataflow's own deduplication by attribute looks back ten minutes; the count bounds memory.
 DEDUPLICATE_S = 600.0
@@ -75,6 +83,8 @@ class Subscriber:
         self._stopping = threading.Event()
         self._stream_ended = threading.Event()
         self._stream: object | None = None
+        self._taken = time.monotonic()
+        self._in_work = 0
         self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
         self._threads = [
             threading.Thread(target=target, name=target.__name__, daemon=True) for target in (self._fetch, self._renew)
@@ -101,11 +111,14 @@ class Subscriber:
                 message = self._queue.popleft()
                 size += len(message.data)
                 bundle.append(message)
+            self._taken, self._in_work = time.monotonic(), len(bundle)
+            self._changed.notify_all()
             return bundle
 
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
         with self._changed:
+            self._in_work = 0
             ack_ids = [self._leases.pop(message.message_id) for message in messages]
         self._acknowledge(ack_ids)
 
@@ -134,7 +147,7 @@ class Subscriber:
         for chunk in _chunks(list(self._leases.values())):
             try:
                 self._client.modify_ack_deadline(
-                    subscription=self._subscription, ack_ids=chunk, ack_deadline_seconds=0, timeout=10
+                    subscription=self._subscription, ack_ids=chunk, ack_deadline_seconds=0, retry=None, timeout=10
                 )
             except api.GoogleAPICallError as error:
                 _LOGGER.warning("%d messages come back only when their leases end: %s", len(chunk), error.message)
@@ -144,15 +157,18 @@ class Subscriber:
             self._acks.submit(self._acknowledge_now, chunk)
 
     def _acknowledge_now(self, ack_ids: list[str]) -> None:
-        for pause in (0.1, 0.5, 2.0, 5.0, 10.0, None):
+        started, pause = time.monotonic(), 0.1
+        while True:
             try:
-                self._client.acknowledge(subscription=self._subscription, ack_ids=ack_ids, timeout=30)
+                self._client.acknowledge(subscription=self._subscription, ack_ids=ack_ids, retry=None, timeout=30)
                 return
             except api.GoogleAPICallError as error:
-                if pause is None or not isinstance(error, _REOPEN):
+                patience = ACK_PATIENCE_AT_END_S if self.stopping else ACK_PATIENCE_S
+                if not isinstance(error, _REOPEN) or time.monotonic() - started > patience:
                     _LOGGER.warning("%d messages will be delivered again: %s", len(ack_ids), error.message)
                     return
-                time.sleep(pause)
+            time.sleep(pause)
+            pause = min(pause * 2, 5.0)
 
     def _requests(self, ended: threading.Event) -> Iterator[StreamingPullRequest]:
         """The first request opens the stream with its flow control; it then stays open until the end."""
@@ -167,9 +183,13 @@ class Subscriber:
     def _fetch(self) -> None:
         pause = 0.1
         while not self._stopping.is_set():
+            with self._changed:
+                # Every stream may bring as much as its flow control allows: a service that keeps coming and going must
+                # not fill the memory.
+                self._changed.wait_for(lambda: len(self._queue) < 2 * BUNDLE_MESSAGES or self._stopping.is_set())
             ended = self._stream_ended = threading.Event()
             try:
-                self._stream = self._client.streaming_pull(requests=self._requests(ended))
+                self._stream = self._client.streaming_pull(requests=self._requests(ended), retry=None)
                 for response in self._stream:  # type: ignore[attr-defined]
                     pause = 0.1
                     self._receive(StreamingPullResponse.pb(response).received_messages)
@@ -211,7 +231,11 @@ class Subscriber:
             len(self._seen) > DEDUPLICATE_IDS or next(iter(self._seen.values())) < now - DEDUPLICATE_S
         ):
             self._seen.popitem(last=False)
-        return self._seen.setdefault(key, now) != now
+        # A replayed dead letter is no repeat of the message that failed.
+        key = f"{message.attributes.get(ATTEMPT, '')}/{key}"
+        repeat = key in self._seen
+        self._seen.setdefault(key, now)
+        return repeat
 
     def _message(self, message: object) -> Message:
         publish_time = message.publish_time.seconds + message.publish_time.nanos / 1e9  # type: ignore[attr-defined]
@@ -229,13 +253,29 @@ class Subscriber:
         )
 
     def _renew(self) -> None:
+        warned = 0.0
         while not self._stopping.wait(RENEW_S):
             with self._changed:
                 ack_ids = list(self._leases.values())
+                in_work, since = self._in_work, time.monotonic() - self._taken
+            if in_work and since > warned + SLOW_S:
+                warned = since
+                _LOGGER.warning(
+                    "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if the"
+                    " job is ended (SIGTERM twice), they are then delivered again",
+                    in_work,
+                    since,
+                )
+            elif since < warned:
+                warned = 0.0
             for chunk in _chunks(ack_ids):
                 try:
                     self._client.modify_ack_deadline(
-                        subscription=self._subscription, ack_ids=chunk, ack_deadline_seconds=LEASE_S, timeout=10
+                        subscription=self._subscription,
+                        ack_ids=chunk,
+                        ack_deadline_seconds=LEASE_S,
+                        retry=None,
+                        timeout=10,
                     )
                 except api.GoogleAPICallError as error:
                     _LOGGER.warning("%d leases were not renewed: %s", len(chunk), error.message)

@@ -166,6 +166,9 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         Raises:
           ModelLoadError: one line that says why it cannot be loaded.
         """
+        if self.copies > 1 and self.share_model_across_processes():
+            # Beam asks once for each copy, from whichever process came first, and keeps them itself.
+            return self._load()
         key = self._key()
         with _REGISTRY:
             lock = _LOCKS.setdefault(key, threading.Lock())

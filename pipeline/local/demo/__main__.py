@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,6 +22,7 @@ from pipeline.local import setup
 from pipeline.local.classifier import base_model, read_examples, ticket_classifier
 from pipeline.local.demo import summary
 from pipeline.local.demo.job import Job
+from pipeline.local.demo.page import Page
 from pipeline.local.demo.stream import Stream
 from pipeline.local.demo.tickets import due, read_tickets, repeated
 from pipeline.local.demo.view import View
@@ -49,6 +52,7 @@ class Plan:
     folder: Path
     flags: Sequence[str] = ()
     patience_s: float = 120.0
+    page: bool = False
     loading_s: float = 900.0
 
 
@@ -67,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=45.0, help="time over which they are published (default 45)")
     parser.add_argument("--folder", type=Path, default=Path(".cache/demo"), help="log and tables (default .cache/demo)")
+    parser.add_argument("--no-console", action="store_true", help="without the page to watch it by")
     args, flags = parser.parse_known_args(argv)
     if args.messages < 1 or args.seconds <= 0:
         parser.error("--messages and --seconds must be more than 0")
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         model, task = _model(console, args.model, args.task)
-        return run(console, Plan(model, task, args.messages, args.seconds, args.folder, flags))
+        return run(console, Plan(model, task, args.messages, args.seconds, args.folder, flags, page=not args.no_console))
     except (DemoError, ModuleNotFoundError) as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -141,6 +146,10 @@ def run(console: Console, plan: Plan) -> int:
             *([f"--task={plan.task}"] if plan.task else []),
             *plan.flags,
         ]
+        page = stack.enter_context(Page(resources, plan.folder, plan.flags)) if plan.page else None
+        if page:
+            flags += page.flags
+            console.print(page.line(), highlight=False)
         job = stack.enter_context(Job(flags, plan.folder / "job.log"))
         stream = Stream(resources)
         view = View(stream, plan.model, plan.task or "its own task", plan.messages, str(job.log))
@@ -152,6 +161,10 @@ def run(console: Console, plan: Plan) -> int:
         except KeyboardInterrupt:
             console.print(stream.ledger.line(), highlight=False)
             raise
+        if page and page.address and console.is_terminal:
+            console.print(f"every ticket is in; http://{page.address} stays open until Ctrl-C", highlight=False)
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
         job.stop()
         summary.show(console, stream.ledger, resources, plan.folder, job.log)
     console.print(stream.ledger.line(), highlight=False)

@@ -83,20 +83,24 @@ class Stream:
             self._published[message_id] = before
 
     def poll(self) -> None:
-        """Takes what has arrived; asks the audit table once a second."""
+        """Takes what has arrived of the tickets; asks the audit table once a second.
+
+        What a person typed or replayed on the demo's page is no ticket, and is left out of the ledger.
+        """
         now = time.monotonic()
         for message in _pull(self._resources.output_subscription):
             message_id = message.attributes["message_id"]
-            self.ledger.results[message_id] = describe(json.loads(message.data)["prediction"])
             if message_id in self._published:
+                self.ledger.results[message_id] = describe(json.loads(message.data)["prediction"])
                 self.latencies.append(message.publish_time.timestamp() - self._published[message_id])
         for message in _pull(self._resources.dead_letter_subscription):
             notes = {key: message.attributes.get(f"dead_letter_{key}", "") for key in ("stage", "error_type", "error")}
-            self.ledger.dead_letters[message.attributes["dead_letter_message_id"]] = DeadLetter(**notes)
+            if message.attributes["dead_letter_message_id"] in self._published:
+                self.ledger.dead_letters[message.attributes["dead_letter_message_id"]] = DeadLetter(**notes)
         if now - self._audit_asked > 1:
             self._audit_asked = now
             rows = query(self._resources, "SELECT DISTINCT message_id FROM {audit}")
-            self.ledger.audited = {row["message_id"] for row in rows}
+            self.ledger.audited = {row["message_id"] for row in rows} & self._published.keys()
 
 
 def query(resources: Resources, sql: str) -> list[dict]:

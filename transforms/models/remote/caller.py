@@ -78,17 +78,19 @@ class Caller:
         """
         waits = exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S)
         deadline = time.monotonic() + self.max_wait_s if self.gate.is_open else None
-        strikes, seen, attempts, words = 0, -1, 0, "it was away already"
+        strikes, seen, attempts = 0, -1, 0
         while True:
             arrived = time.monotonic()
             try:
                 probe = await self.gate.enter(deadline)
             except TimeoutError:
-                self._give_up(words)
+                self._give_up()
             tally.throttled_s += time.monotonic() - arrived
             if probe and self._good is not None and self._good is not post:
                 # What went well before is the better probe: this request may be what the endpoint fails on.
-                await self._attempt(self._good, lambda reply: None, tally)
+                verdict, _, _ = await self._attempt(self._good, lambda reply: None, tally)
+                if verdict is not Verdict.OK:
+                    deadline = deadline or time.monotonic() + self.max_wait_s
                 continue
             tally.retries += attempts > 0
             attempts += 1
@@ -109,13 +111,13 @@ class Caller:
                 if strikes >= (STRIKES if alone else 1):
                     raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
             deadline = deadline or time.monotonic() + self.max_wait_s
-            pause = max(next(waits), reply.retry_after())
-            if time.monotonic() + pause >= deadline:
-                pause = max(0.0, deadline - time.monotonic())
+            # Both: those who were told the same time shall not come back at the same moment.
+            pause = reply.retry_after() + next(waits)
+            pause = max(0.0, min(pause, deadline - time.monotonic()))
             await asyncio.sleep(pause)
             tally.throttled_s += pause
             if time.monotonic() >= deadline:
-                self._give_up(words)
+                self._give_up()
 
     async def _attempt(
         self, post: Post, read: Callable[[Reply], Any], tally: Tally
@@ -137,7 +139,7 @@ class Caller:
                 try:
                     value = await asyncio.to_thread(read, reply) if len(reply.body) > 1_000_000 else read(reply)
                 except (Misfit, ValueError) as error:
-                    verdict, value = Verdict.BROKEN, f"{reply.status}, but {_words(error, reply)}"
+                    verdict, value = Verdict.BROKEN, self.token.scrub(f"{reply.status}, but {_words(error, reply)}")
             elif verdict is Verdict.DENIED and await asyncio.to_thread(self.token.refused, token):
                 verdict = None
             return verdict, reply, value
@@ -157,9 +159,9 @@ class Caller:
         words = self.token.scrub(reply.said())
         return Reply(reply.status, reply.headers, reply.body, words, reply.ms, reply.reached)
 
-    def _give_up(self, words: str) -> NoReturn:
+    def _give_up(self) -> NoReturn:
         raise EndpointUnavailable(
-            f"{self.name} gave no answer for {self.max_wait_s:g} s (--endpoint_max_wait_s); at last: {words}."
+            f"{self.name} gave no answer for {self.max_wait_s:g} s (--endpoint_max_wait_s); at last: {self.gate.words}."
             " No message is lost: they are delivered again"
         )
 

@@ -9,12 +9,23 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.api_core.retry import exponential_sleep_generator
+
 from transforms.models.errors import ElementError
 from transforms.models.parameters import validate
-from transforms.models.remote.caller import Caller, EndpointFailed, EndpointRefused, Tally
+from transforms.models.remote.caller import (
+    FIRST_WAIT_S,
+    LAST_WAIT_S,
+    Caller,
+    EndpointFailed,
+    EndpointRefused,
+    EndpointUnavailable,
+    Tally,
+)
 from transforms.models.remote.discover import About, Settings, discover
 from transforms.models.remote.inputs import Ask
-from transforms.models.remote.protocol import one_each
+from transforms.models.remote.protocol import Post, one_each
+from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reply import Reply
 from transforms.models.remote.tasks import RemoteTask
 from transforms.models.token import TokenKeeper
@@ -132,7 +143,7 @@ class RemoteEngine:
 
         try:
             async with self._slots:
-                post = await about.post(asks)
+                post = await self._post(about, asks)
                 return await self.caller.ask(post, read, tally, alone=len(asks) == 1)
         except (EndpointRefused, EndpointFailed) as error:
             if len(asks) == 1:
@@ -143,6 +154,19 @@ class RemoteEngine:
         middle = len(asks) // 2
         halves = await _all([self._request(about, half, tally) for half in (asks[:middle], asks[middle:])])
         return [*halves[0], *halves[1]]
+
+    async def _post(self, about: About, asks: list[Ask]) -> Post:
+        """The request for ``asks``; waits for the hub, where that is asked who serves the model and does not say."""
+        deadline = time.monotonic() + self.settings.max_wait_s
+        for pause in exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S):
+            try:
+                return await about.post(asks)
+            except NobodyServes as error:
+                words = str(error)
+            if time.monotonic() + pause > deadline:
+                break
+            await asyncio.sleep(pause)
+        raise EndpointUnavailable(f"{self.caller.name}: {self.caller.token.scrub(words)}")
 
     def _outcome(
         self, request: Request, found: ElementError | list[_Answer | ElementError], info: ModelInfo, now: float

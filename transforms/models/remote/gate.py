@@ -37,6 +37,7 @@ class Gate:
         self.is_open = False
         self.opened = 0
         self.successes = 0
+        self.words = ""  # of the last failure
         self._in_a_row = 0
         self._cut_at = 0.0
         self._open_since = 0.0
@@ -79,6 +80,7 @@ class Gate:
             if self.is_open:
                 self._close(now)
         elif verdict is not None:
+            self.words = words
             self._in_a_row += 1
             if verdict is Verdict.BUSY and sent_at >= self._cut_at:
                 self.limit, self._cut_at = max(1.0, self.limit / 2), now
@@ -102,7 +104,7 @@ class Gate:
 
     def _close(self, now: float) -> None:
         self.is_open = False
-        # One more failure opens it again; and it gets its full load back step by step.
-        self._in_a_row = FAILURES - 1
+        # Two more failures in a row open it again; and it gets its full load back step by step.
+        self._in_a_row = FAILURES - 2
         self.limit = max(1.0, self.most / 2)
         _LOG.warning("%s answers again, after %.1f s", self.name, now - self._open_since)

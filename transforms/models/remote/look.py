@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from transforms.models.remote.shapes import Misfit
 from transforms.models.remote.tasks import RemoteTask
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
+
+#: Seconds between the attempts of a look: one that meets a busy moment says nothing yet.
+_PAUSES_S = (0.2, 1.0)
 
 #: Something small that each task can be asked, to see whether there is an answer at all.
 _SMALL: dict[str, Any] = {
@@ -46,7 +50,11 @@ async def look(caller: Caller, settings: Settings, task: RemoteTask, parameters:
     ask = Ask(_SMALL[task.name], given)
     try:
         post = await about.post([ask])
-        reply = await caller.once(post, settings.timeout_s)
+        for pause in (*_PAUSES_S, None):
+            reply = await caller.once(post, settings.timeout_s)
+            if pause is None or judge(reply) not in (Verdict.BUSY, Verdict.BROKEN):
+                break
+            await asyncio.sleep(pause)
     except TokenError as error:
         raise ModelLoadError(str(error)) from None
     except ElementError as error:

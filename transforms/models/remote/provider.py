@@ -57,14 +57,15 @@ class Provider:
         if self.generates:
             inputs = inputs if chat.is_chat(ask) else [{"role": "user", "content": inputs}]
             given = chat.parameters(ask)
+        failure: NobodyServes | None = None
         try:
             ready = self._helper().prepare_request(
                 inputs=inputs, parameters=given, headers={}, model=self.model, api_key=_ROUTED
             )
         except (ValueError, StopIteration, HTTPError, OSError) as error:
-            words = " ".join(str(error).split())[:300] or "no provider"
-            # Without its cause, which holds the request to the hub, and with it a token.
-            raise NobodyServes(f"--model={self.model}: {words}").with_traceback(None) from None
+            failure = NobodyServes(f"--model={self.model}: {' '.join(str(error).split())[:300] or 'no provider'}")
+        if failure is not None:
+            raise failure  # out here, without its cause: that holds the request to the hub, and with it a token
         headers = {name: value for name, value in ready.headers.items() if name != "authorization"}
         if ready.data is not None:
             return Post(ready.url, bytes(ready.data), headers)

@@ -1,0 +1,110 @@
+"""The model: reachable at its revision, fit to run, under which licence; and the token, if there is one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import RepoCard, is_offline_mode
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from pipeline.checks.finding import Finding, flag, words
+from pipeline.options import Settings
+from transforms.models.errors import ModelLoadError
+from transforms.models.token import TokenSource
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """The token first, as it may be why the model cannot be reached."""
+    token = None
+    if settings.hf_token_source:
+        subject = flag("hf_token_source", settings.hf_token_source)
+        try:
+            token = TokenSource(settings.hf_token_source)()
+        except ModelLoadError as error:
+            yield Finding(False, subject, f"gives no token: {error}")
+        else:
+            yield _token(subject, token)
+    if settings.endpoint:
+        yield from _endpoint(settings)
+    elif settings.model:
+        yield from _weights(settings.model, settings, token)
+
+
+def _token(subject: str, token: str) -> Finding:
+    """Whose token it is and what it may do; the token itself is in no finding."""
+    try:
+        about = huggingface_hub.HfApi(token=token).whoami()
+    except OfflineModeIsEnabled:
+        return Finding(None, subject, "is there, and was not asked about: HF_HUB_OFFLINE is set")
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code == 401:
+            return Finding(False, subject, "is expired or wrong", "make one at https://huggingface.co/settings/tokens")
+        return Finding(None, subject, f"could not be asked about: {words(error).replace(token, '…')}")
+    except OSError as error:
+        return Finding(None, subject, f"could not be asked about: {words(error).replace(token, '…')}")
+    role = about.get("auth", {}).get("accessToken", {}).get("role", "unknown")
+    return Finding(True, subject, f"belongs to {about.get('name')}, scope {role}")
+
+
+def _endpoint(settings: Settings) -> Iterator[Finding]:
+    # Imported here: the model's libraries take seconds, and are not needed to tell a wrong flag.
+    from pipeline.main import make_handler
+
+    subject = flag("endpoint", settings.endpoint)
+    try:
+        make_handler(replace(settings, local=True))
+    except ModelLoadError as error:
+        yield Finding(False, subject, f"cannot be used: {error}")
+    else:
+        yield Finding(True, subject, f"answers, task {settings.task}")
+
+
+def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:
+    from transforms.models.handler import HuggingFaceModelHandler
+
+    subject = flag("model", model)
+    handler = HuggingFaceModelHandler(
+        model,
+        settings.task,
+        revision=settings.revision,
+        parameters=settings.inference_params,
+        time_limit_s=settings.time_limit_s,
+        token=lambda: token,
+    )
+    try:
+        task = handler.check()
+    except ModelLoadError as error:
+        yield Finding(False, subject, f"cannot be used: {error}")
+        return
+    at = f" at {settings.revision}" if settings.revision else ""
+    yield Finding(
+        True,
+        subject,
+        f"is reachable{at}, task {task}, licence {_licence(model, settings.revision, token) or 'not stated'}",
+    )
+    if not settings.local and Path(model).expanduser().is_dir():
+        yield Finding(None, subject, "is a folder, which must be in the workers' image too")
+
+
+def _licence(model: str, revision: str | None, token: str | None) -> str | None:
+    """The licence that the model's card names, or None where it cannot be told."""
+    try:
+        folder = Path(model).expanduser()
+        if model.startswith("gs://"):
+            return None
+        if not folder.is_dir() and is_offline_mode():
+            folder = Path(huggingface_hub.snapshot_download(model, revision=revision, local_files_only=True))
+        if folder.is_dir():
+            card = folder / "README.md"
+            return RepoCard(card.read_text("utf-8")).data.to_dict().get("license") if card.is_file() else None
+        about = huggingface_hub.HfApi(token=token).model_info(model, revision=revision)
+        return about.card_data.to_dict().get("license") if about.card_data else None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        _LOGGER.debug("no licence: %s", words(error))
+        return None

@@ -1,0 +1,129 @@
+"""What these credentials may do with each resource, asked of the resource itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud import bigquery
+from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+
+from pipeline import io
+from pipeline.checks import cloud
+from pipeline.checks.finding import Finding, Wrong, asking, flag
+from pipeline.checks.resources import TIMEOUT_S
+from pipeline.options import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Permissions on one resource, the role that has them, and the command that grants it, but for member and role."""
+
+    subject: str
+    permissions: Collection[str]
+    role: str
+    grant: str
+    ask: Callable[[list[str]], Collection[str]]
+
+
+def look(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
+    """A finding for each resource."""
+    for need in _needs(settings, options):
+        try:
+            with asking(need.subject, ""):
+                granted = need.ask(list(need.permissions))
+        except Wrong as wrong:
+            # That it is missing or cannot be reached was told by the look at the resource itself.
+            yield replace(
+                wrong.finding, ok=None, found=f"does not say what is allowed: it {wrong.finding.found}", way_out=""
+            )
+            continue
+        lacking = sorted(set(need.permissions) - set(granted))
+        if lacking:
+            way_out = f"run: {need.grant} --member=MEMBER --role={need.role}"
+            yield Finding(False, need.subject, f"{' and '.join(lacking)} not allowed", way_out)
+        else:
+            yield Finding(True, need.subject, f"{' and '.join(need.permissions)} allowed")
+
+
+def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
+    subscription = settings.input_subscription
+    yield _Need(
+        flag("input_subscription", subscription),
+        ["pubsub.subscriptions.consume"],
+        "roles/pubsub.subscriber",
+        f"gcloud pubsub subscriptions add-iam-policy-binding {subscription}",
+        _pubsub(SubscriberClient, subscription),
+    )
+    for name, topic in (("output_topic", settings.output_topic), ("dead_letter_topic", settings.dead_letter_topic)):
+        yield _Need(
+            flag(name, topic),
+            ["pubsub.topics.publish"],
+            "roles/pubsub.publisher",
+            f"gcloud pubsub topics add-iam-policy-binding {topic}",
+            _pubsub(PublisherClient, topic),
+        )
+    table = settings.audit_table
+    if table:
+        yield _Need(
+            flag("audit_table", table),
+            ["bigquery.tables.get", "bigquery.tables.updateData"],
+            "roles/bigquery.dataEditor",
+            f"bq add-iam-policy-binding {table.project}:{table.dataset}.{table.table}",
+            _table(str(table), table.project),
+        )
+    if settings.hf_token_source and settings.hf_token_source.startswith("secret:"):
+        secret = settings.hf_token_source.removeprefix("secret:").rpartition("/versions/")[0]
+        yield _Need(
+            flag("hf_token_source", settings.hf_token_source),
+            ["secretmanager.versions.access"],
+            "roles/secretmanager.secretAccessor",
+            f"gcloud secrets add-iam-policy-binding {secret}",
+            _secret(secret),
+        )
+    for name, bucket in cloud.buckets(options):
+        yield _Need(
+            flag(name, f"gs://{bucket}"),
+            ["storage.buckets.get", "storage.objects.create", "storage.objects.get"],
+            "roles/storage.objectUser (and roles/storage.legacyBucketReader)",
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket}",
+            _bucket(bucket),
+        )
+
+
+def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> Callable:
+    def ask(permissions: list[str]) -> Collection[str]:
+        request = TestIamPermissionsRequest(resource=resource, permissions=permissions)
+        return io.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+
+    return ask
+
+
+def _table(table: str, project: str) -> Callable:
+    def ask(permissions: list[str]) -> Collection[str]:
+        client = io.bigquery_client(project)
+        reference = bigquery.TableReference.from_string(table)
+        answer = client.test_iam_permissions(reference, permissions, retry=io.ONCE, timeout=TIMEOUT_S)
+        return answer.get("permissions", [])
+
+    return ask
+
+
+def _secret(secret: str) -> Callable:
+    def ask(permissions: list[str]) -> Collection[str]:
+        # Imported here: few jobs have a secret, and the client takes a second to import.
+        from google.cloud.secretmanager import SecretManagerServiceClient
+
+        request = TestIamPermissionsRequest(resource=secret, permissions=permissions)
+        return SecretManagerServiceClient().test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+
+    return ask
+
+
+def _bucket(bucket: str) -> Callable:
+    def ask(permissions: list[str]) -> Collection[str]:
+        return cloud.storage_client().bucket(bucket).test_iam_permissions(permissions, timeout=TIMEOUT_S)
+
+    return ask

@@ -1,0 +1,158 @@
+"""Topics, subscription and audit table: that they exist, are not crossed, and are fit for the job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from google.cloud import bigquery
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1.types import Subscription
+
+from pipeline import io
+from pipeline.checks.finding import Finding, Wrong, asking, flag
+from pipeline.options import Settings, TableName
+from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
+
+TIMEOUT_S = 20.0
+
+#: A lease shorter than this runs out while a model is still loading.
+LEAST_ACK_DEADLINE_S = 30
+
+#: Dataflow fails and retries whole bundles, which counts as a delivery of every message in them.
+LEAST_DELIVERY_ATTEMPTS = 10
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Everything that the flags name, in the order of the flow."""
+    for check in (_subscription, _output_topic, _dead_letter_topic, _table):
+        try:
+            yield from check(settings)
+        except Wrong as wrong:
+            yield wrong.finding
+
+
+def _output_topic(settings: Settings) -> Iterator[Finding]:
+    return _topic("output_topic", settings.output_topic)
+
+
+def _dead_letter_topic(settings: Settings) -> Iterator[Finding]:
+    return _topic("dead_letter_topic", settings.dead_letter_topic)
+
+
+def _topic(name: str, topic: str) -> Iterator[Finding]:
+    subject = flag(name, topic)
+    with asking(subject, f"create it with: gcloud pubsub topics create {topic}"):
+        io.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=TIMEOUT_S)
+    yield Finding(True, subject, "exists")
+
+
+def _subscription(settings: Settings) -> Iterator[Finding]:
+    name = settings.input_subscription
+    subject = flag("input_subscription", name)
+    with asking(subject, f"create it with: gcloud pubsub subscriptions create {name} --topic=TOPIC"):
+        found = io.pubsub(SubscriberClient).get_subscription(subscription=name, retry=None, timeout=TIMEOUT_S)
+    wrong = list(wrong_settings(found, settings))
+    yield from (Finding(False, subject, words, way_out) for words, way_out in wrong)
+    if not wrong:
+        yield Finding(True, subject, f"reads {found.topic}, {found.ack_deadline_seconds} s to acknowledge")
+
+
+def wrong_settings(found: Subscription, settings: Settings) -> Iterator[tuple[str, str]]:
+    """What about the subscription would harm the job, each with the way out."""
+    update = f"run: gcloud pubsub subscriptions update {found.name}"
+    ours = (settings.output_topic, settings.dead_letter_topic)
+    if found.topic in ours:
+        yield f"reads {found.topic!r}, which the job writes: an endless loop", "use the subscription of another topic"
+    if found.topic == "_deleted-topic_":
+        yield "lost its topic, and gets no messages any more", "create it anew on a topic that exists"
+    if found.push_config.push_endpoint:
+        yield f"pushes to {found.push_config.push_endpoint!r}; the job pulls", f"{update} --push-endpoint=''"
+    if found.enable_message_ordering and not settings.local:
+        yield (
+            "keeps the order of ordering keys, which Dataflow does not",
+            "use a subscription without --enable-message-ordering, or --runner=DirectRunner",
+        )
+    if found.enable_exactly_once_delivery and not settings.local:
+        yield (
+            "has exactly-once delivery, with which Dataflow stalls; it deduplicates by itself",
+            f"{update} --no-enable-exactly-once-delivery",
+        )
+    if found.ack_deadline_seconds < LEAST_ACK_DEADLINE_S:
+        yield (
+            f"gives {found.ack_deadline_seconds} s to acknowledge, less than a model takes to load",
+            f"{update} --ack-deadline=600",
+        )
+    policy = found.dead_letter_policy
+    if policy.dead_letter_topic in (*ours, found.topic):
+        yield (
+            f"sends what it gives up on to {policy.dead_letter_topic!r}, which is the job's own",
+            f"{update} --dead-letter-topic=ANOTHER_TOPIC",
+        )
+    elif policy.dead_letter_topic and policy.max_delivery_attempts < LEAST_DELIVERY_ATTEMPTS:
+        yield (
+            f"gives up after {policy.max_delivery_attempts} deliveries, and a retried bundle counts for all in it",
+            f"{update} --max-delivery-attempts=100",
+        )
+
+
+def _table(settings: Settings) -> Iterator[Finding]:
+    name = settings.audit_table
+    if name is None:
+        return
+    subject = flag("audit_table", name)
+    with asking(subject, f"create it with: {create_table_command(name)}"):
+        table = io.bigquery_client(name.project).get_table(str(name), retry=io.ONCE, timeout=TIMEOUT_S)
+    wrong = schema_differences(table.schema)
+    if wrong:
+        yield Finding(False, subject, f"has another schema: {'; '.join(wrong)}", mend_table_command(name, table.schema))
+    else:
+        yield Finding(True, subject, f"has all {len(AUDIT_SCHEMA)} columns")
+
+
+def create_table_command(name: TableName) -> str:
+    """The command that makes the audit table."""
+    return (
+        "python -m transforms.records > audit_schema.json && bq mk --table "
+        f"--time_partitioning_field={AUDIT_PARTITION_FIELD} --clustering_fields={','.join(AUDIT_CLUSTERING)} "
+        f"{name.project}:{name.dataset}.{name.table} audit_schema.json"
+    )
+
+
+#: The service answers some types with their newer names.
+_SAME = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
+_SQL = {old: new for new, old in _SAME.items()}
+
+
+def schema_differences(schema: list[bigquery.SchemaField]) -> list[str]:
+    """How ``schema`` differs from the audit row's: missing columns, other types, required columns that no row has."""
+    have = {field.name: field for field in schema}
+    wrong = []
+    for column in AUDIT_SCHEMA:
+        field = have.pop(column["name"], None)
+        if field is None:
+            wrong.append(f"column {column['name']!r} is missing")
+        elif _other_type(field, column):
+            wrong.append(f"column {field.name!r} is {field.field_type} {field.mode}, not {column['type']}")
+        elif field.mode == "REQUIRED" and column["mode"] == "NULLABLE":
+            wrong.append(f"column {field.name!r} is REQUIRED, and can be null")
+    return wrong + [
+        f"column {name!r} is REQUIRED and unknown" for name, field in have.items() if field.mode == "REQUIRED"
+    ]
+
+
+def _other_type(field: bigquery.SchemaField, column: dict[str, str]) -> bool:
+    return _SAME.get(field.field_type, field.field_type) != column["type"] or field.mode == "REPEATED"
+
+
+def mend_table_command(name: TableName, schema: list[bigquery.SchemaField]) -> str:
+    """The command that gives the table with ``schema`` our columns; a column's type cannot be changed in place."""
+    have, ours = {field.name: field for field in schema}, {column["name"]: column for column in AUDIT_SCHEMA}
+    if any(_other_type(have[column], ours[column]) for column in have.keys() & ours.keys()):
+        return f"use a new table: {create_table_command(name)}"
+    changes = [f"ADD COLUMN {c} {_SQL.get(ours[c]['type'], ours[c]['type'])}" for c in ours if c not in have]
+    changes += [
+        f"ALTER COLUMN {field.name} DROP NOT NULL"
+        for field in schema
+        if field.mode == "REQUIRED" and ours.get(field.name, {"mode": "NULLABLE"})["mode"] == "NULLABLE"
+    ]
+    return f"run: bq query --use_legacy_sql=false 'ALTER TABLE `{name}` {', '.join(changes)}'"

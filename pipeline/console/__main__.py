@@ -1,0 +1,62 @@
+"""``python -m pipeline.console``: serves the page on 127.0.0.1 until interrupted."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from pipeline.console.app import Console
+from pipeline.console.observer import Observer
+from pipeline.console.settings import parse
+from pipeline.local.process import on_stop
+from pipeline.options import UsageError
+
+
+def main() -> int:
+    """Returns the exit code: 0 stopped, 2 wrong usage."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = parse()
+        listener = _listen(settings.port)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    observer = Observer(settings)
+    console = Console(observer)
+    server = uvicorn.Server(
+        uvicorn.Config(console.application(), log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
+    )
+
+    console.stopping = lambda: server.should_exit
+
+    def stop() -> None:
+        server.should_exit = True
+
+    observer.start()
+    # The first line is for a parent process, the second for a person.
+    print(f"CONSOLE=127.0.0.1:{listener.getsockname()[1]}")
+    print(f"open http://127.0.0.1:{listener.getsockname()[1]}; Ctrl-C stops", flush=True)
+    on_stop(stop, settings.exit_with_parent)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        observer.close()
+    return 0
+
+
+def _listen(port: int) -> socket.socket:
+    """A socket on loopback, and nowhere else."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise UsageError(f"--port {port}: {error.strerror}; use another, or 0 for any free one") from None
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

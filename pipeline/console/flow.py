@@ -1,0 +1,123 @@
+"""Flow: counts, rates and latencies by the second, from what the topics carried and what Beam's metrics say."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.console.book import Story
+
+#: Seconds that the charts go back.
+HISTORY_S = 900
+#: Latencies kept of one second; past these a percentile is no better.
+_SAMPLES = 500
+#: Seconds that a rate and a point's percentiles look back.
+_RATE_S = 5
+_LATENCY_S = 10
+
+
+@dataclass(slots=True)
+class Second:
+    """What one second brought."""
+
+    time: int
+    published: int = 0
+    results: int = 0
+    dead_letters: int = 0
+    latencies: list[float] = field(default_factory=list)
+
+
+def quantile(ordered: list[float], q: float) -> float | None:
+    """The ``q`` quantile of an ascending list: its nearest rank."""
+    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 1) if ordered else None
+
+
+class Flow:
+    """Figures since the console began; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: collections.OrderedDict[int, Second] = collections.OrderedDict()
+        self._points: collections.deque[list[float | None]] = collections.deque(maxlen=HISTORY_S)
+        self.since = time.time()
+        self.published = 0
+        self.results = 0
+        self.dead_letters: collections.Counter[str] = collections.Counter()
+
+    def saw_published(self, count: int) -> None:
+        with self._lock:
+            self.published += count
+            self._now().published += count
+
+    def saw_ended(self, stories: list[Story]) -> None:
+        with self._lock:
+            second = self._now()
+            for story in stories:
+                if story.status == "ok":
+                    self.results += 1
+                    second.results += 1
+                else:
+                    self.dead_letters[story.stage or "unknown"] += 1
+                    second.dead_letters += 1
+                if story.latency_ms is not None and len(second.latencies) < _SAMPLES:
+                    second.latencies.append(story.latency_ms)
+
+    def points(self, after: int = 0) -> list[list[float | None]]:
+        """A point for each whole second since ``after``, quiet ones too: its time, how many messages were published, became
+        results and dead letters, and p50, p95 and p99 of latency in milliseconds over the ten seconds to it."""
+        with self._lock:
+            first = self._points[-1][0] + 1 if self._points else self.since
+            for moment in range(int(first or 0), int(time.time())):
+                self._points.append(self._point(moment))
+            return [point for point in self._points if (point[0] or 0) > after]
+
+    def _point(self, moment: int) -> list[float | None]:
+        second = self._seconds.get(moment) or Second(moment)
+        latencies = self._latencies(moment - _LATENCY_S, moment)
+        return [moment, second.published, second.results, second.dead_letters, *latencies]
+
+    def _latencies(self, after: int, until: int) -> list[float | None]:
+        found = [self._seconds[moment].latencies for moment in range(after + 1, until + 1) if moment in self._seconds]
+        ordered = sorted(itertools.chain.from_iterable(found))
+        return [quantile(ordered, q) for q in (0.5, 0.95, 0.99)]
+
+    def rates(self) -> dict[str, float]:
+        """Messages a second over the last whole seconds."""
+        now = int(time.time())
+        with self._lock:
+            recent = [self._seconds.get(moment) or Second(moment) for moment in range(now - _RATE_S, now)]
+        return {
+            name: round(sum(getattr(second, name) for second in recent) / _RATE_S, 1)
+            for name in ("published", "results", "dead_letters")
+        }
+
+    def latency(self, seconds: int = 60) -> dict[str, float | None]:
+        """p50, p95 and p99 in milliseconds over the last ``seconds``."""
+        now = int(time.time())
+        with self._lock:
+            return dict(zip(("p50", "p95", "p99"), self._latencies(now - seconds, now), strict=True))
+
+    def _now(self) -> Second:
+        moment = int(time.time())
+        if moment not in self._seconds:
+            self._seconds[moment] = Second(moment)
+            while len(self._seconds) > HISTORY_S:
+                self._seconds.popitem(last=False)
+        return self._seconds[moment]
+
+
+def read_metrics(path: Path | None) -> dict[str, Any] | None:
+    """The job's last snapshot of Beam's metrics, with its age in seconds; None where there is none."""
+    if path is None:
+        return None
+    try:
+        snapshot = json.loads(path.read_text("utf-8"))
+        return {**snapshot, "age_s": round(time.time() - snapshot["time"], 1)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,144 @@
+// Try it: type a message, and watch it travel.
+
+import { about, get, post } from "./api.js";
+import { h, fill, card, empty, ms, clock, chip } from "./dom.js";
+import { answer, openStory } from "./story.js";
+
+const PATIENCE_S = 60;
+const EXAMPLES = [
+  "I was charged twice for order 4711, please send one payment back.",
+  "Wo bleibt mein Paket? Es sollte am Montag kommen.",
+  "La aplicación se cierra cada vez que abro mi pedido.",
+  "Please cancel my subscription at the end of the month.",
+];
+let journey, sent = [];
+
+export function start(root) {
+  if (!about.may_publish) {
+    fill(root, h("h1.sr", {}, "Try it"), empty("This console only reads",
+      about.names["input topic"] ? "Start it with --allow_publish to publish to a real project." : "Start it with --input_topic to type messages."));
+    return;
+  }
+  const text = h("textarea", { id: "text", rows: 4, placeholder: "What a customer might write", "aria-label": "Text of the message" });
+  const raw = h("input", { type: "checkbox", id: "raw" });
+  const file = h("input", { type: "file", id: "file", accept: "image/*,audio/*" });
+  const send = h("button.primary", { type: "submit" }, "Publish");
+  const problem = h("p.problem", { role: "alert", hidden: true });
+  journey = h("div.journeys", { "aria-live": "polite" });
+  const form = h("form.try", {
+    onsubmit: async (event) => {
+      event.preventDefault();
+      problem.hidden = true;
+      send.disabled = true;
+      try {
+        await publish(await body(text.value, raw.checked, file.files[0]), file.files[0]?.name || text.value);
+        file.value = "";
+      } catch (error) {
+        problem.textContent = error.message;
+        problem.hidden = false;
+      }
+      send.disabled = false;
+    },
+    onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); },
+  },
+  text,
+  h("div.examples", {}, EXAMPLES.map((example) => h("button.example", { type: "button", onclick: () => { text.value = example; text.focus(); } }, example))),
+  h("div.try-row", {},
+    h("label.check", {}, raw, "send it as the raw body"),
+    h("label.file", {}, "or an image, for vision tasks ", file),
+    h("span.grow"), h("kbd", {}, "Ctrl"), h("kbd", {}, "Enter"), send),
+  problem);
+  fill(root, h("h1.sr", {}, "Try it"), card("Publish a message", about.names["input topic"].split("/").at(-1), form), journey);
+  if (sent.length) fill(journey, sent.map((each) => each.element));
+  else fill(journey, empty("Nothing published from here yet", "Type something above: the result comes back here, with the time it spent in each stage."));
+  text.focus();
+}
+
+export function update() {
+  for (const each of sent) if (!each.ended) look(each);
+}
+
+async function body(text, raw, file) {
+  if (file) {
+    const address = await new Promise((done) => { const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(file); });
+    return { base64: address.slice(address.indexOf(",") + 1), content_type: file.type };
+  }
+  return raw ? { json: text } : { text };
+}
+
+async function publish(message, shown) {
+  const began = performance.now();
+  const answered = await post("/api/publish", message);
+  const each = { id: answered.message_id, published: answered, shown, accepted: performance.now() - began, began, element: h("section.card.journey"), ended: false };
+  if (!sent.length) fill(journey);
+  sent.unshift(each);
+  sent.length = Math.min(sent.length, 10);
+  journey.prepend(each.element);
+  draw(each, null);
+  look(each);
+}
+
+/** Asks for the message until it has ended and its audit row is there. */
+async function look(each) {
+  if (each.looking) return;
+  each.looking = true;
+  try {
+    for (let pause = 60; !each.ended; pause = Math.min(1000, pause * 1.4)) {
+      const found = await get(`/api/messages/${encodeURIComponent(each.id)}`);
+      const age = (performance.now() - each.began) / 1000;
+      const whole = found.story?.status && (!about.names["audit table"] || found.audit?.length || found.audit_error || age > 10);
+      each.ended = whole || age > PATIENCE_S;
+      draw(each, found, age);
+      if (!each.ended) await new Promise((done) => setTimeout(done, pause));
+    }
+  } catch (error) {
+    fill(each.element, empty("It was published, and then the console stopped answering", error.message));
+    each.ended = true;
+  } finally {
+    each.looking = false;
+  }
+}
+
+function draw(each, found, age = 0) {
+  const story = found?.story?.status ? found.story : null;
+  const row = found?.audit?.[0];
+  const waiting = !story && (each.ended
+    ? h("p.problem", {}, `Nothing came back in ${PATIENCE_S} s. Is the job running?`)
+    : h("p.waiting", {}, h("i.spinner"), ` on its way${age > 3 ? `, ${age.toFixed(0)} s` : ""}`));
+  fill(each.element,
+    h("div.card-head", {}, h("h2", {}, each.shown.length > 120 ? `${each.shown.slice(0, 119)}…` : each.shown),
+      h("button.link", { type: "button", onclick: () => openStory(each.id) }, each.id)),
+    waiting,
+    story?.status === "ok" && answer(story),
+    story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `Dead letter at ${story.stage}: ${story.error_type}`), h("p", {}, story.error)),
+    story && timeline(stages(story, row)),
+    h("details", {}, h("summary", {}, "The message as published"), h("pre", {}, each.published.body), h("pre", {}, JSON.stringify(each.published.attributes, null, 2))));
+}
+
+/** Where the time went, from the topics' clocks and the audit row; what is not known is left out. */
+function stages(story, row) {
+  const published = story.published, parts = [];
+  const made = row && story.output ? Date.parse(JSON.parse(safe(story.output)).processed_time) / 1000 : null;
+  const audited = row ? Date.parse(row.processed_time) / 1000 : null;
+  if (published && made && row.inference_ms !== null) {
+    parts.push(["waited, decoded, tokenised", (made - published) * 1000 - row.inference_ms, "c0"], ["model", row.inference_ms, "c1"]);
+    parts.push(["encoded, audited", (audited - made) * 1000, "c3"], ["row written, published", (story.ended - audited) * 1000, "c2"]);
+  } else if (published && audited) {
+    parts.push(["waited, decoded", (audited - published) * 1000, "c0"], ["row written, published", (story.ended - audited) * 1000, "c2"]);
+  } else if (story.latency_ms !== null) parts.push(["publish to result", story.latency_ms, "c1"]);
+  return parts.map(([name, time, colour]) => [name, Math.max(0, time), colour]);
+}
+
+const safe = (text) => { try { JSON.parse(text); return text; } catch { return "{}"; } };
+
+function timeline(parts) {
+  const total = parts.reduce((sum, [, time]) => sum + time, 0);
+  if (!total) return null;
+  return h("div.timeline", {},
+    h("div.track", { role: "img", "aria-label": `${ms(total)} in all` }, parts.map(([name, time, colour]) => {
+      const piece = h(`i.${colour}`, { title: `${name}: ${ms(time)}` });
+      piece.style.flexGrow = Math.max(time, total / 200);
+      return piece;
+    })),
+    h("div.legend", {}, parts.map(([name, time, colour]) => h("span", {}, h(`i.key.${colour}`), `${name} `, h("b", {}, ms(time)))), h("span", {}, "in all ", h("b", {}, ms(total)))));
+}

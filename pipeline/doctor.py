@@ -1,0 +1,65 @@
+"""``python -m pipeline.doctor``: the flags of ``pipeline.main``, and everything that a launch with them would need.
+
+Prints ✓, ✗ or – (could not be told from here) for each look, with the way out; exits with 0 if nothing is wrong, 1 if
+something is, 2 if the flags themselves are. ``--json`` prints the same for a machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.checks import cloud, identity, model, permissions, resources
+from pipeline.checks.finding import Finding
+from pipeline.options import Settings, UsageError, parse
+
+_SIGNS = {True: "✓", False: "✗", None: "–"}
+
+
+def examine(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
+    """Every look, from who asks to what is asked for."""
+    yield from identity.look(options)
+    yield from resources.look(settings)
+    yield from permissions.look(settings, options)
+    yield from model.look(settings)
+    yield from cloud.look(settings, options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the findings and returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in argv
+    logging.basicConfig(level=logging.ERROR)
+    try:
+        settings, options = parse([argument for argument in argv if argument != "--json"])
+    except UsageError as error:
+        _print([Finding(False, "flags", str(error))], as_json)
+        return 2
+    findings = list(examine(settings, options))
+    _print(findings, as_json)
+    return 1 if any(finding.ok is False for finding in findings) else 0
+
+
+def _print(findings: Sequence[Finding], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+        return
+    for finding in findings:
+        print(f"{_SIGNS[finding.ok]} {finding.subject}: {finding.found}")
+        if finding.way_out:
+            print(f"    {finding.way_out}")
+    wrong = sum(finding.ok is False for finding in findings)
+    print(f"\n{wrong} of {len(findings)} to mend" if wrong else "\nready to launch")
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # Clients' idle threads have nothing left to do, and must not delay the end.
+    os._exit(code)

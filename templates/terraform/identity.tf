@@ -1,0 +1,132 @@
+# Who may do what. Two roles are granted on the project, as Dataflow has them only there; all others on one resource.
+
+# Runs the launcher VM and the workers.
+resource "google_service_account" "worker" {
+  account_id   = "${var.name}-worker"
+  display_name = "Workers of ${var.name}"
+}
+
+# Asks for the job: a person or CI acts as it, and it can read no message.
+resource "google_service_account" "launcher" {
+  account_id   = "${var.name}-launcher"
+  display_name = "Launches ${var.name}"
+}
+
+locals {
+  worker   = google_service_account.worker.member
+  launcher = google_service_account.launcher.member
+}
+
+# A worker takes work items from the Dataflow service; granted on projects only.
+resource "google_project_iam_member" "worker" {
+  project = var.project
+  role    = "roles/dataflow.worker"
+  member  = local.worker
+}
+
+# The launcher creates, updates and drains jobs; granted on projects only.
+resource "google_project_iam_member" "launcher" {
+  #checkov:skip=CKV_GCP_49:The role lets nobody act as another account; who may is said for each account below.
+  project = var.project
+  role    = "roles/dataflow.developer"
+  member  = local.launcher
+}
+
+# The launcher starts VMs that run as the worker account.
+resource "google_service_account_iam_member" "launcher_as_worker" {
+  service_account_id = google_service_account.worker.name
+  role               = "roles/iam.serviceAccountUser"
+  member             = local.launcher
+}
+
+# People act as the launcher, without a key of it.
+resource "google_service_account_iam_member" "people_as_launcher" {
+  for_each           = toset(var.launch_members)
+  service_account_id = google_service_account.launcher.name
+  role               = "roles/iam.serviceAccountTokenCreator"
+  member             = each.key
+}
+
+# Pull, acknowledge and renew the leases of the one input.
+resource "google_pubsub_subscription_iam_member" "worker_reads" {
+  subscription = google_pubsub_subscription.input.id
+  role         = "roles/pubsub.subscriber"
+  member       = local.worker
+}
+
+# See the input's topic and settings: Dataflow asks for them when the job starts, and so does the job's own check.
+resource "google_pubsub_subscription_iam_member" "worker_sees_input" {
+  subscription = google_pubsub_subscription.input.id
+  role         = "roles/pubsub.viewer"
+  member       = local.worker
+}
+
+# Publish results and dead letters, and nothing anywhere else.
+resource "google_pubsub_topic_iam_member" "worker_publishes" {
+  for_each = toset(["output", "dead-letter"])
+  topic    = google_pubsub_topic.this[each.key].id
+  role     = "roles/pubsub.publisher"
+  member   = local.worker
+}
+
+# See that both topics exist before the job starts.
+resource "google_pubsub_topic_iam_member" "worker_sees_topics" {
+  for_each = toset(["output", "dead-letter"])
+  topic    = google_pubsub_topic.this[each.key].id
+  role     = "roles/pubsub.viewer"
+  member   = local.worker
+}
+
+# Insert audit rows, and see the table's schema.
+resource "google_bigquery_table_iam_member" "worker_audits" {
+  dataset_id = google_bigquery_table.audit.dataset_id
+  table_id   = google_bigquery_table.audit.table_id
+  role       = "roles/bigquery.dataEditor"
+  member     = local.worker
+}
+
+# Stage the graph and read it again; models in gs:// of this bucket too.
+resource "google_storage_bucket_iam_member" "worker_stages" {
+  bucket = google_storage_bucket.job.name
+  role   = "roles/storage.objectUser"
+  member = local.worker
+}
+
+# See that the staging bucket exists, which Beam asks before it uploads.
+resource "google_storage_bucket_iam_member" "worker_sees_bucket" {
+  bucket = google_storage_bucket.job.name
+  role   = "roles/storage.legacyBucketReader"
+  member = local.worker
+}
+
+# Read the template's container spec.
+resource "google_storage_bucket_iam_member" "launcher_reads_template" {
+  bucket = google_storage_bucket.job.name
+  role   = "roles/storage.objectViewer"
+  member = local.launcher
+}
+
+# Workers start containers of the image.
+resource "google_artifact_registry_repository_iam_member" "worker_pulls" {
+  location   = google_artifact_registry_repository.images.location
+  repository = google_artifact_registry_repository.images.name
+  role       = "roles/artifactregistry.reader"
+  member     = local.worker
+}
+
+# Read the Hugging Face token when a worker starts.
+resource "google_secret_manager_secret_iam_member" "worker_reads_token" {
+  for_each  = { for secret in google_secret_manager_secret.hf_token : "hf_token" => secret.id }
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = local.worker
+}
+
+# Private workers get their addresses from the one subnetwork.
+resource "google_compute_subnetwork_iam_member" "worker_uses_subnetwork" {
+  for_each   = { for subnetwork in google_compute_subnetwork.workers : "workers" => subnetwork.name }
+  subnetwork = each.value
+  region     = var.region
+  role       = "roles/compute.networkUser"
+  member     = local.worker
+}

@@ -1,0 +1,29 @@
+locals {
+  services = [
+    "artifactregistry", "bigquery", "cloudbuild", "compute", "dataflow", "iamcredentials", "logging", "monitoring",
+    "pubsub", "secretmanager", "storage", "sts",
+  ]
+}
+
+resource "google_project_service" "needed" {
+  for_each           = toset(local.services)
+  service            = "${each.key}.googleapis.com"
+  disable_on_destroy = false
+}
+
+data "google_project" "this" {}
+
+locals {
+  # Google's own accounts, which encrypt and forward on the project's behalf.
+  agent = {
+    for name, domain in {
+      pubsub   = "gcp-sa-pubsub"
+      storage  = "gs-project-accounts"
+      dataflow = "dataflow-service-producer-prod"
+      compute  = "compute-system"
+      registry = "gcp-sa-artifactregistry"
+      secrets  = "gcp-sa-secretmanager"
+    } : name => "serviceAccount:service-${data.google_project.this.number}@${domain}.iam.gserviceaccount.com"
+  }
+  bigquery_agent = "serviceAccount:bq-${data.google_project.this.number}@bigquery-encryption.iam.gserviceaccount.com"
+}
