@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all bench check format clean
+.PHONY: demo test test-all bench chaos check format clean
 
 demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
 	@$(BIN)/python -m pipeline.local.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
@@ -17,6 +17,9 @@ test-all: $(READY)  ## Everything, the slow tests too
 
 bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator)
+
+chaos: $(READY)  ## A hundred kills, outages of every sink and fuzzed messages, with a report: make chaos [SEED=5]
+	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))
 
 check: $(READY)  ## Lint, format and types
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ DEV = [
     "pytest>=8",
     "pyyaml>=6",
     "ruff>=0.9",
+    "transformers[serving]",
 ]
 
 setup(

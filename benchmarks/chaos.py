@@ -34,6 +34,7 @@ from streams import Servers, fresh, use_pubsub  # noqa: E402
 from pipeline import io  # noqa: E402
 from pipeline.local import setup  # noqa: E402
 from pipeline.local.pubsub import start as start_pubsub  # noqa: E402
+from transforms.records import Message  # noqa: E402
 
 #: A model of 500 messages a second, and a load that two lives out of three cannot keep up with.
 MODEL = Behaviour(delay_ms=2)
@@ -157,15 +158,9 @@ def _recover(
     }
 
 
-def _one_in_ten_broken(n: int) -> Any:
+def _one_in_ten_broken(n: int) -> Message:
     text = b'{"inputs": "message %d"}' % n
-    return setup_message(text if n % 10 else text[:-1], n)
-
-
-def setup_message(data: bytes, n: int) -> Any:
-    from transforms.records import Message
-
-    return Message(data, {"n": str(n)})
+    return Message(text if n % 10 else text[:-1], {"n": str(n)})
 
 
 def fuzz(servers: Servers, work: Path, count: int, seed: int) -> dict[str, Any]:
@@ -214,7 +209,7 @@ def main() -> int:
     parser.add_argument("--outage_s", type=float, default=60)
     parser.add_argument("--payloads", type=int, default=100_000)
     parser.add_argument("--only", default="", help="run the scenarios whose name holds this")
-    parser.add_argument("--report", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks")
     args = parser.parse_args()
     scenarios: dict[str, Callable[[Servers, Path], dict[str, Any]]] = {
         "kills": lambda servers, work: kills(servers, work, args.kills, args.seed),

@@ -1,4 +1,4 @@
-"""The same job as Beam's documentation writes it, to be killed beside ours: ReadFromPubSub, RunInference, WriteToPubSub."""
+"""The same job as Beam's documentation writes it, to be killed beside ours."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ _TRANSIENT = (
 def _transient(error: BaseException) -> bool:
     """Whether waiting may mend ``error``; a quota answers 403 with its reason."""
     if isinstance(error, api.Forbidden):
-        return any(e.get("reason") in ("rateLimitExceeded", "quotaExceeded") for e in error.errors if isinstance(e, dict))
+        return any(
+            e.get("reason") in ("rateLimitExceeded", "quotaExceeded") for e in error.errors if isinstance(e, dict)
+        )
     return isinstance(error, _TRANSIENT) and not isinstance(error, requests.exceptions.SSLError)
 
 
@@ -159,7 +161,7 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
 
 
 def publish(topic: str, settings: Settings) -> beam.PTransform:
-    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; see the two classes for the runners."""
+    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class."""
     return _Publish(topic) if settings.local else _NativePublish(topic)
 
 
@@ -287,8 +289,8 @@ class BigQuerySink:
         Raises:
             google.api_core.exceptions.GoogleAPIError: the table is gone, or stayed down for ten minutes.
         """
-        # A request far over the limit may be cut off while it is sent instead of refused, which looks like a fault of the
-        # network and would be tried again and again: it must not be made.
+        # A request far over the limit may be cut off while it is sent instead of refused, which looks like a fault of
+        # the network and would be tried again and again: it must not be made.
         if _exceeds(rows, INSERT_BYTES):
             if len(rows) == 1:
                 return {0: f"the row is over {INSERT_BYTES} bytes; see --audit_input"}
@@ -312,7 +314,7 @@ class BigQuerySink:
 
 
 def _exceeds(rows: Sequence[dict[str, Any]], limit: int) -> bool:
-    """Whether ``rows`` have more than ``limit`` bytes as the client writes them: JSON in ASCII, 12 bytes for an emoji."""
+    """Whether ``rows`` have more than ``limit`` bytes as the client sends them: JSON in ASCII, 12 for an emoji."""
     characters = sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
     most = 12 * characters + 2_000 * len(rows)
     return most > limit and sum(len(json.dumps(row)) + 200 for row in rows) > limit

@@ -16,7 +16,7 @@ _CHATTY = ("apache_beam.transforms.util", "apache_beam.typehints", "apache_beam.
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line (https://cloud.google.com/logging/docs/structured-logging), with message id and trace if known."""
+    """One object a line (https://cloud.google.com/logging/docs/structured-logging), with message id and trace."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,7 +1,7 @@
 """Window summaries from the audit table to the summary table, one row a window: ``python -m pipeline.summary``.
 
-A window is summed up once it has ended, and again whenever later rows belong to it. Each run looks at what was processed
-since the one before, so it may be stopped, started again and run twice at once: the rows come out the same.
+A window is summed up once it has ended, and again whenever later rows belong to it. Each run looks at what was
+processed since the one before, so it may be stopped, started again and run twice at once: the rows come out the same.
 """
 
 from __future__ import annotations

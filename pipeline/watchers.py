@@ -1,4 +1,4 @@
-"""What runs beside a job on this machine, in threads that never hold it up: its metrics file and its window summaries."""
+"""What runs beside a job on this machine, in threads that never hold it up: metrics file and window summaries."""
 
 from __future__ import annotations
 

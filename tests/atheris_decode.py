@@ -13,9 +13,9 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import jmespath  # noqa: E402
+with atheris.instrument_imports(include=["transforms.decode", "jmespath"]):
+    import jmespath
 
-with atheris.instrument_imports(include=["transforms.decode"]):
     from transforms.decode import InvalidBody, decode
 from transforms.records import Message  # noqa: E402
 

@@ -153,7 +153,7 @@ def account(resources: Resources, sent: list[str], collected: Collector) -> Acco
         row["message_id"]: row["status"]
         for row in client.query(f"SELECT message_id, status FROM `{resources.audit_table}_latest`").result()
     }
-    ended = {**{key: "dead_letter" for key in letters}, **{key: "ok" for key in results}}
+    ended = dict.fromkeys(letters, "dead_letter") | dict.fromkeys(results, "ok")
     return Account(
         sent=len(sent),
         results=len(results),

@@ -1,4 +1,4 @@
-"""The real job around the fake model, in processes that start at once: a server that has imported everything forks them.
+"""The real job around the fake model, in processes that start at once: they are forked with everything imported.
 
 ``python tests/fake_job.py FLAGS…`` runs one in the foreground.
 """

@@ -136,7 +136,12 @@ def test_the_sql_box_only_reads(sql):
 
 @pytest.mark.parametrize(
     "sql",
-    ["SELECT 1", "WITH a AS (SELECT 1 AS x) SELECT * FROM a", "SELECT 1 UNION ALL SELECT 2", "SELECT status FROM `p.d.t` -- DROP"],
+    [
+        "SELECT 1",
+        "WITH a AS (SELECT 1 AS x) SELECT * FROM a",
+        "SELECT 1 UNION ALL SELECT 2",
+        "SELECT status FROM `p.d.t` -- DROP",
+    ],
 )
 def test_reading_is_let_through(sql):
     """A SELECT, a WITH and a UNION are run."""
@@ -147,8 +152,10 @@ def test_the_ready_queries_are_the_pages(tmp_path):
     """Each SQL block of docs/audit.md becomes a query on the table that is watched, with its parameters."""
     page = tmp_path / "audit.md"
     page.write_text(
-        "# Audit\n\n## Ready\nError rate, by hour:\n\n```sql\nSELECT 1 FROM `my-project.inference.audit_latest` WHERE t >= @from\n```\n"
-        "Mending:\n\n```sql\nDELETE FROM `my-project.inference.audit` WHERE TRUE\n```\nOthers:\n\n```sql\nSELECT 1 FROM `my-project.inference.inputs`\n```\n"
+        "# Audit\n\n## Ready\nError rate, by hour:\n\n```sql\n"
+        "SELECT 1 FROM `my-project.inference.audit_latest` WHERE t >= @from\n```\n"
+        "Mending:\n\n```sql\nDELETE FROM `my-project.inference.audit` WHERE TRUE\n```\n"
+        "Others:\n\n```sql\nSELECT 1 FROM `my-project.inference.inputs`\n```\n"
     )
     (query,) = audit.ready_queries(TableName("their-project", "tickets", "rows"), page)
     assert (query.name, query.about, query.parameters) == ("Error rate", "Error rate, by hour", ("from",))
@@ -166,7 +173,7 @@ def wait(client, path: str, done) -> dict:
 
 
 def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
-    """What is replayed has the original bytes, attributes and key; it is found by words, and asked for twice it goes once."""
+    """What is replayed has the original bytes, attributes and key; asked for twice, it goes once."""
     notes = {"stage": "predict", "error_type": "Odd", "error": "because", "message_id": "odd-1", "attempt": "1"}
     attributes = {"colour": "green", **{f"dead_letter_{key}": value for key, value in notes.items()}}
     io.publish_all(resources.dead_letter_topic, [Message(b"\xffraw", attributes, ordering_key="k")])
@@ -177,7 +184,9 @@ def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
     again = client.post("/api/replay", json={"message_ids": ["odd-1"]}).json()
     assert again == {"replayed": []}
     pulled = io.pubsub(SubscriberClient).pull(subscription=resources.input_subscription, max_messages=100, timeout=20)
-    (message,) = [each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]]
+    (message,) = [
+        each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]
+    ]
     assert message.data == b"\xffraw" and message.ordering_key == "k"
     assert dict(message.attributes) == {"colour": "green", "dead_letter_attempt": "1"}
 
@@ -199,7 +208,10 @@ def test_one_messages_story_has_its_audit_row(client, resources):
 
 def test_the_sql_box_answers_and_explains(client, resources):
     """A query's rows come back with their types; a wrong one comes back with the service's words."""
-    answer = client.post("/api/query", json={"sql": "SELECT 1 AS n, TIMESTAMP '2026-01-31' AS t, @word AS w", "parameters": {"word": "hi"}})
+    answer = client.post(
+        "/api/query",
+        json={"sql": "SELECT 1 AS n, TIMESTAMP '2026-01-31' AS t, @word AS w", "parameters": {"word": "hi"}},
+    )
     assert answer.json()["rows"] == [[1, "2026-01-31T00:00:00+00:00", "hi"]]
     wrong = client.post("/api/query", json={"sql": "SELECT nowhere FROM unnest([1])"})
     assert wrong.status_code == 400 and "nowhere" in wrong.json()["error"]
@@ -213,9 +225,15 @@ def test_its_own_subscriptions_go_with_it(servers):
 
     def subscriptions() -> list[str]:
         found = io.pubsub(SubscriberClient).list_subscriptions(project="projects/my-project")
-        return [each.name for each in found if "-console-" in each.name and mine.audit_table.dataset.replace("_", "-") in each.name]
+        return [
+            each.name
+            for each in found
+            if "-console-" in each.name and mine.audit_table.dataset.replace("_", "-") in each.name
+        ]
 
-    with spawn("pipeline.console", "--port=0", f"--input_topic={mine.input_topic}", f"--output_topic={mine.output_topic}"):
+    with spawn(
+        "pipeline.console", "--port=0", f"--input_topic={mine.input_topic}", f"--output_topic={mine.output_topic}"
+    ):
         assert len(subscriptions()) == 2
     assert subscriptions() == []
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from fake_endpoint import FakeEndpoint, Fault, elsewhere
 from streams import audit_rows, collect, drain, fresh, job, text_message
 
@@ -25,6 +26,7 @@ def kinds(outcomes) -> Counter[str]:
     return Counter(o.error_type if isinstance(o, Failure) else "Prediction" for o in outcomes)
 
 
+@pytest.mark.slow  # it measures, so a busy machine fails it
 def test_throughput_against_latency():
     """With 200 ms an answer and 16 requests at once, at least nine tenths of the possible 80 messages a second come."""
     texts = requests([f"t{n}" for n in range(320)])

@@ -114,7 +114,7 @@ def test_a_refused_request_is_halved_until_the_culprit_is_alone(bigquery, monkey
 
 
 def test_requests_stay_under_the_limit_and_a_row_over_it_is_rejected(bigquery):
-    """Rows of 60 MB together go in several requests, and one that no request can hold is rejected without being sent."""
+    """Rows of 60 MB together go in several requests, and one that no request can hold is rejected unsent."""
     _, resources = bigquery
     large, ids = rows(8, input="ü" * 1_200_000)
     large[5] = {**large[5], "input": "x" * 10_000_000}

@@ -37,7 +37,9 @@ print(json.dumps(found))
 
 def test_the_page_and_the_code_name_the_same_metrics():
     """docs/metrics.md has every metric that any module declares, under its namespace and kind, and no other."""
-    done = subprocess.run([sys.executable, "-c", _DECLARED], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _DECLARED], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
     declared = {tuple(each) for each in json.loads(done.stdout.splitlines()[-1]) if "." not in each[0]}
     page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     documented = set()
@@ -47,12 +49,12 @@ def test_the_page_and_the_code_name_the_same_metrics():
 
 
 def test_a_jobs_metrics_are_those_of_its_messages(servers, minilm, tmp_path):
-    """Over several bundles the file's counters are the ledger's counts: results, dead letters by stage, one model load."""
+    """Over several bundles the file has the ledger's counts: results, dead letters by stage, one model load."""
     resources = fresh("metrics")
     path = tmp_path / "metrics.json"
     flags = (f"--model={minilm}", "--task=feature-extraction", f"--metrics_file={path}", "--log_format=json")
     with job(resources, *flags, log=tmp_path / "log") as process:
-        for bundle in range(3):
+        for _ in range(3):
             texts = [text_message("word " * (1 + n), n=str(n)) for n in range(20)]
             io.publish_all(resources.input_topic, [*texts, Message(b"not json"), Message(b'{"inputs": 17}')])
             collect(resources, 22)

@@ -100,6 +100,23 @@ def test_an_acknowledgement_is_tried_again(source, servers):
     assert left(resources) == []
 
 
+def test_a_stuck_bundle_is_said(source, monkeypatch, caplog):
+    """A bundle that stays in work for long is warned of, with what can be done; one that moves on is not."""
+    monkeypatch.setattr(subscriber, "RENEW_S", 0.05)
+    monkeypatch.setattr(subscriber, "SLOW_S", 0.5)
+    resources = fresh("stuck")
+    publish_all(resources.input_topic, [Message(b"x")])
+    found = source(resources)
+    messages = take(found, 1)
+    assert "in work" not in caplog.text
+    time.sleep(0.8)
+    assert caplog.text.count("1 messages have been in work for") == 1
+    found.done(messages)
+    found.take(0.1)
+    time.sleep(0.8)
+    assert caplog.text.count("have been in work for") == 1
+
+
 def test_repeats_by_attribute_are_dropped(source):
     """Of messages with the same id attribute the first is handed over; a replayed one counts as another."""
     resources = fresh("repeats")

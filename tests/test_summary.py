@@ -57,7 +57,7 @@ def read(table: TableName) -> list[dict]:
 
 
 def test_a_shift_in_the_labels_shows(tables):
-    """Eight minutes of tickets whose label mix shifts half way: the index is small before, and over 0.25 at the shift."""
+    """Of eight minutes whose label mix shifts half way, the index is small before, and over 0.25 at the shift."""
     audit, summary = tables
     draw = random.Random(7)
     mixes = ({"billing": 0.7, "delivery": 0.2, "bug": 0.1}, {"billing": 0.1, "delivery": 0.2, "bug": 0.7})

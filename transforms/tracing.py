@@ -69,7 +69,7 @@ def _configure(name: str) -> None:
 
 
 def record(prediction: Prediction, now: float) -> None:
-    """Spans of one message that became a result at ``now``: all of its way from its publishing, and the model's part."""
+    """Spans of one message that became a result at ``now``: its way from its publishing, and the model's part."""
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

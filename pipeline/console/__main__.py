@@ -53,6 +53,7 @@ def _listen(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()
     except OSError as error:
         raise UsageError(f"--port {port}: {error.strerror}; use another, or 0 for any free one") from None
     return listener

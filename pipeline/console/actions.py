@@ -23,7 +23,7 @@ class Refused(ValueError):
 
 
 def compose(body: Mapping[str, Any]) -> Message:
-    """The message that the page asks to publish: ``text``, ``json`` (a body as it is) or ``base64`` with ``content_type``.
+    """The message that the page asks for: ``text``, ``json`` (a body as it is), or ``base64`` with ``content_type``.
 
     A trace of its own goes along, so that its result and its audit row can be found by it.
 

@@ -109,9 +109,7 @@ class Console:
         answer: dict[str, Any] = {"story": whole(story) if story else None, "audit": None, "audit_error": None}
         if s.audit_table:
             try:
-                answer["audit"] = await run_in_threadpool(
-                    audit.message_rows, s.audit_table, message_id, not s.may_query
-                )
+                answer["audit"] = await run_in_threadpool(audit.message_rows, s.audit_table, message_id)
             except Refused as error:
                 answer["audit_error"] = str(error)
         found = story is not None or bool(answer["audit"])
@@ -177,7 +175,7 @@ class Console:
                 )
             sql = str(body.get("sql") or "")
         parameters = {str(key): str(value) for key, value in (body.get("parameters") or {}).items()}
-        return JSONResponse(await run_in_threadpool(audit.run, s.audit_table, sql, parameters, not s.own_subscriptions))
+        return JSONResponse(await run_in_threadpool(audit.run, s.audit_table, sql, parameters))
 
     async def summaries(self, request: Request) -> Response:
         table = self.observer.settings.summary_table

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlglot
+from google.api_core.retry import Retry
 from google.cloud import bigquery
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
@@ -24,11 +26,13 @@ _PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 ROWS = 1_000
 PATIENCE_S = 30.0
 MOST_BYTES_BILLED = 10 << 30
+#: A person waits: what fails is told, not tried again.
+_ONCE = Retry(predicate=lambda error: False)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyQuery:
-    """A query of docs/audit.md: the sentence above it, what that begins with as its name, its SQL and its parameters."""
+    """A query of docs/audit.md: the sentence above it, whose beginning is its name, its SQL and its parameters."""
 
     name: str
     about: str
@@ -41,13 +45,13 @@ def ready_queries(table: TableName, page: Path = _PAGE) -> list[ReadyQuery]:
     if not page.exists():
         return []
     found = []
-    for above, block in re.findall(r"((?:[^\n]+\n)+)\n```sql\n(.*?)```", page.read_text("utf-8"), re.S):
+    for above, block in re.findall(r"^((?:(?!#|```)[^\n]+\n)+)\n```sql\n(.*?)```", page.read_text("utf-8"), re.S | re.M):
         sql = re.sub(r"`[\w-]+\.\w+\.audit(_latest)?`", lambda m: f"`{table}{m[1] or ''}`", block).strip().rstrip(";")
         if not _reads_only(sql, table):
             continue
-        about = " ".join(above.split()).rstrip(":")
+        about = " ".join(above.replace("`", "").split()).rstrip(":.")
         parameters = tuple(dict.fromkeys(re.findall(r"(?<!@)@(\w+)", sql)))
-        found.append(ReadyQuery(re.split(r"[,:;(]", about)[0].strip(), about, sql, parameters))
+        found.append(ReadyQuery(re.split(r"[,:;(.]", about)[0].strip(), about, sql, parameters))
     return found
 
 
@@ -56,7 +60,7 @@ def _reads_only(sql: str, table: TableName) -> bool:
         check(sql)
     except Refused:
         return False
-    (tree,) = sqlglot.parse(sql, read="bigquery")
+    tree = sqlglot.parse_one(sql, read="bigquery")
     named = [".".join(part.name for part in each.parts) for each in tree.find_all(exp.Table) if each.db]
     return all(name in (str(table), f"{table}_latest") for name in named)
 
@@ -82,7 +86,7 @@ def check(sql: str) -> None:
         raise Refused("only a SELECT (or WITH … SELECT) is run here: the console reads and does not write")
 
 
-def run(table: TableName, sql: str, parameters: dict[str, str] | None = None, real: bool = False) -> dict[str, Any]:
+def run(table: TableName, sql: str, parameters: dict[str, str] | None = None) -> dict[str, Any]:
     """Runs one reading statement in ``table``'s dataset; columns, rows as JSON values, and what it cost in bytes.
 
     Raises:
@@ -93,13 +97,13 @@ def run(table: TableName, sql: str, parameters: dict[str, str] | None = None, re
         default_dataset=f"{table.project}.{table.dataset}",
         query_parameters=[_parameter(name, value) for name, value in (parameters or {}).items()],
     )
-    if real:
+    if "BIGQUERY_EMULATOR_HOST" not in os.environ:
         config.maximum_bytes_billed = MOST_BYTES_BILLED
     try:
         job = io.bigquery_client(table.project).query(
-            sql, job_config=config, retry=None, job_retry=None, timeout=PATIENCE_S
+            sql, job_config=config, retry=_ONCE, job_retry=None, timeout=PATIENCE_S
         )
-        result = job.result(max_results=ROWS, retry=None, job_retry=None, timeout=PATIENCE_S)
+        result = job.result(max_results=ROWS, retry=_ONCE, job_retry=None, timeout=PATIENCE_S)
         rows = [[plain(value) for value in row.values()] for row in result]
     except Exception as error:  # any of the client's: the person who asked reads it
         raise Refused(" ".join(str(getattr(error, "message", None) or error).split())[:600]) from None
@@ -107,15 +111,15 @@ def run(table: TableName, sql: str, parameters: dict[str, str] | None = None, re
     return {"columns": columns, "rows": rows, "total": result.total_rows, "bytes": job.total_bytes_processed}
 
 
-def message_rows(table: TableName, message_id: str, real: bool = False) -> list[dict[str, Any]]:
+def message_rows(table: TableName, message_id: str) -> list[dict[str, Any]]:
     """The audit rows of one message, newest first."""
     sql = f"SELECT * FROM `{table}` WHERE message_id = @message_id ORDER BY processed_time DESC LIMIT 10"
-    answer = run(table, sql, {"message_id": message_id}, real)
+    answer = run(table, sql, {"message_id": message_id})
     return [dict(zip((c["name"] for c in answer["columns"]), row, strict=True)) for row in answer["rows"]]
 
 
 def _parameter(name: str, value: str) -> bigquery.ScalarQueryParameter:
-    """A parameter by its name: ``…_time``, ``from`` and ``to`` are timestamps, ``hours``, ``days`` and ``limit`` numbers."""
+    """A parameter by its name: ``…_time``, ``since`` and ``until`` are timestamps, ``hours`` and ``limit`` numbers."""
     if re.search(r"(^|_)(time|from|to|start|end|since|until|timestamp)$", name):
         try:
             moment = datetime.datetime.fromisoformat(value.replace("Z", "+00:00"))

@@ -124,7 +124,8 @@ class Book:
         """
         fits = _matcher(words)
         with self._lock:
-            found, count = [], 0
+            found: list[Story] = []
+            count = 0
             for story in self._newest_first():
                 if story.status is not None and story.number <= after:
                     break
@@ -225,8 +226,9 @@ def label_and_score(data: bytes) -> tuple[str | None, float | None]:
     if not isinstance(first, dict):
         return None, None
     label, score = first.get("label"), first.get("score")
-    numeric = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= 1
-    return (label if isinstance(label, str) else None), (float(score) if numeric else None)
+    if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
+        score = None
+    return (label if isinstance(label, str) else None), score
 
 
 def _matcher(words: str) -> Any:

@@ -69,12 +69,14 @@ class Flow:
                     second.latencies.append(story.latency_ms)
 
     def points(self, after: int = 0) -> list[list[float | None]]:
-        """A point for each whole second since ``after``, quiet ones too: its time, how many messages were published, became
-        results and dead letters, and p50, p95 and p99 of latency in milliseconds over the ten seconds to it."""
+        """A point for each whole second since ``after``, quiet ones too.
+
+        It has the time, how many messages were published, became results and dead letters, and p50, p95 and p99 of
+        latency in milliseconds over the ten seconds to it.
+        """
         with self._lock:
-            first = self._points[-1][0] + 1 if self._points else self.since
-            for moment in range(int(first or 0), int(time.time())):
-                self._points.append(self._point(moment))
+            first = int((self._points[-1][0] or 0) + 1 if self._points else self.since)
+            self._points.extend(self._point(moment) for moment in range(first, int(time.time())))
             return [point for point in self._points if (point[0] or 0) > after]
 
     def _point(self, moment: int) -> list[float | None]:

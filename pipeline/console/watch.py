@@ -17,7 +17,7 @@ from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
 
-#: A subscription of the console's that a killed console left behind goes away by itself after a day, the least there is.
+#: What a killed console leaves behind goes away by itself after a day, the least there is.
 _EXPIRES = Duration(seconds=86_400)
 _MESSAGES = 1_000
 

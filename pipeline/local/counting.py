@@ -20,4 +20,4 @@ class _CountingExecutor(executor.TransformExecutor):
 
 def count_every_bundle() -> None:
     """Has the runner use it, in this process, from now on."""
-    executor.TransformExecutor = _CountingExecutor
+    executor.TransformExecutor = _CountingExecutor  # type: ignore[misc]

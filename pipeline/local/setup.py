@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -69,13 +70,11 @@ def create(resources: Resources) -> None:
 
 def create_topic(topic: str, subscription: str | None = None, ordered: bool = True) -> None:
     """Makes ``topic`` and a ``subscription`` to it that keeps the order of ordering keys."""
-    try:
+    with contextlib.suppress(api.AlreadyExists):
         io.pubsub(PublisherClient).create_topic(name=topic)
-    except api.AlreadyExists:
-        pass
     if subscription is None:
         return
-    try:
+    with contextlib.suppress(api.AlreadyExists):
         io.pubsub(SubscriberClient).create_subscription(
             request={
                 "name": subscription,
@@ -84,8 +83,6 @@ def create_topic(topic: str, subscription: str | None = None, ordered: bool = Tr
                 "enable_message_ordering": ordered,
             }
         )
-    except api.AlreadyExists:
-        pass
 
 
 def create_audit_table(name: TableName) -> None:

@@ -261,8 +261,8 @@ class Subscriber:
             if in_work and since > warned + SLOW_S:
                 warned = since
                 _LOGGER.warning(
-                    "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if the"
-                    " job is ended (SIGTERM twice), they are then delivered again",
+                    "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if"
+                    " the job is ended (SIGTERM twice), they are then delivered again",
                     in_work,
                     since,
                 )

@@ -71,4 +71,4 @@ def _explain(model: str, revision: str | None, error: Exception) -> NoReturn:
         text = "not a hub id"
     else:
         text = f"the hub cannot be reached ({type(error).__name__}); check the network, or use a local or gs:// folder"
-    raise ModelLoadError(f"{where}: {text}") from error
+    raise ModelLoadError(f"{where}: {text}") from None  # the cause holds the request, and so the token

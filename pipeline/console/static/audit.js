@@ -23,7 +23,7 @@ export async function start(root) {
   fill(output, empty("Nothing asked yet", "Pick a query, or write your own."));
   try {
     const { queries } = await get("/api/queries");
-    fill(ready, queries.length ? queries.map((query) => h("button.query", { type: "button", onclick: () => pick(query) }, h("strong", {}, query.name), query.about !== query.name && h("small", {}, query.about)))
+    fill(ready, queries.length ? queries.map((query) => h("button.query", { type: "button", onclick: () => pick(query) }, h("strong", {}, query.name), query.about !== query.name && h("small", {}, query.about.slice(query.name.length).replace(/^\W+/, ""))))
       : h("p.note", {}, "docs/audit.md is not installed with this package."));
   } catch (error) {
     fill(ready, h("p.problem", {}, error.message));
@@ -36,8 +36,10 @@ let chosen = null;
 function pick(query) {
   chosen = query.name;
   editor.value = query.sql;
+  editor.rows = Math.min(16, query.sql.split("\n").length + 1);
+  fill(fields);
   ask();
-  if (!query.parameters.length) run();
+  if (Object.values(values()).every(Boolean)) run();
 }
 
 /** A box for each @parameter of the query. */

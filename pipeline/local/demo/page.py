@@ -12,9 +12,10 @@ from pipeline.local.setup import Resources
 
 
 class Page:
-    """The console as a process of its own, while the ``with`` block lasts; ``address`` is None where it is not installed.
+    """The console as a process of its own, while the ``with`` block lasts.
 
-    ``flags`` are what the job needs to be seen whole: its metrics, and summaries of windows short enough for a demo.
+    ``address`` is None where it is not installed. ``flags`` are what the job needs to be seen whole: its metrics, and
+    summaries of windows short enough for a demo.
     """
 
     def __init__(self, resources: Resources, folder: Path, job_flags: Sequence[str]):
