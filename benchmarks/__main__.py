@@ -25,7 +25,7 @@ from pipeline import io
 from pipeline.local.process import spawn
 
 #: Messages each system gets: enough for a few seconds at its rate. All take them from the front of the same stream.
-COUNTS = {"ours": 3000, "planned subscriber": 3000, "subscriber": 400, "stock": 200}
+COUNTS = {"ours": 1500, "planned subscriber": 1500, "subscriber": 200, "stock": 100}
 NULL_COUNTS = {"ours": 30_000, "stock": 1_500}
 
 
@@ -86,11 +86,12 @@ def raw(folder: str, workload: str, count: int) -> dict[str, Any]:
 def latencies(throughput: Sequence[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
     """Ours at 10 a second and at 10, 50 and 80 % of its capacity; the subscriber at the same shares of its own."""
     folder = model("6x384")
-    seconds = 10 if quick else 20
+    seconds = 10 if quick else 12
     rates = {row["system"]: row["rate"] for row in throughput}
     rows = []
-    for system in ("ours",) if quick else ("ours", "subscriber"):
-        for share in (0.0, 0.5) if quick else (0.0, 0.1, 0.5, 0.8):
+    loads = {"ours": (0.0, 0.5) if quick else (0.0, 0.1, 0.5, 0.8), "subscriber": () if quick else (0.1, 0.5)}
+    for system, shares in loads.items():
+        for share in shares:
             rate = rates[system] * share or 10.0
             count = max(100, int(rate * seconds))
             rows.append({**progress(measure.latency, system, folder, texts("mixed", count), rate), "share": share})

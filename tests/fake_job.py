@@ -94,7 +94,8 @@ class Job:
         self.process.join()
 
     def drain(self, timeout: float = 60) -> int | None:
-        """SIGTERM, and the exit code; None if it still runs after ``timeout`` seconds."""
+        """SIGTERM once it runs, and the exit code; None if it has not ended after ``timeout`` seconds."""
+        self.until_running()
         if self.alive:
             os.kill(self.process.pid, signal.SIGTERM)
         return self.wait(timeout)
@@ -119,6 +120,8 @@ class Job:
         deadline = time.monotonic() + timeout
         while words not in self.words():
             if not self.alive or time.monotonic() > deadline:
+                if words in self.words():
+                    return
                 raise RuntimeError(f"the job did not say {words!r}: {self.words()}")
             time.sleep(0.02)
 

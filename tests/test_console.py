@@ -14,8 +14,9 @@ from streams import fresh, text_message
 from pipeline import io
 from pipeline.console import audit, settings
 from pipeline.console.actions import Refused, compose
-from pipeline.console.book import BYTES, Book, label_and_score, readable
+from pipeline.console.book import BYTES, Book, label_and_score
 from pipeline.console.flow import Flow, quantile
+from pipeline.console.show import readable
 from pipeline.local.process import Server, spawn
 from pipeline.options import TableName, UsageError
 from transforms.records import Message

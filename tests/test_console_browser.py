@@ -91,6 +91,7 @@ def fake_job(resources, tmp_path) -> Iterator[None]:
     process.kill()
     process.wait()
     log.close()
+    mended_file(resources).unlink(missing_ok=True)
 
 
 def view(page, name: str) -> None:

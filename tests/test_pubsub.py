@@ -279,6 +279,14 @@ def test_at_the_quotas(cloud: Cloud) -> None:
     assert dict(cloud.pull(name)[0].message.attributes) == attributes
 
 
+def test_the_clients_trace_context_passes(cloud: Cloud) -> None:
+    """Keys that begin with goog are reserved, but for the clients' own trace context."""
+    topic, name = cloud.pair()
+    attributes = {"googclient_traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+    cloud.publish(topic, b"body", attributes=attributes)
+    assert dict(cloud.pull(name)[0].message.attributes) == attributes
+
+
 @ours_only("it takes a mixture")
 def test_one_ordering_key_a_request(cloud: Cloud) -> None:
     """The messages of one request share their ordering key."""

@@ -7,12 +7,14 @@ import json
 import math
 import random
 
+import apache_beam as beam
 import pytest
+from fakes import FakeHandler
 from streams import fresh
 
-from pipeline import io
-from pipeline.options import TableName
-from pipeline.summary import Summaries
+from pipeline import graph, io
+from pipeline.options import Settings, TableName
+from pipeline.summary import Summaries, SummariseFn
 from transforms.summary import stability_index
 
 MINUTE = datetime.timedelta(minutes=1)
@@ -123,3 +125,21 @@ def test_the_index_is_the_textbook_one():
     assert stability_index({"a": 60_000, "b": 40_000}, {"a": 50_000, "b": 50_000}) == pytest.approx(expected, rel=1e-3)
     assert 1 < stability_index({"new": 100}, {"old": 100}) < math.inf
     assert stability_index({"a": 29}, {"a": 1000}) is None
+
+
+def test_on_a_service_a_timer_sums_up(tables):
+    """A job on a service has the step beside its messages; it writes the rows, and a table away fails nothing."""
+    audit, summary = tables
+    topic = "projects/my-project/topics/any"
+    names = ("projects/my-project/subscriptions/any", topic, topic)
+    settings = Settings(*names, audit_table=audit, summary_table=summary, local=False)
+    pipeline = beam.Pipeline()
+    graph.build(pipeline, settings, FakeHandler())
+    assert "Summarise/Refresh" in pipeline.applied_labels
+    insert(audit, [audit_row(n, 0, "billing") for n in range(3)])
+    step = SummariseFn(audit, summary)
+    step.process(None)
+    assert [row["messages"] for row in read(summary)] == [3]
+    SummariseFn(TableName("my-project", "nowhere", "audit"), TableName("my-project", "nowhere", "summary")).process(
+        None
+    )

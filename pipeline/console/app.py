@@ -19,9 +19,9 @@ from starlette.staticfiles import StaticFiles
 from pipeline import __version__
 from pipeline.console import actions, audit, summaries
 from pipeline.console.actions import Refused
-from pipeline.console.book import summary, whole
 from pipeline.console.guard import Guard, new_token
 from pipeline.console.observer import Observer
+from pipeline.console.show import summary, whole
 
 _STATIC = Path(__file__).with_name("static")
 _EVERY_S = 1.0

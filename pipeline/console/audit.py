@@ -45,7 +45,9 @@ def ready_queries(table: TableName, page: Path = _PAGE) -> list[ReadyQuery]:
     if not page.exists():
         return []
     found = []
-    for above, block in re.findall(r"^((?:(?!#|```)[^\n]+\n)+)\n```sql\n(.*?)```", page.read_text("utf-8"), re.S | re.M):
+    for above, block in re.findall(
+        r"^((?:(?!#|```)[^\n]+\n)+)\n```sql\n(.*?)```", page.read_text("utf-8"), re.S | re.M
+    ):
         sql = re.sub(r"`[\w-]+\.\w+\.audit(_latest)?`", lambda m: f"`{table}{m[1] or ''}`", block).strip().rstrip(";")
         if not _reads_only(sql, table):
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import orjson
 
 from transforms.dead_letter import PREFIX
-from transforms.encode import rfc3339
 from transforms.records import STAGES, Message
 
 #: What is kept: the newest messages, as long as they fit.
@@ -21,9 +19,6 @@ BYTES = 128 << 20
 
 #: Messages published and not yet ended that are counted as being on their way.
 OPEN = 200_000
-
-#: Characters of an input or a prediction that a list shows.
-PREVIEW = 300
 
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
@@ -250,72 +245,6 @@ def _matcher(words: str) -> Any:
         )
 
     return fits
-
-
-def readable(message: Message | None, limit: int = PREVIEW) -> str | None:
-    """A message's body for a person: its text, cut to ``limit`` characters, or what kind of bytes it holds."""
-    if message is None:
-        return None
-    try:
-        text = message.data[: 4 * limit].decode("utf-8", "strict" if len(message.data) <= 4 * limit else "ignore")
-    except UnicodeDecodeError:
-        kind = message.attributes.get("content-type", "bytes")
-        return f"({len(message.data):,} bytes, {kind})"
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def input_text(message: Message | None) -> str | None:
-    """What the model was asked, where the body is JSON with ``inputs``; else the body."""
-    if message is None or len(message.data) > 65_536:
-        return readable(message)
-    try:
-        inputs = orjson.loads(message.data)["inputs"]
-    except (ValueError, KeyError, TypeError):
-        return readable(message)
-    text = inputs if isinstance(inputs, str) else orjson.dumps(inputs).decode()
-    return text if len(text) <= PREVIEW else text[: PREVIEW - 1] + "…"
-
-
-def summary(story: Story) -> dict[str, Any]:
-    """A story as a list shows it."""
-    source = story.input or (story.output if story.status == "dead_letter" else None)
-    return {
-        "message_id": story.message_id,
-        "number": story.number,
-        "status": story.status,
-        "ended": story.ended,
-        "latency_ms": story.latency_ms,
-        "input": input_text(source),
-        "label": story.label,
-        "score": story.score,
-        "prediction": _prediction(story),
-        "stage": story.stage,
-        "error_type": story.error_type,
-        "error": story.error,
-        "replay_of": story.replay_of,
-        "replayed_as": story.replayed_as,
-    }
-
-
-def _prediction(story: Story) -> str | None:
-    if story.status != "ok" or story.output is None or story.label is not None:
-        return None
-    _, found, rest = story.output.data[: 4 * PREVIEW].decode("utf-8", "ignore").partition('"prediction":')
-    return (rest if found else "")[:PREVIEW] or None
-
-
-def whole(story: Story) -> dict[str, Any]:
-    """Everything known of a story."""
-    return {
-        **summary(story),
-        "published": story.input.publish_time if story.input else None,
-        "attributes": dict(story.input.attributes) if story.input else None,
-        "body": readable(story.input or story.output, 20_000),
-        "output": readable(story.output, 20_000),
-        "output_attributes": dict(story.output.attributes) if story.output else None,
-        "ordering_key": (story.input or story.output or Message()).ordering_key,
-        "now": rfc3339(time.time()),
-    }
 
 
 #: Stages as the flow shows them, one for messages without room for notes.

@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         model, task = _model(console, args.model, args.task)
-        return run(console, Plan(model, task, args.messages, args.seconds, args.folder, flags, page=not args.no_console))
+        return run(
+            console, Plan(model, task, args.messages, args.seconds, args.folder, flags, page=not args.no_console)
+        )
     except (DemoError, ModuleNotFoundError) as error:
         console.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1

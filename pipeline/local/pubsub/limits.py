@@ -95,7 +95,8 @@ def _check_message(message: Any) -> None:
         for key, value in attributes.items():
             _check_length(key, f'The attribute key "{key[:64]}"', MAX_ATTRIBUTE_KEY_BYTES)
             _check_length(value, f'The attribute "{key}" in the request has a value that', MAX_ATTRIBUTE_VALUE_BYTES)
-            if not key or key.startswith("goog"):
+            # The clients' own trace context travels as googclient_*.
+            if not key or (key.startswith("goog") and not key.startswith("googclient_")):
                 raise InvalidArgument(f'The attribute key "{key}" is empty or starts with the reserved "goog".')
     if len(message.data) > MAX_MESSAGE_DATA_BYTES:
         raise InvalidArgument(f"Message data size exceeds the limit: {MAX_MESSAGE_DATA_BYTES} bytes.")
