@@ -191,7 +191,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("max_batch_size", "most elements in one forward of the model", _integer(1, 10_000), "512", group=_BATCH),
     Flag(
         "max_batch_tokens",
-        "most tokens in one forward, padding included; without it, 4096 on a CPU and 65536 on a GPU",
+        "most tokens in one forward, padding included; without it, 1024 on a CPU and 65536 on a GPU",
         _integer(16, 10_000_000),
         group=_BATCH,
     ),

@@ -178,7 +178,7 @@ def test_a_message_that_never_fits_does_not_shrink_the_budget() -> None:
     outcomes, _ = run(engine, [request("poison" if i == 50 else tiny.text_of(4, i), i) for i in range(100)])
     assert [i for i, outcome in enumerate(outcomes) if isinstance(outcome, Failure)] == [50]
     assert outcomes[50].error_type == "OutOfMemory"  # type: ignore[union-attr]
-    assert engine.budget.tokens == 4096
+    assert engine.budget.tokens == 1024
 
 
 def test_non_finite_output_is_that_elements_failure() -> None:

@@ -24,7 +24,7 @@ from transforms.records import Message
 _LOGGER = logging.getLogger(__name__)
 
 #: What one ``take`` hands over at the most. Twice as much is fetched ahead.
-BUNDLE_MESSAGES = 500
+BUNDLE_MESSAGES = 1_000
 BUNDLE_BYTES = 64 << 20
 
 #: Leases: how long one lasts, and how often all are renewed (https://cloud.google.com/pubsub/docs/lease-management).
