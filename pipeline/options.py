@@ -18,7 +18,6 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from transforms.window import Windowing
 
-
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -81,7 +80,9 @@ _subscription = _matching(
 _endpoint = _matching(
     "URL", r"https?://[^\s/]+(/\S*)?|provider:[a-z][a-z0-9-]*", "https://HOST/PATH, provider:auto or provider:NAME"
 )
-_attribute = _matching("Pub/Sub attribute key", r"(?!goog)[^\s]{1,256}", "up to 256 characters that do not begin with goog")
+_attribute = _matching(
+    "Pub/Sub attribute key", r"(?!goog)[^\s]{1,256}", "up to 256 characters that do not begin with goog"
+)
 _token_source = _matching(
     "token source",
     r"env:[A-Za-z_]\w*|file:\S+|secret:projects/[^/]+/secrets/[^/]+/versions/[^/]+",
@@ -152,9 +153,20 @@ _REMOTE = "Remote endpoint"
 FLAGS: tuple[Flag, ...] = (
     Flag("input_subscription", "Pub/Sub subscription to read", _subscription, required=True, group=_IO),
     Flag("output_topic", "Pub/Sub topic for results", _topic, required=True, group=_IO),
-    Flag("dead_letter_topic", "Pub/Sub topic for messages that could not become a result", _topic, required=True, group=_IO),
+    Flag(
+        "dead_letter_topic",
+        "Pub/Sub topic for messages that could not become a result",
+        _topic,
+        required=True,
+        group=_IO,
+    ),
     Flag("input_path", "JMESPath that picks the model's input out of any JSON body", _jmespath, group=_IO),
-    Flag("id_attribute", "attribute that identifies a message; repeats within ten minutes are dropped", _attribute, group=_IO),
+    Flag(
+        "id_attribute",
+        "attribute that identifies a message; repeats within ten minutes are dropped",
+        _attribute,
+        group=_IO,
+    ),
     Flag(
         "timestamp_attribute",
         "attribute with the event time, in RFC 3339 or milliseconds since the epoch; without it, the publish time",
@@ -163,9 +175,20 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag("model", "hub id, local folder or gs:// folder; with --endpoint, the id that the endpoint knows the model by"),
     Flag("revision", "branch, tag or commit of a hub model"),
-    Flag("task", "Hugging Face task, such as text-classification; inferred from the model's configuration when left out"),
-    Flag("inference_params", "parameters for every message, as a JSON object; a message's own override them", _json_object),
-    Flag("device", "where the model runs; auto takes CUDA where there is one", default="auto", choices=("auto", "cpu", "cuda")),
+    Flag(
+        "task", "Hugging Face task, such as text-classification; inferred from the model's configuration when left out"
+    ),
+    Flag(
+        "inference_params",
+        "parameters for every message, as a JSON object; a message's own override them",
+        _json_object,
+    ),
+    Flag(
+        "device",
+        "where the model runs; auto takes CUDA where there is one",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+    ),
     Flag(
         "dtype",
         "number format; auto takes bfloat16 where the hardware has it",
@@ -201,7 +224,13 @@ FLAGS: tuple[Flag, ...] = (
         _integer(1, 600_000),
         group=_BATCH,
     ),
-    Flag("audit_table", "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a message", table_name, group=_AUDIT, regex=_TABLE),
+    Flag(
+        "audit_table",
+        "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a message",
+        table_name,
+        group=_AUDIT,
+        regex=_TABLE,
+    ),
     Flag(
         "audit_input",
         "what the audit row holds of the input: nothing, its SHA-256, or all of it",
@@ -211,7 +240,7 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "summary_table",
-        "BigQuery table, PROJECT:DATASET.TABLE, that gets one row a window: counts, quantiles and drift; needs --audit_table",
+        "BigQuery table, PROJECT:DATASET.TABLE, with one row a window: counts, quantiles, drift; needs --audit_table",
         table_name,
         group=_WATCH,
         regex=_TABLE,
@@ -226,7 +255,7 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "endpoint",
-        "remote endpoint to ask in place of local weights: its URL, or provider:NAME (provider:auto) for Inference Providers",
+        "endpoint to ask in place of local weights: its URL, or provider:NAME (provider:auto) for Inference Providers",
         _endpoint,
         group=_REMOTE,
     ),
@@ -237,7 +266,9 @@ FLAGS: tuple[Flag, ...] = (
         group=_REMOTE,
         secret=True,
     ),
-    Flag("endpoint_timeout_s", "longest one request may take, in seconds", _seconds, "30", group=_REMOTE, regex=_DECIMAL),
+    Flag(
+        "endpoint_timeout_s", "longest one request may take, in seconds", _seconds, "30", group=_REMOTE, regex=_DECIMAL
+    ),
     Flag(
         "endpoint_max_wait_s",
         "longest a bundle waits for a stalled endpoint before it fails and is delivered again",
@@ -246,7 +277,13 @@ FLAGS: tuple[Flag, ...] = (
         group=_REMOTE,
         regex=_DECIMAL,
     ),
-    Flag("endpoint_concurrency", "most requests under way at once, per worker process", _integer(1, 1024), "16", group=_REMOTE),
+    Flag(
+        "endpoint_concurrency",
+        "most requests under way at once, per worker process",
+        _integer(1, 1024),
+        "16",
+        group=_REMOTE,
+    ),
 )
 
 
@@ -262,7 +299,10 @@ class InferenceOptions(PipelineOptions):
 
 def help_text(flag: Flag) -> str:
     """``flag``'s help with its choices and default."""
-    notes = [*([" | ".join(flag.choices)] if flag.choices else []), *([f"default {flag.default}"] if flag.default else [])]
+    notes = [
+        *([" | ".join(flag.choices)] if flag.choices else []),
+        *([f"default {flag.default}"] if flag.default else []),
+    ]
     return f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
 
 
@@ -341,7 +381,9 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
     local = runner is None or runner.rpartition(".")[2] in ("DirectRunner", "BundleBasedDirectRunner")
     job = options.view_as(GoogleCloudOptions).job_name or values["input_subscription"].rpartition("/")[2]
     if "metrics_file" in values and not local:
-        raise UsageError(f"--metrics_file {values['metrics_file']!r}: for a job on this machine; a service keeps its metrics")
+        raise UsageError(
+            f"--metrics_file {values['metrics_file']!r}: for a job on this machine; a service keeps its metrics"
+        )
     return Settings(**values, job=job, local=local), options
 
 
@@ -353,7 +395,9 @@ def _check_together(values: Mapping[str, Any]) -> None:
     if "endpoint" in values and "task" not in values:
         raise UsageError("--endpoint needs --task: a URL does not say what its model does")
     if values["output_topic"] == values["dead_letter_topic"]:
-        raise UsageError(f"--dead_letter_topic {values['dead_letter_topic']!r}: it is also --output_topic; use another topic")
+        raise UsageError(
+            f"--dead_letter_topic {values['dead_letter_topic']!r}: it is also --output_topic; use another topic"
+        )
     if "summary_table" in values:
         if "audit_table" not in values:
             raise UsageError("--summary_table needs --audit_table: summaries are made from its rows")
@@ -370,7 +414,7 @@ def _refuse_unknown(argv: Sequence[str]) -> None:
     """Beam drops flags it does not know with a warning; a misspelt one must stop the launch."""
     parser = _Parser(prog="python -m pipeline.main", allow_abbrev=False, add_help=False, conflict_handler="resolve")
     for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
+        options._add_argparse_args(parser)  # type: ignore[arg-type] # any parser will do
     known, unknown = parser.parse_known_args(list(argv))
     if not unknown:
         return
@@ -388,7 +432,7 @@ def print_help() -> None:
     """Prints the pipeline's own flags; Beam's are added to them."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.main",
-        description="Streams Pub/Sub messages through a Hugging Face model. Beam's own flags (--runner, --project, …) work too.",
+        description="Streams messages through a Hugging Face model. Beam's own flags (--runner, …) work too.",
         add_help=False,
     )
     InferenceOptions._add_argparse_args(parser)

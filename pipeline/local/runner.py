@@ -95,12 +95,14 @@ class _ReadEvaluator(_TransformEvaluator):
         pass
 
     def finish_bundle(self) -> TransformResult:
-        transform: ReadFromSubscription = self._applied_ptransform.transform
+        transform = self._applied_ptransform.transform
+        assert isinstance(transform, ReadFromSubscription) and transform.pipeline is not None
         subscriber = transform.subscriber
         messages: list[Message] = []
         if self._graph_is_done():
-            if transform.in_work:
-                subscriber.done(transform.in_work)
+            done, transform.in_work = transform.in_work, []
+            if done:
+                subscriber.done(done)
             messages = transform.in_work = subscriber.take(_WAIT_S)
             if not messages and subscriber.stopping:
                 return TransformResult(self, [], [], None, {None: WatermarkManager.WATERMARK_POS_INF})
@@ -135,7 +137,7 @@ class LocalRunner(BundleBasedDirectRunner):
         count_every_bundle()
         # The registry has no public way to add an evaluator; Beam's tests use this one. It is read once, below.
         overrides = TransformEvaluatorRegistry._test_evaluators_overrides
-        ours = {
+        ours: dict[Any, Any] = {
             ReadFromSubscription: _ReadEvaluator,
             # Beam pickles and unpickles every DoFn for every bundle, as a test of whether it can be pickled.
             beam.ParDo: functools.partial(_ParDoEvaluator, perform_dofn_pickle_test=False),

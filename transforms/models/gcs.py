@@ -91,7 +91,9 @@ def _guard(uri: str, call: Callable[[], Any]) -> Any:
         return call()
     except (GoogleAPIError, GoogleAuthError, storage.exceptions.DataCorruption, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
-            raise ModelLoadError(f"--model={uri}: no space left in {cache_dir()}; free some, or set XDG_CACHE_HOME") from None
+            raise ModelLoadError(
+                f"--model={uri}: no space left in {cache_dir()}; free some, or set XDG_CACHE_HOME"
+            ) from None
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelLoadError(
             f"--model={uri}: {first[:300]}; check the bucket, and that the job's service account may read it"

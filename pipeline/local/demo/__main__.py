@@ -31,6 +31,8 @@ from pipeline.local.process import spawn
 _CLASSIFY = "text-classification"
 _FRAME_S = 0.25
 _PLAIN_LINE_S = 5.0
+#: How long the page stays when all is in: the demo ends by itself.
+_OPEN_S = 180.0
 
 
 class DemoError(Exception):
@@ -164,9 +166,12 @@ def run(console: Console, plan: Plan) -> int:
             console.print(stream.ledger.line(), highlight=False)
             raise
         if page and page.address and console.is_terminal:
-            console.print(f"every ticket is in; http://{page.address} stays open until Ctrl-C", highlight=False)
+            open_for = f"stays open for {_OPEN_S / 60:.0f} minutes; Ctrl-C ends it now"
+            console.print(
+                f"all tickets are in; try your own at http://{page.address}, which {open_for}", highlight=False
+            )
             with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+                threading.Event().wait(_OPEN_S)
         job.stop()
         summary.show(console, stream.ledger, resources, plan.folder, job.log)
     console.print(stream.ledger.line(), highlight=False)
