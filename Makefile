@@ -10,7 +10,7 @@ demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=â€
 	@$(BIN)/python -m pipeline.local.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
 
 test: $(READY)  ## The quick suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest

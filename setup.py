@@ -18,6 +18,7 @@ DEV = [
     "matplotlib>=3.9",
     "mypy>=1.14",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.9",
     "transformers[serving]",

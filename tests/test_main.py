@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import streams
 from google.cloud import bigquery
+from pubsub_emulators import google_emulator
 from streams import ROOT, collect, drain, fresh, job, read_cases, text_message
 
 from pipeline import io
@@ -54,7 +56,19 @@ def check_cases(cases, ids, ledger) -> None:
             )
 
 
-def test_every_message_is_accounted_for(minilm, tmp_path):
+@pytest.fixture(params=["embedded", "google"])
+def pubsub(request, servers, tmp_path) -> Iterator[str]:
+    """Our Pub/Sub, and Google's emulator in its place where the Google Cloud CLI is."""
+    if request.param == "embedded":
+        yield request.param
+        return
+    with google_emulator(tmp_path) as address:
+        streams.use_pubsub(address)
+        yield request.param
+        streams.use_pubsub(servers.pubsub.address)
+
+
+def test_every_message_is_accounted_for(pubsub, minilm, tmp_path):
     """400 texts and all malformed cases end as exactly one result or dead letter, with one row; the job lives on."""
     cases = read_cases("embeddings")
     resources = fresh()
