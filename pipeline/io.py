@@ -28,6 +28,7 @@ from google.pubsub_v1.types import PublishRequest
 from pipeline.local import runner as local
 from pipeline.options import Settings, TableName
 from transforms import metrics
+from transforms.encode import has_date
 from transforms.records import Limits, Message
 
 #: https://cloud.google.com/pubsub/quotas#resource_limits
@@ -148,7 +149,7 @@ class _NativeRead(beam.PTransform):
 def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) -> Message:
     """Beam's Pub/Sub message as ours; an event time that no timestamp column can hold gives way to the publish time."""
     event_time = timestamp.micros / 1e6
-    if not -62_135_596_800 <= event_time <= 253_402_300_799:
+    if not has_date(event_time):
         event_time = message.publish_time.timestamp() if message.publish_time else 0.0
     return Message(
         data=message.data or b"",

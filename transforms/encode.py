@@ -23,6 +23,11 @@ class NotJson(ValueError):
     """The prediction holds what JSON cannot; the message belongs in the dead letters."""
 
 
+def has_date(seconds: float) -> bool:
+    """Whether ``seconds`` since the epoch are in the years 1 to 9999: what RFC 3339 and a timestamp column can hold."""
+    return -62_135_596_800 <= seconds <= 253_402_300_799
+
+
 @functools.lru_cache(maxsize=4096)
 def rfc3339(seconds: float) -> str:
     """``seconds`` since the epoch as RFC 3339 in UTC, with microseconds."""

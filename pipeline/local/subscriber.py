@@ -19,6 +19,7 @@ from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 from transforms.dead_letter import ATTEMPT
+from transforms.encode import has_date
 from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -287,8 +288,7 @@ def parse_timestamp(text: str, otherwise: float) -> float:
         seconds = int(text) / 1000 if text.lstrip("-").isdigit() else Timestamp.from_rfc3339(text).micros / 1e6
     except (ValueError, OverflowError):
         return otherwise
-    # Years 1 to 9999: what a timestamp column can hold.
-    return seconds if -62_135_596_800 <= seconds <= 253_402_300_799 else otherwise
+    return seconds if has_date(seconds) else otherwise
 
 
 def _chunks(ack_ids: list[str]) -> Iterator[list[str]]:
