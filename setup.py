@@ -17,6 +17,7 @@ DEV = [
     "hypothesis>=6.100",
     "matplotlib>=3.9",
     "mypy>=1.14",
+    "playwright>=1.49",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "pyyaml>=6",

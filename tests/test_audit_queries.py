@@ -152,7 +152,7 @@ def test_missing_against_a_record_of_inputs(table):
 
 def test_gaps_in_numbers(table):
     """The same two, by the publisher's numbers."""
-    found = ask(table, "Or the publisher numbers its messages")
+    found = ask(table, "Gaps in the numbers")
     assert [(each["missing_from"], each["missing_to"]) for each in found] == [(6, 7)]
 
 

@@ -16,7 +16,8 @@ from pipeline.console import audit, settings
 from pipeline.console.actions import Refused, compose
 from pipeline.console.book import BYTES, Book, label_and_score
 from pipeline.console.flow import Flow, quantile
-from pipeline.console.show import readable
+from pipeline.console.observer import Observer
+from pipeline.console.show import readable, summary, whole
 from pipeline.local.process import Server, spawn
 from pipeline.options import TableName, UsageError
 from transforms.records import Message
@@ -283,6 +284,28 @@ def test_bodies_are_shown_or_named():
     """Text is cut whole characters at a time; bytes are named, not shown."""
     assert readable(Message("é".encode() * 1000), 10) == "é" * 9 + "…"
     assert readable(Message(b"\xff\xfe", {"content-type": "image/png"})) == "(2 bytes, image/png)"
+    assert readable(Message(b"caf\xe9 <b>")) == "caf\\xe9 <b>"
+
+
+def test_a_dead_letter_is_shown_whole():
+    """What failed may be a parameter: a dead letter's list shows its body, a result's list the model's input."""
+    body, book = b'{"inputs": "hello", "parameters": 7}', Book()
+    dead = book.dead_letter(Message(body, {"dead_letter_message_id": "1"}))
+    assert summary(dead)["input"] == body.decode()
+    book.published(Message(body, {}, "2"))
+    alive = book.result(Message(b'{"prediction": []}', {"message_id": "2"}))
+    assert alive is not None and summary(alive)["input"] == "hello"
+
+
+def test_only_pictures_are_shown_as_such():
+    """A PNG comes as a data: address; what may hold more than pixels, or is large, is named and no more."""
+    book = Book()
+    for number, (kind, data) in enumerate(
+        (("image/png", b"x"), ("image/svg+xml", b"x"), ("image/png", b"x" * (2 << 20)))
+    ):
+        book.published(Message(data, {"content-type": kind}, str(number)))
+    pictures = [whole(story)["picture"] for n in range(3) if (story := book.get(str(n)))]
+    assert pictures == ["data:image/png;base64,eA==", None, None]
 
 
 def test_what_is_composed_is_what_is_decoded():
@@ -311,3 +334,31 @@ def test_quiet_seconds_are_points_too():
     points = flow.points()
     assert len(points) in (3, 4) and points[0][1:] == [0, 0, 0, None, None, None]
     assert flow.points(int(points[-1][0])) in ([], flow.points()[-1:])
+
+
+def test_rates_are_by_stage(monkeypatch):
+    """Ten results and five failures of one stage in the last five whole seconds are two and one a second."""
+    flow, book = Flow(), Book()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 2)
+    flow.saw_ended([book.dead_letter(Message(b"", {"dead_letter_stage": "predict"}, str(n))) for n in range(5)])
+    results = [book.result(Message(b"{}", {"message_id": f"r{n}"})) for n in range(10)]
+    flow.saw_ended([story for story in results if story is not None])
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert flow.rates() == {"published": 0.0, "results": 2.0, "dead_letters": {"predict": 1.0}}
+
+
+def test_the_page_is_there_without_pubsub(monkeypatch):
+    """A console whose Pub/Sub is down starts all the same, and says of each topic that it cannot be reached."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
+    io.pubsub.cache_clear()
+    try:
+        observer = Observer(settings.parse([]))
+        began = time.monotonic()
+        observer.start()
+        print(f"started in {time.monotonic() - began:.2f} s")
+        errors = [watch.error or "" for watch in observer.watches.values()]
+        assert len(errors) == 3 and all("connect" in error for error in errors)
+        observer.close()
+    finally:
+        io.pubsub.cache_clear()

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from streams import ROOT, fresh, text_message
+import tiny_models
+from streams import ROOT, fresh, job, text_message
 
 from pipeline import io
 from pipeline.local.process import Server, spawn
@@ -30,7 +31,8 @@ PATIENCE_MS = 60_000
 def browser() -> Iterator[object]:
     with playwright.sync_playwright() as driver:
         # Chromium's own sandbox does not work as root in a container.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        flags = ["--no-sandbox", "--disable-background-networking"]
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
         yield started
         started.close()
 
@@ -111,6 +113,25 @@ def test_a_ticket_typed_becomes_a_prediction(page, fake_job):
     page.wait_for_selector("#story dl.row")
     words = page.inner_text("#story")
     assert "input_sha256" in words and "trace_id" in words and "Where is my parcel?" in words
+
+
+def test_a_picture_chosen_becomes_a_prediction(page, resources, tmp_path):
+    """A PNG chosen on the page is shown, and comes back with a real vision model's labels and scores."""
+    chosen = tmp_path / "noise.png"
+    chosen.write_bytes(tiny_models.png(tiny_models.picture()))
+    flags = (f"--model={tiny_models.animals()}", "--task=image-classification", "--device=cpu")
+    with job(resources, *flags, log=tmp_path / "job.log"):
+        view(page, "try")
+        page.set_input_files("#file", chosen)
+        page.wait_for_selector(".chosen img")
+        page.click(".try .primary")
+        page.wait_for_selector(".journey .answer .bar-row >> nth=4")
+        answer = page.inner_text(".journey .answer")
+        assert any(animal in answer for animal in ("cat", "dog", "cow", "bird", "fish", "bee")) and "%" in answer
+        assert page.evaluate("document.querySelector('.journey img').naturalWidth") == 40
+        page.click(".journey .link")
+        page.wait_for_selector("#story .part:last-child >> text=image-classification")
+        assert page.evaluate("document.querySelector('#story img').naturalWidth") == 40
 
 
 def test_a_broken_message_is_replayed_once_its_cause_is_mended(page, resources, fake_job):
@@ -212,7 +233,7 @@ def test_ten_thousand_results_do_not_grow_the_page(page, resources):
 def test_every_view_has_its_empty_state_and_the_keyboard_reaches_it(page):
     """With nothing published, each view says so in words, and Tab and Enter alone get to it."""
     for name, words in (
-        ("flow", "None"),
+        ("flow", "nothing to show yet"),
         ("try", "Nothing published"),
         ("results", "No results yet"),
         ("dead-letters", "No dead letters"),
@@ -234,7 +255,41 @@ def test_it_fits_a_phone(page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
 
 
-def test_it_says_so_when_the_console_is_gone(page, console):
-    """With the server stopped the page says that what it shows is old."""
+def test_the_keyboard_keeps_its_place_among_dead_letters(page, resources):
+    """While dead letters go on arriving, the button that has the focus keeps it."""
+
+    def fail(number: int) -> None:
+        notes = {"stage": "predict", "error_type": "Odd", "error": "because", "message_id": f"odd-{number}"}
+        io.publish_all(
+            resources.dead_letter_topic, [Message(b"x", {f"dead_letter_{key}": text for key, text in notes.items()})]
+        )
+
+    fail(1)
+    view(page, "dead-letters")
+    page.focus(".group-head")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".letter >> text=odd-1")
+    page.focus(".letter button >> text=Replay")
+    fail(2)
+    page.wait_for_selector(".letter >> text=odd-2")
+    assert page.evaluate("document.activeElement.dataset.key") == "replay odd-1"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#confirm[open]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".letter >> text=replayed, on its way")
+
+
+def test_it_says_so_when_the_console_is_gone_and_goes_on_with_the_next(page, console, resources):
+    """With the server stopped the page says that what it shows is old; the next one on the port is live, and obeyed."""
     console.stop()
     page.wait_for_selector("#notice >> text=does not answer")
+    assert page.inner_text("#status") == "not live"
+    port = console.address.split(":")[1]
+    topics = (f"--input_topic={resources.input_topic}", f"--output_topic={resources.output_topic}")
+    with spawn("pipeline.console", f"--port={port}", *topics):
+        page.wait_for_selector(".status.live")
+        assert not page.is_visible("#notice")
+        view(page, "try")
+        page.fill("#text", "Still there?")
+        page.click(".try .primary")
+        page.wait_for_selector(".journey >> text=on its way")

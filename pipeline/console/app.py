@@ -21,7 +21,7 @@ from pipeline.console import actions, audit, summaries
 from pipeline.console.actions import Refused
 from pipeline.console.guard import Guard, new_token
 from pipeline.console.observer import Observer
-from pipeline.console.show import summary, whole
+from pipeline.console.show import readable, summary, whole
 
 _STATIC = Path(__file__).with_name("static")
 _EVERY_S = 1.0
@@ -132,7 +132,7 @@ class Console:
         return JSONResponse(
             {
                 "message_id": message_id,
-                "body": message.data[:20_000].decode("utf-8", "replace"),
+                "body": readable(message, 20_000),
                 "attributes": dict(message.attributes),
             }
         )

@@ -29,7 +29,7 @@ class Second:
     time: int
     published: int = 0
     results: int = 0
-    dead_letters: int = 0
+    dead_letters: collections.Counter[str] = field(default_factory=collections.Counter)
     latencies: list[float] = field(default_factory=list)
 
 
@@ -64,7 +64,7 @@ class Flow:
                     second.results += 1
                 else:
                     self.dead_letters[story.stage or "unknown"] += 1
-                    second.dead_letters += 1
+                    second.dead_letters[story.stage or "unknown"] += 1
                 if story.latency_ms is not None and len(second.latencies) < _SAMPLES:
                     second.latencies.append(story.latency_ms)
 
@@ -82,21 +82,23 @@ class Flow:
     def _point(self, moment: int) -> list[float | None]:
         second = self._seconds.get(moment) or Second(moment)
         latencies = self._latencies(moment - _LATENCY_S, moment)
-        return [moment, second.published, second.results, second.dead_letters, *latencies]
+        return [moment, second.published, second.results, second.dead_letters.total(), *latencies]
 
     def _latencies(self, after: int, until: int) -> list[float | None]:
         found = [self._seconds[moment].latencies for moment in range(after + 1, until + 1) if moment in self._seconds]
         ordered = sorted(itertools.chain.from_iterable(found))
         return [quantile(ordered, q) for q in (0.5, 0.95, 0.99)]
 
-    def rates(self) -> dict[str, float]:
-        """Messages a second over the last whole seconds."""
+    def rates(self) -> dict[str, Any]:
+        """Messages a second over the last whole seconds; of dead letters, by stage."""
         now = int(time.time())
         with self._lock:
-            recent = [self._seconds.get(moment) or Second(moment) for moment in range(now - _RATE_S, now)]
+            recent = [self._seconds[moment] for moment in range(now - _RATE_S, now) if moment in self._seconds]
+        dead = sum((second.dead_letters for second in recent), collections.Counter())
         return {
-            name: round(sum(getattr(second, name) for second in recent) / _RATE_S, 1)
-            for name in ("published", "results", "dead_letters")
+            "published": round(sum(second.published for second in recent) / _RATE_S, 1),
+            "results": round(sum(second.results for second in recent) / _RATE_S, 1),
+            "dead_letters": {stage: round(count / _RATE_S, 1) for stage, count in dead.items()},
         }
 
     def latency(self, seconds: int = 60) -> dict[str, float | None]:

@@ -21,6 +21,8 @@ class Observer:
         self.book = Book()
         self.flow = Flow()
         self.watches: dict[str, Watch] = {}
+        #: What the job does, as its last result says.
+        self.task: str | None = None
 
     def start(self) -> None:
         s, own = self.settings, self.settings.own_subscriptions
@@ -49,6 +51,7 @@ class Observer:
             "latency": self.flow.latency(),
             "on_their_way": waiting if "input" in self.watches else None,
             "oldest_s": max(0.0, round(time.time() - oldest, 1)) if oldest else None,
+            "task": self.task,
             "labels": dict(self.book.labels.most_common(30)),
             "scores": list(self.book.scores),
             "groups": self.book.groups(),
@@ -64,6 +67,7 @@ class Observer:
     def _results(self, messages: Sequence[Message]) -> None:
         stories = [self.book.result(message) for message in messages]
         self.flow.saw_ended([story for story in stories if story is not None])
+        self.task = next((m.attributes["task"] for m in reversed(messages) if "task" in m.attributes), self.task)
 
     def _dead_letters(self, messages: Sequence[Message]) -> None:
         self.flow.saw_ended([self.book.dead_letter(message) for message in messages])

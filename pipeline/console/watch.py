@@ -56,7 +56,8 @@ class Watch:
 
     def _make(self) -> None:
         request = {"name": self.subscription, "topic": self._topic, "expiration_policy": {"ttl": _EXPIRES}}
-        io.pubsub(SubscriberClient).create_subscription(request=request, timeout=10)
+        # Not tried again by the client: the page is there at once, and `_run` tries again.
+        io.pubsub(SubscriberClient).create_subscription(request=request, retry=None, timeout=5)
         self._made = True
 
     def _run(self) -> None:

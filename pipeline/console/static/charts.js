@@ -2,68 +2,92 @@
 
 import { h, s, count, fill, colourOf } from "./dom.js";
 
-const WIDTH = 640;
-const HEIGHT = 200;
-const PAD = { left: 46, right: 10, top: 10, bottom: 22 };
+const PAD = { left: 52, right: 10, top: 10, bottom: 24 };
+const STEPS = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
 
-const nice = (top) => {
-  if (!(top > 0)) return 1;
-  const power = 10 ** Math.floor(Math.log10(top));
-  return [1, 2, 4, 6, 8, 10].map((step) => step * power).find((step) => step >= top);
-};
-
-const short = (n) => n >= 1e6 ? `${+(n / 1e6).toFixed(1)}M` : n >= 1e3 ? `${+(n / 1e3).toFixed(1)}k` : `${+n.toFixed(2)}`;
-
-function frame(top, format) {
-  const y = (value) => HEIGHT - PAD.bottom - (HEIGHT - PAD.top - PAD.bottom) * value / top;
-  const grid = [0, 0.5, 1].map((part) => s("g", {},
-    s("line.grid", { x1: PAD.left, x2: WIDTH - PAD.right, y1: y(top * part), y2: y(top * part) }),
-    s("text.tick.end", { x: PAD.left - 8, y: y(top * part) + 4 }, format(top * part))));
-  return { y, grid };
+/** Up to four equal steps from 0 that reach `most` and end close above it; whole ones where all values are. */
+function axis(most, whole = false) {
+  if (!(most > 0)) return whole ? [0, 1] : [0];
+  const power = 10 ** Math.floor(Math.log10(most / 4));
+  const step = STEPS.map((each) => each * power).find((each) => each * 4 >= most && (!whole || Number.isInteger(each))) ?? 1;
+  return Array.from({ length: Math.ceil(most / step - 1e-9) + 1 }, (_, i) => i * step);
 }
 
-/** Lines over time. `series` are {name, className, at}: `at` is the column of `points`; a missing value leaves a gap. */
+const short = (n) => n >= 1e6 ? `${+(n / 1e6).toFixed(1)}M` : n >= 1e3 ? `${+(n / 1e3).toFixed(1)}k` : `${+n.toFixed(2)}`;
+/** "1.50 s" as an axis says it: "1.5 s". */
+const tidy = (text) => text.replace(/(\.\d*?)0+(?!\d)/, "$1").replace(/\.(?!\d)/, "");
+
+/** A place for an SVG that is drawn in its true size, and again when that changes: letters keep theirs. */
+function canvas(title, draw) {
+  const svg = s("svg.chart", { role: "img", "aria-label": title });
+  const again = () => {
+    const { clientWidth: width, clientHeight: height } = svg;
+    if (!width || !height) return;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    fill(svg, draw(width, height));
+  };
+  new ResizeObserver(again).observe(svg);
+  return { svg, again, plot: h("div.plot", {}, svg) };
+}
+
+function grid(width, height, values, format, label = (v) => tidy(format(v))) {
+  const top = values.at(-1) || 1, floor = height - PAD.bottom;
+  const y = (value) => floor - (floor - PAD.top) * value / top;
+  const lines = values.map((value) => s("g", {},
+    s("line.grid", { x1: PAD.left, x2: width - PAD.right, y1: y(value), y2: y(value) }),
+    s("text.tick.end", { x: PAD.left - 8, y: y(value) + 4 }, label(value))));
+  return { y, floor, lines };
+}
+
+const figure = (title, names, plot) => h("figure.figure", {},
+  h("figcaption", {}, h("strong", {}, title), h("span.legend", {}, names.map(([className, name]) => h("span", {}, h(`i.key.${className}`), name)))), plot);
+
+/**
+ * Lines over time. `series` are {name, className, at}: `at` is the column of `points`; a missing value leaves a gap.
+ * `marks` are values worth a line of their own, drawn where the axis reaches them.
+ */
 export class Lines {
-  constructor(title, series, { format = short, area = false, window = 300, tick } = {}) {
-    Object.assign(this, { title, series, format, area, window, tick: tick || ((p) => new Date(p[0] * 1000).toLocaleTimeString("en-GB")) });
-    this.svg = s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
+  constructor(title, series, { format = short, area = false, window = 300, tick, marks = [] } = {}) {
+    Object.assign(this, { series, format, area, window, marks, points: [], tick: tick || ((p) => new Date(p[0] * 1000).toLocaleTimeString("en-GB")) });
+    this.canvas = canvas(title, (width, height) => this.drawn(width, height));
     this.tip = h("div.tip", { hidden: true });
-    this.element = h("figure.figure", {},
-      h("figcaption", {}, h("strong", {}, title), h("span.legend", {}, series.map((each) => h("span", {}, h(`i.key.${each.className}`), each.name)))),
-      h("div.plot", {}, this.svg, this.tip));
-    this.svg.addEventListener("pointermove", (event) => this.point(event));
-    this.svg.addEventListener("pointerleave", () => { this.tip.hidden = true; this.cursor?.setAttribute("visibility", "hidden"); });
+    this.canvas.plot.append(this.tip);
+    this.element = figure(title, series.map((each) => [each.className, each.name]), this.canvas.plot);
+    this.canvas.svg.addEventListener("pointermove", (event) => this.point(event));
+    this.canvas.svg.addEventListener("pointerleave", () => { this.tip.hidden = true; this.cursor?.setAttribute("visibility", "hidden"); });
   }
 
   draw(points) {
-    this.points = points = points.slice(-this.window);
+    this.points = points.slice(-this.window);
+    this.canvas.again();
+  }
+
+  drawn(width, height) {
+    const { points } = this, span = Math.max(1, points.length - 1);
     const values = points.flatMap((p) => this.series.map((each) => p[each.at])).filter((v) => v !== null && v !== undefined);
-    const top = nice(Math.max(0, ...values));
-    const { y, grid } = frame(top, this.format);
-    const span = Math.max(1, points.length - 1);
-    this.x = (index) => PAD.left + (WIDTH - PAD.left - PAD.right) * (points.length === 1 ? 1 : index / span);
-    const floor = HEIGHT - PAD.bottom;
-    const lines = this.series.flatMap((each) => runs(points, each.at).map((run) => {
+    if (!values.length) return s("text.none", { x: width / 2, y: height / 2 }, "nothing to show yet");
+    const ticks = axis(Math.max(0, ...values), values.every(Number.isInteger));
+    const { y, floor, lines: rules } = grid(width, height, ticks, this.format);
+    this.x = (index) => PAD.left + (width - PAD.left - PAD.right) * (points.length === 1 ? 1 : index / span);
+    // The first series is the one to be seen: it is drawn last.
+    const lines = [...this.series].reverse().flatMap((each) => runs(points, each.at).map((run) => {
       const path = run.map(([index, value]) => `${this.x(index).toFixed(1)},${y(value).toFixed(1)}`).join("L");
       const dot = run.length === 1 && s(`circle.dot-mark.${each.className}`, { cx: this.x(run[0][0]), cy: y(run[0][1]), r: 2.5 });
       const under = this.area && run.length > 1 &&
         s(`path.area.${each.className}`, { d: `M${this.x(run[0][0])},${floor}L${path}L${this.x(run.at(-1)[0])},${floor}Z` });
       return [under, s(`path.line.${each.className}`, { d: `M${path}` }), dot];
     }));
-    const ticks = points.length > 2 ? [0, Math.floor(span / 2), span] : points.length === 2 ? [0, 1] : [];
-    const places = ticks.length === 2 ? ["start", "end"] : ["start", "middle", "end"];
-    const axis = ticks.map((index, place) => s(`text.tick.${places[place]}`,
-      { x: this.x(index), y: HEIGHT - 5 }, this.tick(points[index])));
+    const marked = this.marks.filter((mark) => mark <= ticks.at(-1)).map((mark) => s("line.mark", { x1: PAD.left, x2: width - PAD.right, y1: y(mark), y2: y(mark) }));
+    const places = points.length > 2 ? [[0, "start"], [Math.floor(span / 2), "middle"], [span, "end"]] : points.length === 2 ? [[0, "start"], [1, "end"]] : [[0, "end"]];
+    const times = places.map(([index, place]) => s(`text.tick.${place}`, { x: this.x(index), y: height - 5 }, this.tick(points[index])));
     this.cursor = s("line.cursor", { y1: PAD.top, y2: floor, visibility: "hidden" });
-    const none = !values.length && s("text.none", { x: WIDTH / 2, y: HEIGHT / 2 }, "nothing to show yet");
-    fill(this.svg, grid, lines, axis, this.cursor, none);
+    return [rules, marked, lines, times, this.cursor];
   }
 
   point(event) {
-    if (!this.points?.length) return;
-    const box = this.svg.getBoundingClientRect();
-    const at = (event.clientX - box.left) / box.width * WIDTH;
-    const part = (at - PAD.left) / (WIDTH - PAD.left - PAD.right);
+    if (!this.points.length || !this.cursor) return;
+    const box = this.canvas.svg.getBoundingClientRect();
+    const part = (event.clientX - box.left - PAD.left) / (box.width - PAD.left - PAD.right);
     const index = Math.max(0, Math.min(this.points.length - 1, Math.round(part * (this.points.length - 1))));
     const point = this.points[index];
     this.cursor.setAttribute("x1", this.x(index));
@@ -72,7 +96,8 @@ export class Lines {
     fill(this.tip, h("strong", {}, this.tick(point)),
       this.series.map((each) => h("div", {}, h(`i.key.${each.className}`), `${each.name} `, h("b", {}, point[each.at] === null || point[each.at] === undefined ? "–" : this.format(point[each.at])))));
     this.tip.hidden = false;
-    this.tip.style.left = `${Math.min(75, Math.max(0, this.x(index) / WIDTH * 100))}%`;
+    const beside = this.x(index) + 12, left = beside + this.tip.offsetWidth > box.width ? beside - 24 - this.tip.offsetWidth : beside;
+    this.tip.style.left = `${Math.max(0, left)}px`;
   }
 }
 
@@ -109,35 +134,35 @@ export function bars(counts, limit = 8, colour = colourOf) {
 
 /** A histogram of equal bins from 0 to 1. */
 export function histogram(title, bins) {
-  const top = nice(Math.max(...bins));
-  const { y, grid } = frame(top, short);
-  const width = (WIDTH - PAD.left - PAD.right) / bins.length;
-  const floor = HEIGHT - PAD.bottom;
-  return s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title }, grid,
-    bins.map((n, i) => s("rect.column.c1", { x: PAD.left + i * width + 1.5, y: y(n), width: width - 3, height: Math.max(0, floor - y(n)), rx: 2 },
-      s("title", {}, `${(i / bins.length).toFixed(2)} to ${((i + 1) / bins.length).toFixed(2)}: ${count(n)}`))),
-    [0, 0.5, 1].map((part, place) => s(`text.tick.${["start", "middle", "end"][place]}`, { x: PAD.left + part * (WIDTH - PAD.left - PAD.right), y: HEIGHT - 5 }, part.toFixed(1))));
+  return canvas(title, (width, height) => {
+    const { y, floor, lines } = grid(width, height, axis(Math.max(...bins), true), short);
+    const each = (width - PAD.left - PAD.right) / bins.length;
+    return [lines,
+      bins.map((n, i) => n > 0 && s("rect.column.c1", { x: PAD.left + i * each + 1.5, y: Math.min(y(n), floor - 1.5), width: each - 3, height: Math.max(1.5, floor - y(n)), rx: 2 },
+        s("title", {}, `${(i / bins.length).toFixed(2)} to ${((i + 1) / bins.length).toFixed(2)}: ${count(n)}`))),
+      [0, 0.5, 1].map((part, place) => s(`text.tick.${["start", "middle", "end"][place]}`, { x: PAD.left + part * (width - PAD.left - PAD.right), y: height - 5 }, part.toFixed(1)))];
+  }).plot;
 }
 
 /** Shares over time: a column for each of `columns`, {tick, shares: {label: n}}. */
 export function stacked(title, columns) {
-  const { y, grid } = frame(1, (v) => `${Math.round(v * 100)} %`);
-  const width = Math.min(56, (WIDTH - PAD.left - PAD.right) / Math.max(1, columns.length));
   const labels = [...new Set(columns.flatMap((column) => Object.keys(column.shares)))].sort();
-  const pieces = columns.flatMap((column, i) => {
-    const total = Object.values(column.shares).reduce((a, b) => a + b, 0);
-    let below = 0;
-    return labels.filter((label) => column.shares[label]).map((label) => {
-      const part = column.shares[label] / total;
-      const piece = s(`rect.column.${colourOf(label)}`, { x: PAD.left + i * width + 1, y: y(below + part), width: Math.max(1, width - 2), height: Math.max(0, y(below) - y(below + part) - 1) },
-        s("title", {}, `${column.tick} ${label}: ${count(column.shares[label])} (${(part * 100).toFixed(0)} %)`));
-      below += part;
-      return piece;
+  const chart = canvas(title, (width, height) => {
+    const { y, lines } = grid(width, height, [0, 0.25, 0.5, 0.75, 1], null, (v) => `${v * 100} %`);
+    const each = Math.min(56, (width - PAD.left - PAD.right) / Math.max(1, columns.length));
+    const pieces = columns.flatMap((column, i) => {
+      const total = Object.values(column.shares).reduce((a, b) => a + b, 0);
+      let below = 0;
+      return labels.filter((label) => column.shares[label]).map((label) => {
+        const part = column.shares[label] / total;
+        const piece = s(`rect.column.${colourOf(label)}`, { x: PAD.left + i * each + 1, y: y(below + part), width: Math.max(1, each - 2), height: Math.max(0, y(below) - y(below + part) - 1) },
+          s("title", {}, `${column.tick} ${label}: ${count(column.shares[label])} (${(part * 100).toFixed(0)} %)`));
+        below += part;
+        return piece;
+      });
     });
+    const ends = columns.length * each < 150 ? [0] : [0, columns.length - 1];
+    return [lines, pieces, columns.length > 0 && ends.map((i) => s(`text.tick.${i ? "end" : "start"}`, { x: PAD.left + (i ? i + 1 : 0) * each, y: height - 5 }, columns[i].tick))];
   });
-  const ends = columns.length > 1 ? [0, columns.length - 1] : [0].slice(0, columns.length);
-  return h("figure.figure", {},
-    h("figcaption", {}, h("strong", {}, title), h("span.legend", {}, labels.slice(0, 10).map((label) => h("span", {}, h(`i.key.${colourOf(label)}`), label)))),
-    s("svg.chart", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title }, grid, pieces,
-      ends.map((i) => s("text.tick.start", { x: PAD.left + i * width + (i ? width - 40 : 0), y: HEIGHT - 5 }, columns[i].tick))));
+  return figure(title, labels.slice(0, 10).map((label) => [colourOf(label), label]), chart.plot);
 }

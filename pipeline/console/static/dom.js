@@ -39,12 +39,19 @@ export function fill(element, ...children) {
   add(element, children);
 }
 
+/** Runs `redraw`, and puts the keyboard's focus back on what has the same data-key as what had it before. */
+export function keepFocus(root, redraw) {
+  const key = root.contains(document.activeElement) && document.activeElement.dataset.key;
+  redraw();
+  if (key) [...root.querySelectorAll("[data-key]")].find((each) => each.dataset.key === key)?.focus({ preventScroll: true });
+}
+
 export function count(n) {
   return n === null || n === undefined ? "–" : Math.round(n).toLocaleString("en");
 }
 
 export function rate(n) {
-  return n === null || n === undefined ? "–" : n >= 100 ? count(n) : n.toFixed(1);
+  return n === null || n === undefined ? "–" : n >= 100 || n === 0 ? count(n) : n.toFixed(1);
 }
 
 export function ms(n) {

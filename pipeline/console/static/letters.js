@@ -1,15 +1,22 @@
 // Dead letters by stage and error, each readable, each to be replayed once its cause is mended.
 
 import { about, get, post } from "./api.js";
-import { h, fill, empty, count, clock, ms, chip } from "./dom.js";
+import { h, fill, keepFocus, empty, count, clock, chip } from "./dom.js";
 import { openStory } from "./story.js";
 
 const confirmation = document.getElementById("confirm");
-let root, open = null, drawn = "", groups = [];
+let root, list, open = null, drawn = "", listed = "", groups = [];
 
 export function start(element) {
   root = element;
   drawn = "";
+  unfold(open);
+}
+
+function unfold(group) {
+  open = group;
+  listed = "";
+  list = h("div.list.letters", { role: "list" }, h("p.note", {}, "loading"));
 }
 
 export function update({ figures }) {
@@ -26,39 +33,40 @@ function draw() {
   }
   const known = new Set(groups.map(name));
   if (!known.has(open)) open = null;
-  fill(root, h("h1.sr", {}, "Dead letters"), h("div.groups", {}, groups.map(group)));
+  keepFocus(root, () => fill(root, h("h1.sr", {}, "Dead letters"), h("div.groups", {}, groups.map(group))));
   refresh();
 }
 
 const name = (group) => `${group.stage}/${group.error_type}`;
 
 function group(each) {
-  const mine = name(each) === open;
-  return h("section.card.group", { "data-group": name(each) },
-    h("button.group-head", { type: "button", "aria-expanded": String(mine), onclick: () => { open = mine ? null : name(each); draw(); } },
+  const mine = name(each) === open, replayed = each.count - each.waiting;
+  return h("section.card.group", {},
+    h("button.group-head", { type: "button", "data-key": name(each), "aria-expanded": String(mine), onclick: () => { unfold(mine ? null : name(each)); draw(); } },
       h("span.pill.bad", {}, each.stage), h("strong", {}, each.error_type),
       h("span.example-error", {}, each.example), h("span.grow"),
-      h("b", {}, count(each.count)), h("small", {}, each.waiting === each.count ? "" : `${count(each.count - each.waiting)} replayed`)),
+      replayed > 0 && h("small", {}, `${count(replayed)} replayed`), h("b", {}, count(each.count)), h("i.fold")),
     mine && h("div.group-body", {},
       h("div.toolbar", {},
         about.may_publish
-          ? h("button.primary", { type: "button", disabled: !each.waiting, onclick: () => confirm(each) }, `Replay all ${count(each.waiting)} like this`)
+          ? h("button.primary", { type: "button", "data-key": `all ${name(each)}`, disabled: !each.waiting, onclick: () => confirm(each) }, `Replay all ${count(each.waiting)} like this`)
           : h("p.note", {}, about.names["input topic"] ? "Replaying is off: start the console with --allow_publish." : "Replaying needs --input_topic."),
         h("span.note", {}, `last at ${clock(each.last)}`)),
-      h("div.list.letters", { role: "list" }, h("p.note", {}, "loading"))));
+      list));
 }
 
 async function refresh() {
-  const section = open && [...root.querySelectorAll("[data-group]")].find((each) => each.dataset.group === open);
-  if (!section) return;
-  const at = open.indexOf("/");
-  const query = new URLSearchParams({ stage: open.slice(0, at), error_type: open.slice(at + 1) });
-  const list = section.querySelector(".letters");
+  const mine = groups.find((each) => name(each) === open), place = list;
+  if (!mine) return;
   try {
-    const found = await get(`/api/dead-letters?${query}`);
-    fill(list, found.letters.map(letter), found.count > found.letters.length && h("p.note", {}, `and ${count(found.count - found.letters.length)} older ones`));
+    const found = await get(`/api/dead-letters?${new URLSearchParams({ stage: mine.stage, error_type: mine.error_type })}`);
+    const key = JSON.stringify(found);
+    if (key === listed || place !== list) return;
+    listed = key;
+    keepFocus(place, () => fill(place, found.letters.map(letter), found.count > found.letters.length && h("p.note", {}, `and ${count(found.count - found.letters.length)} older ones`)));
   } catch (error) {
-    fill(list, h("p.problem", {}, error.message));
+    listed = "";
+    fill(place, h("p.problem", {}, error.message));
   }
 }
 
@@ -67,8 +75,8 @@ function letter(each) {
   return h("div.letter", { role: "listitem" },
     h("div.letter-text", {}, h("pre", {}, each.input || "(empty)"), h("p.error-words", {}, each.error)),
     h("div.letter-side", {},
-      h("button.link", { type: "button", onclick: () => openStory(each.message_id) }, each.message_id),
-      !each.replayed_as && about.may_publish && h("button", { type: "button", onclick: () => confirm(each, true) }, "Replay"),
+      h("button.link", { type: "button", "data-key": `story ${each.message_id}`, onclick: () => openStory(each.message_id) }, each.message_id),
+      !each.replayed_as && about.may_publish && h("button", { type: "button", "data-key": `replay ${each.message_id}`, onclick: () => confirm(each, true) }, "Replay"),
       each.replayed_as && !outcome && h("span.waiting", {}, h("i.spinner"), " replayed, on its way"),
       outcome?.status === "ok" && h("span.pill.good", {}, "became a result"),
       outcome?.status === "ok" && outcome.label && chip(outcome.label),
@@ -83,7 +91,6 @@ function confirm(each, one = false) {
     try {
       await post("/api/replay", one ? { message_ids: [each.message_id] } : { stage: each.stage, error_type: each.error_type });
       confirmation.close();
-      drawn = "";
       refresh();
     } catch (error) {
       problem.textContent = error.message;

@@ -57,9 +57,11 @@ function heard(event) {
   const badge = document.getElementById("dead-badge");
   badge.hidden = !dead;
   badge.textContent = count(dead);
-  const errors = Object.entries(figures.watches).filter(([, error]) => error);
-  notice(errors.map(([name, error]) => `${name.replace("_", " ")}: ${error}`).join(" · "));
-  status(!errors.length, errors.length ? "trouble" : "live");
+  const errors = {};
+  for (const [name, error] of Object.entries(figures.watches)) if (error) (errors[error] ||= []).push(name.replace("_", " "));
+  const troubles = Object.entries(errors).map(([error, names]) => `Pub/Sub, ${names.join(", ")}: ${error}`);
+  notice(troubles.join(" · "));
+  status(!troubles.length, troubles.length ? "not live" : "live");
   if (!document.hidden) current?.update(state, figures.newest);
 }
 
@@ -69,18 +71,23 @@ function notice(words) {
   element.textContent = words;
 }
 
+let opened = false;
 function listen() {
   const events = new EventSource("/api/events");
-  let opened = false;
-  events.onopen = () => {
-    // After a break the stream begins anew with all there is.
-    if (opened) Object.assign(state, { points: [], newest: [] });
+  events.onopen = async () => {
+    // After a break the stream begins anew with all there is, perhaps from another console with another token.
+    if (opened) {
+      Object.assign(state, { points: [], newest: [] });
+      await load().catch(() => {});
+    }
     opened = true;
   };
   events.onmessage = heard;
   events.onerror = () => {
-    status(false, "stopped");
+    status(false, "not live");
     notice("The console does not answer. What is shown is as it was; it goes on when the console is back.");
+    // Refused connections are tried again by the browser, refusing answers are not.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 3000);
   };
 }
 

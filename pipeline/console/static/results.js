@@ -11,7 +11,7 @@ let list, labels, scores, head, box, state, paused;
 export function start(root, given) {
   state = given;
   paused = false;
-  box = h("input", { type: "search", id: "search", placeholder: "Message id, attribute=value, or any words", "aria-label": "Search results", oninput: search });
+  box = h("input", { type: "search", id: "search", placeholder: "Id, key=value or words", "aria-label": "Search results", oninput: search });
   head = h("span.note");
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
     paused = !paused;

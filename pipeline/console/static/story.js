@@ -46,7 +46,7 @@ export async function openStory(id) {
       story?.latency_ms !== null && story?.latency_ms !== undefined && ` after ${ms(story.latency_ms)}`,
       story?.replay_of && [" · a replay of ", link(story.replay_of)], story?.replayed_as && [" · replayed as ", link(story.replayed_as)]),
     story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `${story.stage}: ${story.error_type}`), h("p", {}, story.error)),
-    story && part("What came in", h("pre", {}, story.body || "not kept"), attributes(story.attributes)),
+    story && part("What came in", story.picture && h("img.picture", { src: story.picture, alt: "the picture that came in", onerror: (event) => event.target.remove() }), h("pre", {}, story.body === "" ? "(empty)" : story.body ?? "not kept"), attributes(story.attributes)),
     story?.status === "ok" && part("What went out", answer(story), h("details", {}, h("summary", {}, "The result as published"), h("pre", {}, story.output), attributes(story.output_attributes))),
     found.audit_error && part("Audit row", h("p.problem", {}, found.audit_error)),
     row && part(found.audit.length > 1 ? `Audit row, the newest of ${found.audit.length}` : "Audit row",

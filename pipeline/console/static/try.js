@@ -1,7 +1,7 @@
-// Try it: type a message, and watch it travel.
+// Try it: type a message or choose a file, and watch it travel.
 
 import { about, get, post } from "./api.js";
-import { h, fill, card, empty, ms, clock, chip } from "./dom.js";
+import { h, fill, card, empty, ms, bytes } from "./dom.js";
 import { answer, openStory } from "./story.js";
 
 const PATIENCE_S = 60;
@@ -11,7 +11,9 @@ const EXAMPLES = [
   "La aplicación se cierra cada vez que abro mi pedido.",
   "Please cancel my subscription at the end of the month.",
 ];
-let journey, sent = [];
+/** Tasks whose input is no text: the examples above would say nothing to them. */
+const FILES = /image|object|depth|segment|visual|audio|speech|video/;
+let journey, examples, text, topic, sent = [];
 
 export function start(root) {
   if (!about.may_publish) {
@@ -19,57 +21,77 @@ export function start(root) {
       about.names["input topic"] ? "Start it with --allow_publish to publish to a real project." : "Start it with --input_topic to type messages."));
     return;
   }
-  const text = h("textarea", { id: "text", rows: 4, placeholder: "What a customer might write", "aria-label": "Text of the message" });
+  text = h("textarea", { id: "text", rows: 4, placeholder: "A text for the model", "aria-label": "Text of the message" });
   const raw = h("input", { type: "checkbox", id: "raw" });
-  const file = h("input", { type: "file", id: "file", accept: "image/*,audio/*" });
+  const file = h("input.sr", { type: "file", id: "file", accept: "image/*,audio/*", onchange: () => choose() });
+  const chosen = h("div.chosen", { hidden: true });
   const send = h("button.primary", { type: "submit" }, "Publish");
   const problem = h("p.problem", { role: "alert", hidden: true });
   journey = h("div.journeys", { "aria-live": "polite" });
+  examples = h("div.examples", {}, EXAMPLES.map((example) => h("button.example", { type: "button", onclick: () => { text.value = example; text.focus(); } }, example)));
+  topic = h("span");
+  async function choose() {
+    const one = file.files[0], address = one && await read(one);
+    if (one !== file.files[0]) return;
+    chosen.hidden = !one;
+    text.disabled = raw.disabled = Boolean(one);
+    examples.hidden = Boolean(one);
+    fill(chosen, one && [one.type.startsWith("image/") && h("img.picture", { src: address, alt: "", onerror: (event) => event.target.remove() }), h("span", {}, h("strong", {}, one.name), h("small", {}, `${bytes(one.size)}, sent in place of a text`)),
+      h("button", { type: "button", onclick: () => { file.value = ""; choose(); text.focus(); } }, "Remove")]);
+  }
   const form = h("form.try", {
     onsubmit: async (event) => {
       event.preventDefault();
       problem.hidden = true;
       send.disabled = true;
+      const say = (words) => { problem.textContent = words; problem.hidden = !words; };
+      const slow = setTimeout(say, 2000, "Pub/Sub has not taken it yet; it is tried again until it does");
       try {
-        await publish(await body(text.value, raw.checked, file.files[0]), file.files[0]?.name || text.value);
+        await publish(file.files[0], text.value, raw.checked);
         file.value = "";
+        choose();
+        say("");
       } catch (error) {
-        problem.textContent = error.message;
-        problem.hidden = false;
+        say(error.message);
       }
+      clearTimeout(slow);
       send.disabled = false;
     },
     onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(); },
   },
   text,
-  h("div.examples", {}, EXAMPLES.map((example) => h("button.example", { type: "button", onclick: () => { text.value = example; text.focus(); } }, example))),
+  chosen,
+  examples,
   h("div.try-row", {},
     h("label.check", {}, raw, "send it as the raw body"),
-    h("label.file", {}, "or an image, for vision tasks ", file),
+    h("label.file", {}, file, "Choose an image or a sound"),
     h("span.grow"), h("kbd", {}, "Ctrl"), h("kbd", {}, "Enter"), send),
   problem);
-  fill(root, h("h1.sr", {}, "Try it"), card("Publish a message", about.names["input topic"].split("/").at(-1), form), journey);
+  fill(root, h("h1.sr", {}, "Try it"), card("Publish a message", topic, form), journey);
   if (sent.length) fill(journey, sent.map((each) => each.element));
   else fill(journey, empty("Nothing published from here yet", "Type something above: the result comes back here, with the time it spent in each stage."));
   text.focus();
 }
 
-export function update() {
+export function update({ figures }) {
+  if (!about.may_publish) return;
+  topic.textContent = [about.names["input topic"].split("/").at(-1), figures.task].filter(Boolean).join(" · ");
+  examples.hidden = text.disabled || FILES.test(figures.task);
   for (const each of sent) if (!each.ended) look(each);
 }
 
-async function body(text, raw, file) {
-  if (file) {
-    const address = await new Promise((done) => { const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(file); });
-    return { base64: address.slice(address.indexOf(",") + 1), content_type: file.type };
-  }
-  return raw ? { json: text } : { text };
-}
+/** A file as a data: address. */
+const read = (file) => new Promise((done, failed) => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result);
+  reader.onerror = () => failed(new Error(`${file.name} cannot be read`));
+  reader.readAsDataURL(file);
+});
 
-async function publish(message, shown) {
-  const began = performance.now();
-  const answered = await post("/api/publish", message);
-  const each = { id: answered.message_id, published: answered, shown, accepted: performance.now() - began, began, element: h("section.card.journey"), ended: false };
+async function publish(file, words, raw) {
+  const began = performance.now(), address = file && await read(file);
+  const answered = await post("/api/publish", file ? { base64: address.slice(address.indexOf(",") + 1), content_type: file.type } : raw ? { json: words } : { text: words });
+  const each = { id: answered.message_id, published: answered, shown: file?.name || words, picture: file?.type.startsWith("image/") && address, began, element: h("section.card.journey"), ended: false };
   if (!sent.length) fill(journey);
   sent.unshift(each);
   sent.length = Math.min(sent.length, 10);
@@ -108,6 +130,7 @@ function draw(each, found, age = 0) {
   fill(each.element,
     h("div.card-head", {}, h("h2", {}, each.shown.length > 120 ? `${each.shown.slice(0, 119)}…` : each.shown),
       h("button.link", { type: "button", onclick: () => openStory(each.id) }, each.id)),
+    each.picture && h("img.picture", { src: each.picture, alt: "", onerror: (event) => event.target.remove() }),
     waiting,
     story?.status === "ok" && answer(story),
     story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `Dead letter at ${story.stage}: ${story.error_type}`), h("p", {}, story.error)),

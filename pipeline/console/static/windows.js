@@ -42,16 +42,16 @@ function show(windows) {
     h("div.two", {},
       h("section.card", {}, stacked("Labels by window", columns)),
       lines("Drift: population stability index", [
-        { name: "label", className: "c1", at: 1 }, { name: "score", className: "c3", at: 2 }, { name: "input length", className: "c2", at: 3 }]),
+        { name: "label", className: "c1", at: 1 }, { name: "score", className: "c3", at: 2 }, { name: "input length", className: "c2", at: 3 }], { marks: [0.1, 0.25] }),
       lines("Messages", [{ name: "all", className: "c1", at: 4 }, { name: "dead letters", className: "bad", at: 5 }], { area: true }),
       lines("Latency", [{ name: "p50", className: "c1", at: 6 }, { name: "p99", className: "c4", at: 7 }], { format: ms })),
-    card("Windows", "under 0.1 steady, over 0.25 shifted", h("div.scroll", { tabindex: 0 }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Window", "Messages", "Dead letters", "First label", "Score p50", "Latency p50", "Input p50", "PSI label", ""].map((each) => h("th", {}, each)))),
+    card("Windows", "stability index of the labels: under 0.1 steady, over 0.25 shifted", h("div.scroll", { tabindex: 0 }, h("table", {},
+      h("thead", {}, h("tr", {}, [["Window"], ["Messages", 1], ["Dead letters", 1], ["First label"], ["Score p50", 1], ["Latency p50", 1], ["Input p50", 1], ["PSI label", 1], ["Labels"]].map(([each, number]) => h(number ? "th.number" : "th", {}, each)))),
       h("tbody", {}, windows.slice().reverse().slice(0, 60).map((w) => {
         const [kind, words] = drift(w.psi_label);
         const first = Object.entries(w.labels || {}).sort((a, b) => b[1] - a[1])[0];
-        return h("tr", {}, h("td", {}, `${time(w.window_start)} – ${time(w.window_end)}`), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
-          h("td", {}, first ? `${first[0]} ${(100 * first[1] / Object.values(w.labels).reduce((a, b) => a + b, 0)).toFixed(0)} %` : "–"),
+        return h("tr", {}, h("td.short", {}, `${time(w.window_start)} – ${time(w.window_end)}`), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
+          h("td.short", {}, first ? `${first[0]} ${(100 * first[1] / Object.values(w.labels).reduce((a, b) => a + b, 0)).toFixed(0)} %` : "–"),
           h("td.number", {}, w.score_p50?.toFixed(3) ?? "–"), h("td.number", {}, ms(w.latency_p50_ms)), h("td.number", {}, w.input_bytes_p50 === null ? "–" : `${count(w.input_bytes_p50)} B`),
           h("td.number", {}, w.psi_label?.toFixed(3) ?? "–"), h("td", {}, kind && h(`span.pill.${kind}`, {}, words)));
       }))))));
