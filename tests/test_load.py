@@ -165,15 +165,26 @@ def test_cuda_where_there_is_none() -> None:
     assert "no CUDA device is present" in failure(tiny.sentiment(), device="cuda", load=True)
 
 
-def test_dtype_auto_follows_the_hardware(tmp_path: Path) -> None:
-    """bfloat16 needs AMX to beat float32 on a CPU: AVX512-BF16 alone is slower (docs/models.md has the figures)."""
-    flags = tmp_path / "cpuinfo"
-    flags.write_text("processor : 0\nflags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\n")
-    assert "amx_bf16" in device.cpu_flags(flags)
-    assert device.cpu_flags(tmp_path / "none") == frozenset()
-    expected = torch.bfloat16 if "amx_bf16" in device.cpu_flags() else torch.float32
+@pytest.mark.parametrize(("speedup", "expected"), [(0.6, torch.float32), (1.1, torch.float32), (2.2, torch.bfloat16)])
+def test_dtype_auto_is_what_this_cpu_multiplies_faster(
+    speedup: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16 is taken where a measured matrix product gains enough by it, and only where nothing else was asked."""
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda: speedup)
     assert device.pick_dtype("auto", torch.device("cpu")) == expected
     assert device.pick_dtype("float16", torch.device("cpu")) == torch.float16
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="only Linux lists a CPU's features")
+def test_no_bfloat16_without_instructions_for_it() -> None:
+    """The measurement agrees with the hardware where that is beyond doubt: AMX gains, and emulation does not."""
+    words = Path("/proc/cpuinfo").read_text("utf-8").split()
+    if "amx_bf16" in words:
+        assert device.pick_dtype("auto", torch.device("cpu")) == torch.bfloat16
+    elif not {"avx512_bf16", "bf16", "avx_ne_convert"} & set(words):
+        assert device.pick_dtype("auto", torch.device("cpu")) == torch.float32
+    else:
+        assert device.bfloat16_speedup() > 0
 
 
 def test_copies_share_out_the_cores() -> None:
