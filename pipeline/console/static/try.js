@@ -45,7 +45,7 @@ export function start(root) {
       problem.hidden = true;
       send.disabled = true;
       const say = (words) => { problem.textContent = words; problem.hidden = !words; };
-      const slow = setTimeout(say, 2000, "Pub/Sub has not taken it yet; it is tried again until it does");
+      const slow = setTimeout(say, 2000, "Pub/Sub has not taken it yet; the console goes on trying");
       try {
         await publish(file.files[0], text.value, raw.checked);
         file.value = "";

@@ -1,0 +1,144 @@
+"""``python -m benchmarks.console``: the console's first paint, and its memory after an hour's worth of traffic.
+
+The hour is simulated: as many inputs, results and dead letters as ``--rate`` gives in it are published to the topics
+within ``--seconds``, while a page in a headless Chromium goes from view to view. No job and no model run. Memory is
+the server's resident set (Linux) and the page's JavaScript heap after a collection, before and after; the first
+contentful paint is the median of ten fresh pages, each with an empty cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from pipeline import io
+from pipeline.local import setup
+from pipeline.local.demo.tickets import read_tickets
+from pipeline.local.process import Server, spawn
+from transforms.records import Message
+
+VIEWS = ("flow", "results", "dead-letters", "try", "windows", "audit")
+LABELS = ("billing", "delivery", "bug", "account", "refund")
+CHUNK = 1_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.console", description=__doc__)
+    parser.add_argument("--rate", type=int, default=20, help="messages a second of the simulated hour (default 20)")
+    parser.add_argument("--seconds", type=float, default=180, help="time in which they are published (default 180)")
+    args = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        spawn("pipeline.local.pubsub", "--port=0") as pubsub,
+        spawn("pipeline.local.bigquery", "--port=0", f"--data={Path(folder) / 'tables.duckdb'}") as bigquery,
+        sync_playwright() as driver,
+    ):
+        os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
+        resources = setup.Resources.named("my-project")
+        setup.create(resources)
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"]
+        )
+        with spawn("pipeline.console", "--port=0") as console:
+            page = opened(browser, console)
+            report("before", console, page)
+            print(f"first paint {first_paint(browser, console)}")
+            began = time.monotonic()
+            stream(resources, 3600 * args.rate, args.seconds, page)
+            print(f"{3600 * args.rate:,} messages in {time.monotonic() - began:.0f} s")
+            report("after", console, page)
+            print(f"first paint {first_paint(browser, console)}")
+        browser.close()
+
+
+def stream(resources: setup.Resources, total: int, seconds: float, page: Page) -> None:
+    """Publishes ``total`` inputs and what became of them, one in forty a dead letter, and waits until all are seen."""
+    began = time.monotonic()
+    tickets = itertools.cycle([ticket for ticket in read_tickets() if "malformed" not in ticket.attributes])
+    views, good = itertools.cycle(VIEWS), 0
+    for start in range(0, total, CHUNK):
+        inputs = [
+            Message(ticket.data, dict(ticket.attributes))
+            for ticket in itertools.islice(tickets, min(CHUNK, total - start))
+        ]
+        ids = io.publish_all(resources.input_topic, inputs)
+        ended = [
+            outcome(number, message_id, each) for number, (message_id, each) in enumerate(zip(ids, inputs, strict=True))
+        ]
+        results = [message for is_result, message in ended if is_result]
+        io.publish_all(resources.output_topic, results)
+        io.publish_all(resources.dead_letter_topic, [message for is_result, message in ended if not is_result])
+        good += len(results)
+        page.evaluate("name => { location.hash = name }", next(views))
+        page.wait_for_timeout(max(0.0, 1000 * (began + seconds * start / total - time.monotonic())))
+    page.evaluate("location.hash = 'flow'")
+    page.wait_for_selector(f".tile:first-child strong:text-is('{good:,}')", timeout=120_000)
+
+
+def outcome(number: int, message_id: str, message: Message) -> tuple[bool, Message]:
+    """A message's result, or its dead letter; as the job would publish it."""
+    if number % 40 == 0:
+        notes = {"stage": "predict", "error_type": "InvalidInput", "error": "not a text", "message_id": message_id}
+        return False, Message(
+            message.data, {**message.attributes, **{f"dead_letter_{key}": text for key, text in notes.items()}}
+        )
+    body = {
+        "schema_version": "1",
+        "message_id": message_id,
+        "task": "text-classification",
+        "model": "my-org/tickets",
+        "prediction": [{"label": LABELS[number % len(LABELS)], "score": 0.5 + number % 500 / 1000}],
+        "processed_time": "2026-01-31T12:00:00.000000Z",
+    }
+    return True, Message(
+        json.dumps(body).encode(), {**message.attributes, "message_id": message_id, "task": body["task"]}
+    )
+
+
+def opened(browser: Browser, console: Server) -> Page:
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    page.goto(f"http://{console.address}/")
+    page.wait_for_selector(".tile")
+    return page
+
+
+def first_paint(browser: Browser, console: Server) -> str:
+    """Medians of ten fresh pages: the first contentful paint, and the first figures on the page."""
+    paints: list[float] = []
+    figures: list[float] = []
+    for _ in range(10):
+        page = opened(browser, console)
+        figures.append(page.evaluate("performance.now()"))
+        paints.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        page.context.close()
+    return f"{statistics.median(paints):.0f} ms, figures by {statistics.median(figures):.0f} ms"
+
+
+def report(when: str, console: Server, page: Page) -> None:
+    status = Path(f"/proc/{console.process.pid}/status").read_text()
+    resident = {line.split()[0]: int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("Vm")}
+    session = page.context.new_cdp_session(page)
+    session.send("HeapProfiler.collectGarbage")
+    session.send("Performance.enable")
+    metrics: dict[str, Any] = {
+        each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]
+    }
+    print(
+        f"{when}: server {resident['VmRSS:']:.0f} MB (peak {resident['VmHWM:']:.0f}), page's heap "
+        f"{metrics['JSHeapUsedSize'] / (1 << 20):.1f} MB, {metrics['Nodes']:.0f} nodes"
+    )
+
+
+if __name__ == "__main__":
+    main()
