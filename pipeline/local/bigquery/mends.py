@@ -53,6 +53,11 @@ def _divide(node: exp.Div) -> exp.Expr:
     return exp.Case().when(divisor.copy().eq(0), call("error", "division by zero")).else_(node.copy())
 
 
+def _whole_division(node: exp.IntDiv) -> exp.Expr:
+    """``DIV(a, b)`` becomes an operator: in brackets, as are its operands, or its neighbours take them from it."""
+    return exp.paren(exp.IntDiv(this=exp.paren(node.this), expression=exp.paren(node.expression)))
+
+
 def _limited(aggregate: Callable[[exp.Expr], exp.Expr], argument: exp.Expr) -> exp.Expr:
     """An array aggregate whose ``LIMIT``, which DuckDB lacks, is a slice of the whole."""
     if isinstance(argument, exp.Limit):
@@ -229,6 +234,7 @@ MENDS: dict[type, Mend] = {
     exp.GroupConcat: _string_agg,
     exp.IgnoreNulls: _ignore_nulls,
     exp.Int64: _json_as("BIGINT"),
+    exp.IntDiv: _whole_division,
     exp.JSONBool: _json_as("BOOLEAN"),
     exp.JSONFormat: _to_json,
     exp.JSONType: _json_type,
@@ -243,8 +249,8 @@ MENDS: dict[type, Mend] = {
     exp.TimeToStr: _format_time,
     exp.TsOrDsToTime: lambda node: _time_of_day(node.this),
     exp.TimestampDiff: _timestamp_diff,
-    exp.UnixMillis: lambda node: call("epoch_us", node.this) // 1_000,
-    exp.UnixSeconds: lambda node: call("epoch_us", node.this) // 1_000_000,
+    exp.UnixMillis: lambda node: exp.paren(call("epoch_us", node.this) // 1_000),
+    exp.UnixSeconds: lambda node: exp.paren(call("epoch_us", node.this) // 1_000_000),
     exp.UnixToTime: lambda node: exp.cast(node.copy(), "TIMESTAMPTZ"),
     exp.Unnest: _unnest,
 }
