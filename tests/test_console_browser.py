@@ -256,7 +256,7 @@ def test_it_fits_a_phone(page):
 
 
 def test_the_keyboard_keeps_its_place_among_dead_letters(page, resources):
-    """While dead letters go on arriving, the button that has the focus keeps it."""
+    """While dead letters go on arriving, the button that has the focus keeps it; Enter replays one, then the rest."""
 
     def fail(number: int) -> None:
         notes = {"stage": "predict", "error_type": "Odd", "error": "because", "message_id": f"odd-{number}"}
@@ -276,7 +276,12 @@ def test_the_keyboard_keeps_its_place_among_dead_letters(page, resources):
     page.keyboard.press("Enter")
     page.wait_for_selector("#confirm[open]")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".letter >> text=replayed, on its way")
+    page.wait_for_selector(".letter:has-text('odd-1') >> text=replayed, on its way")
+    page.focus(".group-body .primary:has-text('Replay all 1 like this')")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#confirm >> text=Replay 1 message?")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".letter:has-text('odd-2') >> text=replayed, on its way")
 
 
 def test_it_says_so_when_the_console_is_gone_and_goes_on_with_the_next(page, console, resources):
