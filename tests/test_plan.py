@@ -30,6 +30,18 @@ def test_no_micro_batch_is_over_budget_unless_it_holds_one_element(sizes: list[S
         assert len(batch) == 1 or cost([sizes[i] for i in batch]) <= tokens
 
 
+@given(SIZES, BUDGETS, COUNTS, st.integers(0, 500))
+def test_no_micro_batch_pads_more_than_another_forward_costs(
+    sizes: list[Size], tokens: int, count: int, padding: int
+) -> None:
+    """With a bound on padding, a micro-batch is cut before it; every element still runs once."""
+    batches = cut(sizes, tokens, count, padding)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(sizes)))
+    for batch in batches:
+        own = [sizes[i] for i in batch]
+        assert cost(own) - sum(size.length * size.rows for size in own) <= padding
+
+
 @given(SIZES, BUDGETS, COUNTS)
 def test_elements_of_different_groups_never_share(sizes: list[Size], tokens: int, count: int) -> None:
     """A micro-batch holds one group only."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,18 +39,28 @@ class _Answer:
 
 
 class Engine:
-    """One model in memory. Safe to call from several threads: forwards run one at a time, on all cores."""
+    """One model in memory. Safe to call from several threads: forwards run one at a time, on all cores.
+
+    They run on ``thread``, which should have loaded the model too. OpenMP keeps a team of threads for each thread that
+    computes; with two teams, more threads than cores, all of them sleep between any two operations (a fifth slower).
+    """
 
     def __init__(
-        self, task: Task, info: ModelInfo, parameters: Mapping[str, Any], max_batch_size: int, max_batch_tokens: int
+        self,
+        task: Task,
+        info: ModelInfo,
+        parameters: Mapping[str, Any],
+        max_batch_size: int,
+        budget: Budget,
+        thread: ThreadPoolExecutor,
     ) -> None:
         self.task = task
         self.info = info
         self.parameters = parameters
         self.max_batch_size = max_batch_size
-        self.budget = Budget(max_batch_tokens)
+        self.budget = budget
         self._preparing = threading.Lock()
-        self._running = threading.Lock()
+        self._thread = thread
 
     def answer(self, requests: Sequence[Request]) -> Answers:
         """One ``Prediction`` or ``Failure`` for each of ``requests``, in their order; raises for none of them.
@@ -105,8 +116,9 @@ class Engine:
                 for answer, one in zip(answers, batch, strict=True)
             ]
 
-        with self._running:
-            results = iter(run_planned(forward, [one.size for one in ready], self.budget, self.max_batch_size, tally))
+        sizes = [one.size for one in ready]
+        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, tally)
+        results = iter(run.result())
         return [next(results) if isinstance(one, Prepared) else one for one in prepared]
 
     def _outcome(self, request: Request, result: _Answer | ElementError, now: float) -> Prediction | Failure:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from apache_beam.metrics import Metrics
@@ -16,6 +17,7 @@ from transforms.models import load
 from transforms.models.device import DEVICES, DTYPES, pick_device, pick_dtype, share_threads
 from transforms.models.engine import Answers, Engine
 from transforms.models.errors import InvalidParameter, ModelLoadError
+from transforms.models.isolate import Budget
 from transforms.models.parameters import validate
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -28,6 +30,10 @@ _GATHER = {"text": 1024, "image": 128, "audio": 128}
 #: Padded tokens a micro-batch. On MiniLM a CPU without AMX does 345 texts a second with 1,024 and 312 with 4,096;
 #: with AMX both do alike. A GPU wants more at once.
 _MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
+
+#: Tokens of padding that cost a CPU what one more forward does (MiniLM and BERT base: 64). On a GPU, where a forward's
+#: launch weighs more, it was not measured and has no bound; nor in a task that generates, with many forwards an answer.
+_MAX_PADDING = {"cpu": 64, "cuda": None}
 
 # DirectRunner sets a DoFn up for every bundle, and Beam itself holds a model by a weak reference only: without this one
 # every bundle would load the model again.
@@ -194,6 +200,11 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         )
 
     def _load(self) -> Engine:
+        """A model and the thread that it lives on."""
+        thread = ThreadPoolExecutor(1, "model")
+        return thread.submit(self._load_on, thread).result()
+
+    def _load_on(self, thread: ThreadPoolExecutor) -> Engine:
         from transforms.models.tasks import build_task
 
         started = time.perf_counter()
@@ -206,12 +217,14 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
             name, folder.path, where, number, self.on_too_long == "dead_letter", self.time_limit_s, self.model
         )
         info = ModelInfo(name, self.model, folder.revision, str(where), str(number).removeprefix("torch."))
-        budget = self.max_batch_tokens or _MAX_TOKENS[where.type]
+        budget = Budget(
+            self.max_batch_tokens or _MAX_TOKENS[where.type], None if task.generates else _MAX_PADDING[where.type]
+        )
         parameters = validate(self.parameters, task.parameters, name)
         elapsed = time.perf_counter() - started
         _LOADS.append(elapsed * 1000)
         _LOG.info("loaded %s in %.1f s", info, elapsed)
-        return Engine(task, info, parameters, self.max_batch_size, budget)
+        return Engine(task, info, parameters, self.max_batch_size, budget, thread)
 
     def run_inference(
         self, batch: Sequence[Request], model: Engine, inference_args: dict[str, Any] | None = None

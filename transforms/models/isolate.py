@@ -60,9 +60,13 @@ def isolate(
 
 @dataclass(slots=True)
 class Budget:
-    """Padded tokens that a micro-batch may have; falls when memory runs out, and is remembered between batches."""
+    """Padded tokens that a micro-batch may have; falls when memory runs out, and is remembered between batches.
+
+    ``padding`` is how many of them may be padding; None sets no bound.
+    """
 
     tokens: int
+    padding: int | None = None
 
 
 @dataclass(slots=True)
@@ -99,14 +103,14 @@ def run_planned(
     """
     results: list[Any] = [None] * len(sizes)
     at_start = budget.tokens
-    pending = [_Pending(batch) for batch in reversed(cut(sizes, budget.tokens, max_size))]
+    pending = [_Pending(batch) for batch in reversed(cut(sizes, budget.tokens, max_size, budget.padding))]
     while pending:
         batch = pending.pop()
         indices = batch.indices
         own = [sizes[index] for index in indices]
         tokens = cost(own)
         if tokens > budget.tokens and len(indices) > 1:
-            parts = cut(own, budget.tokens, max_size)
+            parts = cut(own, budget.tokens, max_size, budget.padding)
             pending += [_Pending([indices[i] for i in part], batch.budget_before) for part in reversed(parts)]
             continue
         tally.forwards += 1

@@ -28,30 +28,37 @@ def cost(sizes: Sequence[Size]) -> int:
     return sum(size.rows for size in sizes) * max(size.length for size in sizes)
 
 
-def cut(sizes: Sequence[Size], max_tokens: int, max_size: int) -> list[list[int]]:
+def cut(sizes: Sequence[Size], max_tokens: int, max_size: int, max_padding: int | None = None) -> list[list[int]]:
     """Indices into ``sizes``, as micro-batches.
 
     Every index is in exactly one. No micro-batch has more than ``max_size`` elements, or more than ``max_tokens``
-    padded tokens unless it holds one element. The longest come first, so that memory runs out at once or not at all.
+    padded tokens unless it holds one element, or more than ``max_padding`` of them that are padding: as many as cost
+    what one more forward costs. The longest come first, so that memory runs out at once or not at all.
     """
     groups: dict[Hashable, list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(size.group, []).append(index)
-    return [batch for members in groups.values() for batch in _cut_group(sizes, members, max_tokens, max_size)]
+    padding = max_tokens if max_padding is None else max_padding
+    return [batch for members in groups.values() for batch in _cut_group(sizes, members, max_tokens, max_size, padding)]
 
 
-def _cut_group(sizes: Sequence[Size], members: list[int], max_tokens: int, max_size: int) -> Iterator[list[int]]:
+def _cut_group(
+    sizes: Sequence[Size], members: list[int], max_tokens: int, max_size: int, max_padding: int
+) -> Iterator[list[int]]:
     members.sort(key=lambda index: sizes[index].length, reverse=True)
     batch: list[int] = []
-    rows = longest = 0
+    rows = tokens = longest = 0
     for index in members:
         size = sizes[index]
-        if batch and (len(batch) == max_size or (rows + size.rows) * longest > max_tokens):
+        padded = (rows + size.rows) * longest
+        padding = padded - tokens - size.rows * size.length
+        if batch and (len(batch) == max_size or padded > max_tokens or padding > max_padding):
             yield batch
             batch = []
         if not batch:
-            rows, longest = 0, size.length
+            rows, tokens, longest = 0, 0, size.length
         batch.append(index)
         rows += size.rows
+        tokens += size.rows * size.length
     if batch:
         yield batch

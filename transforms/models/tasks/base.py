@@ -14,6 +14,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from transforms.models.errors import ElementError, ModelLoadError, NonFinite
+from transforms.models.pack import pack
 from transforms.models.parameters import Parameter
 from transforms.models.plan import Size
 
@@ -71,6 +72,10 @@ class Task(ABC):
         self.dtype = loading.dtype
         self.model: Any = self.load()
         self.model.eval()
+        # A model that generates multiplies few rows at a time, and may be too large to be held twice.
+        self.generates: bool = getattr(self.model, "can_generate", lambda: False)()
+        if not self.generates:
+            pack(self.model)
 
     @classmethod
     def architectures(cls) -> set[str]:
