@@ -15,8 +15,8 @@ test: $(READY)  ## The quick suite
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest
 
-bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1]
-	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator)
+bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1] [BACKLOG=N]
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator) $(if $(BACKLOG),--backlog=$(BACKLOG))
 
 chaos: $(READY)  ## A hundred kills, outages of every sink and fuzzed messages, with a report: make chaos [SEED=5]
 	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))

@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,15 +23,17 @@ from benchmarks.workloads import CACHE, model, texts
 from pipeline import io
 from pipeline.local.process import spawn
 
-#: Messages each system gets: enough for a few seconds at its rate. All take them from the front of the same stream.
-COUNTS = {"ours": 1500, "planned subscriber": 1500, "subscriber": 200, "stock": 100}
-NULL_COUNTS = {"ours": 30_000, "stock": 1_500}
+#: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
+COUNTS = {"ours": 900, "planned subscriber": 900, "subscriber": 150, "stock": 75}
+NULL_COUNTS = {"ours": 20_000, "stock": 400}
+TURNS = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--google_emulator", action="store_true")
+    parser.add_argument("--backlog", type=int, help="one more, deeper backlog: 1000000 takes five minutes")
     parser.add_argument("--out", default="docs/benchmarks", help="folder of results.json and the plots")
     args = parser.parse_args()
     os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="true")
@@ -41,17 +42,16 @@ def main() -> None:
     results: dict[str, Any] = {"machine": report.machine(), "quick": args.quick}
     with embedded_servers():
         results["throughput"] = {
-            f"{network} {workload}": compare(network, workload, share) for network, workload, share in _plan(args.quick)
+            f"{network} {workload}": compare(network, workload, share, args.quick)
+            for network, workload, share in _plan(args.quick)
         }
-        results["null"] = [
-            progress(measure.throughput, system, "null", texts("short", count // (3 if args.quick else 1)))
-            for system, count in NULL_COUNTS.items()
-        ]
+        turns = 2 if args.quick else 3
+        results["null"] = progress(measure.rounds, NULL_COUNTS, "null", texts("short", 20_000 * turns), turns)
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
-        results["growth"] = growth.run(progress, args.quick)
+        results["growth"] = growth.run(progress, args.quick, args.backlog)
     if args.google_emulator:
         with google_emulator():
-            results["google_emulator"] = compare("6x384", "mixed", 0.5)
+            results["google_emulator"] = compare("6x384", "mixed", 0.5 if args.quick else 1.0, args.quick)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plots.draw(results, out)
     report.write(results, Path("docs/performance.md"))
@@ -66,21 +66,17 @@ def _plan(quick: bool) -> list[tuple[str, str, float]]:
     return [*plan, ("12x768", "mixed", 0.1 if quick else 0.15)]
 
 
-def compare(network: str, workload: str, share: float) -> list[dict[str, Any]]:
-    """The raw model and every system on one workload."""
+def compare(network: str, workload: str, share: float, quick: bool) -> list[dict[str, Any]]:
+    """The raw model and every system on one workload, in turns."""
+    return progress(_compare, network, workload, share, 2 if quick else TURNS)
+
+
+def _compare(network: str, workload: str, share: float, turns: int) -> list[dict[str, Any]]:
     folder = model(network)
-    rows = [progress(raw, folder, workload, int(COUNTS["ours"] * share))]
-    for system, count in COUNTS.items():
-        rows.append(progress(measure.throughput, system, folder, texts(workload, max(40, int(count * share)))))
-    # The machine's speed drifts: the raw model's best is the better of its runs before and after.
-    rows[0] = max(rows[0], progress(raw, folder, workload, int(COUNTS["ours"] * share)), key=lambda row: row["rate"])
-    return rows
-
-
-def raw(folder: str, workload: str, count: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.raw", folder, workload, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own module
-    return json.loads(done.stdout.splitlines()[-1])
+    counts = {system: max(30, int(count * share)) for system, count in COUNTS.items()}
+    most = max(counts.values())
+    with measure.Raw(folder, workload, most) as raw:
+        return measure.rounds(counts, folder, texts(workload, most * turns), turns, raw)
 
 
 def latencies(throughput: Sequence[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
@@ -103,8 +99,9 @@ def progress(function: Callable[..., Any], *args: Any) -> Any:
     start = time.monotonic()
     found = function(*args)
     words = " ".join(str(arg) for arg in args if isinstance(arg, (str, int, float)))
-    rate = f"{found['rate']:.0f}/s" if isinstance(found, dict) and "rate" in found else ""
-    print(f"{time.monotonic() - start:6.1f} s  {function.__name__} {words}  {rate}", flush=True)
+    rows = found if isinstance(found, list) else [found]
+    rates = ", ".join(f"{row.get('system', '')} {row['rate']:.0f}/s" for row in rows if "rate" in row)
+    print(f"{time.monotonic() - start:6.1f} s  {function.__name__.strip('_')} {words}: {rates}", flush=True)
     return found
 
 

@@ -1,7 +1,8 @@
-"""What the cost grows with: backlog, message size, batch size."""
+"""What the cost grows with: backlog, message size, windows, batch size."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,26 +10,37 @@ from benchmarks import measure
 from benchmarks.workloads import model, texts
 
 
-def run(progress: Callable[..., Any], quick: bool) -> dict[str, list[dict[str, Any]]]:
+def run(progress: Callable[..., Any], quick: bool, deepest: int | None = None) -> dict[str, list[dict[str, Any]]]:
     """Each figure's series: ours with the null model, but for batch sizes, which are the model's business."""
-    backlogs = (1_000, 100_000) if quick else (1_000, 10_000, 100_000)
+    backlogs = [1_000, 100_000] if quick else [100, 1_000, 10_000, 100_000]
+    if deepest:
+        backlogs.append(deepest)
     series: dict[str, list[dict[str, Any]]] = {
         "backlog": [{"x": count, **progress(backlog, count)} for count in backlogs],
     }
     if not quick:
-        series["message_bytes"] = [{"x": size, **progress(sized, size)} for size in (100, 10_000, 100_000)]
+        series["message_bytes"] = [{"x": size, **progress(sized, size)} for size in (100, 1_000, 10_000, 100_000)]
+        series["windows"] = [{"x": count, **progress(windowed, count)} for count in (1, 100, 10_000)]
         series["max_batch_size"] = [{"x": size, **progress(batched, size)} for size in (1, 8, 32, 512)]
     return series
 
 
 def backlog(count: int) -> dict[str, Any]:
     """A backlog of ``count`` messages."""
-    return measure.throughput("ours", "null", texts("short", count))
+    return measure.throughput("ours", "null", texts("short", count), timeout=max(300, count / 1_000))
 
 
 def sized(size: int) -> dict[str, Any]:
     """Messages of ``size`` bytes."""
     return measure.throughput("ours", "null", ["x" * size] * min(5_000, 100_000_000 // size))
+
+
+def windowed(count: int) -> dict[str, Any]:
+    """Messages whose event times lie in ``count`` windows, in no order."""
+    messages, now = 10_000, int(time.time())
+    times = [{"at": str(1000 * (now - 60 * (number * 7919 % count)))} for number in range(messages)]
+    flags = ["--window=fixed:60", "--timestamp_attribute=at"]
+    return measure.throughput("ours", "null", texts("short", messages), flags=flags, attributes=times)
 
 
 def batched(size: int) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Runs one system over embedded (or Google's) servers and measures it, once it has produced every result."""
+"""Runs systems over embedded (or Google's) servers and measures them, once each has produced every result.
+
+The speed of a shared machine drifts by a fifth and more within seconds. So systems that are compared take turns, a few
+seconds each, several rounds long; while one works the others are stopped, and a ratio is the median of the rounds'.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,15 +44,15 @@ class Run:
     process: subprocess.Popen[bytes]
     log: Path
     started: float = field(default_factory=time.time)
+    published: int = 0
 
     @classmethod
-    def start(cls, system: str, model: str, audit: bool = True, flags: Sequence[str] = ()) -> Run:
+    def start(cls, system: str, model: str, flags: Sequence[str] = ()) -> Run:
         resources = setup.Resources.named("my-project", f"bench-{time.time_ns()}")
         setup.create(resources)
         log = CACHE / "logs" / f"{resources.input_topic.rpartition('/')[2]}-{system.replace(' ', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        names = resources.flags() if audit else resources.flags()[:3]
-        command = [sys.executable, "-m", "benchmarks.systems", system, model, *names, *flags]
+        command = [sys.executable, "-m", "benchmarks.systems", system, model, *resources.flags(), *flags]
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - our own module
         return cls(system, model, resources, process, log)
@@ -55,6 +61,7 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -62,9 +69,31 @@ class Run:
             self.process.kill()
             self.process.wait()
 
-    def publish(self, texts: Sequence[str]) -> list[str]:
-        records = [Message(json.dumps({"inputs": text}).encode()) for text in texts]
-        return io.publish_all(self.resources.input_topic, records)
+    def publish(self, texts: Sequence[str], attributes: Sequence[Mapping[str, str]] = ()) -> list[str]:
+        given = attributes or [{}] * len(texts)
+        records = [
+            Message(json.dumps({"inputs": text}).encode(), dict(each)) for text, each in zip(texts, given, strict=True)
+        ]
+        ids = io.publish_all(self.resources.input_topic, records)
+        self.published += len(ids)
+        return ids
+
+    def warm_up(self, texts: Sequence[str]) -> float:
+        """Waits for the first results; returns the seconds from the process's start to the first."""
+        first = self.results(len(self.publish(texts)), 120)
+        self.rows()
+        return min(first.values()) - self.started
+
+    def turn(
+        self, texts: Sequence[str], timeout: float = 300, attributes: Sequence[Mapping[str, str]] = ()
+    ) -> tuple[float, float]:
+        """Messages a second, from the first input published to the last result and audit row; and CPU seconds."""
+        cpu, begin = self.cpu_s(), time.time()
+        ids = self.publish(texts, attributes)
+        # The rows are counted first, from time to time: fetching results while they are made would share its cores.
+        last_row = self.rows(timeout)
+        end = max(last_row, *self.results(len(ids), timeout).values())
+        return len(ids) / (end - begin), self.cpu_s() - cpu
 
     def results(self, count: int, timeout: float) -> dict[str, float]:
         """When each result was published, by the input's message id.
@@ -89,8 +118,8 @@ class Run:
             client.acknowledge(subscription=name, ack_ids=[each.ack_id for each in pulled])
         return found
 
-    def rows(self, ids: Sequence[str], timeout: float = 60) -> float:
-        """Waits for every audit row; returns when the last was written.
+    def rows(self, timeout: float = 60) -> float:
+        """Waits for the audit row of every message published; returns when the last was written.
 
         Raises:
             Incomplete: not all came in time.
@@ -99,10 +128,10 @@ class Run:
         query = f"SELECT COUNT(DISTINCT message_id) AS n, UNIX_MICROS(MAX(processed_time)) AS last FROM `{table}`"
         while time.monotonic() < deadline:
             (row,) = io.bigquery_client(table.project).query(query).result()
-            if row["n"] >= len(ids):
+            if row["n"] >= self.published:
                 return row["last"] / 1e6
             time.sleep(0.5)
-        raise Incomplete(f"{self.system}: {row['n']} of {len(ids)} audit rows")
+        raise Incomplete(f"{self.system}: {row['n']} of {self.published} audit rows")
 
     def cpu_s(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -122,28 +151,105 @@ class Run:
 
 
 def throughput(
-    system: str, model: str, texts: Sequence[str], audit: bool = True, timeout: float = 300, flags: Sequence[str] = ()
+    system: str,
+    model: str,
+    texts: Sequence[str],
+    timeout: float = 300,
+    flags: Sequence[str] = (),
+    attributes: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """Messages a second from the first input published to the last result published and audit row written."""
-    with Run.start(system, model, audit, flags) as run:
-        warm = run.publish(texts[:20])
-        first = run.results(len(warm), 120)
-        if audit:
-            run.rows(warm)
-        cpu = run.cpu_s()
-        begin = time.time()
-        ids = run.publish(texts)
-        # The rows are counted first, from time to time: fetching results while they are made would share its cores.
-        last_row = run.rows([*warm, *ids], timeout) if audit else 0.0
-        end = max(last_row, *run.results(len(ids), timeout).values())
+    """One system alone, on all of ``texts`` at once."""
+    with Run.start(system, model, flags) as run:
+        first = run.warm_up(texts[:20])
+        rate, cpu = run.turn(texts, timeout, attributes)
+        return _row(run, [rate], cpu, len(texts), first)
+
+
+def rounds(
+    counts: Mapping[str, int], model: str, texts: Sequence[str], turns: int, raw: Raw | None = None
+) -> list[dict[str, Any]]:
+    """Every system of ``counts``, so many messages a turn, each going on in the same stream of ``texts``."""
+    with contextlib.ExitStack() as stack:
+        runs, firsts = [], []
+        for system in counts:
+            run = stack.enter_context(Run.start(system, model))
+            runs.append(run)
+            firsts.append(run.warm_up(texts[:20]))
+            run.process.send_signal(signal.SIGSTOP)
+        rates: dict[str, list[float]] = {run.system: [] for run in runs}
+        cpu = dict.fromkeys(rates, 0.0)
+        for turn in range(turns):
+            if raw is not None:
+                raw.turn()
+            for run in runs:
+                count = counts[run.system]
+                run.process.send_signal(signal.SIGCONT)
+                rate, seconds = run.turn(texts[turn * count : (turn + 1) * count])
+                run.process.send_signal(signal.SIGSTOP)
+                rates[run.system].append(rate)
+                cpu[run.system] += seconds
+        rows = [
+            _row(run, rates[run.system], cpu[run.system], turns * counts[run.system], first)
+            for run, first in zip(runs, firsts, strict=True)
+        ]
+        return [raw.row(), *rows] if raw is not None else rows
+
+
+def _row(run: Run, rates: list[float], cpu: float, messages: int, first: float) -> dict[str, Any]:
+    return {
+        "system": run.system,
+        "messages": messages,
+        "rate": statistics.median(rates),
+        "rates": rates,
+        "cpu_s_per_1000": 1000 * cpu / messages,
+        "peak_mib": run.peak_mib(),
+        "model_loads": run.loads(),
+        "first_result_s": first,
+    }
+
+
+class Raw:
+    """The raw model in a process of its own, which runs all of its texts at every turn."""
+
+    def __init__(self, folder: str, workload: str, count: int):
+        command = [sys.executable, "-m", "benchmarks.raw", folder, workload, str(count)]
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._found = self._read()
+        self._rates: list[float] = []
+        self._cpu = 0.0
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Incomplete("the raw model's process ended")
+        return json.loads(line)
+
+    def turn(self) -> None:
+        """Runs all texts once."""
+        assert self._process.stdin is not None
+        print("again", file=self._process.stdin, flush=True)
+        self._found.update(self._read())
+        self._rates.append(self._found["rate"])
+        self._cpu += self._found["cpu_s_per_1000"]
+
+    def row(self) -> dict[str, Any]:
+        turns = len(self._rates)
         return {
-            "system": system,
-            "messages": len(ids),
-            "rate": len(ids) / (end - begin),
-            "cpu_s_per_1000": 1000 * (run.cpu_s() - cpu) / len(ids),
-            "peak_mib": run.peak_mib(),
-            "model_loads": run.loads(),
-            "first_result_s": min(first.values()) - run.started,
+            **self._found,
+            "messages": self._found["messages"] * turns,
+            "rate": statistics.median(self._rates),
+            "rates": self._rates,
+            "cpu_s_per_1000": self._cpu / turns,
         }
 
 

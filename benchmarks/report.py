@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,16 @@ def machine() -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """One workload's systems, with ratios to the raw model."""
-    raw = next((row["rate"] for row in rows if row["system"] == "raw"), None)
+    raw = any(row["system"] == "raw" for row in rows)
     lines = [
         "| system | messages | msg/s | to raw | CPU s per 1,000 | peak MiB | model loads | first result |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        ratio = f"{row['rate'] / raw:.2f}" if raw else ""
+        to_raw = f"{ratio(rows, row['system'], 'raw'):.2f}" if raw else ""
         first = f"{row['first_result_s']:.1f} s" if "first_result_s" in row else ""
         lines.append(
-            f"| {row['system']} | {row['messages']} | {row['rate']:.0f} | {ratio} | {row['cpu_s_per_1000']:.2f} "
+            f"| {row['system']} | {row['messages']} | {row['rate']:.0f} | {to_raw} | {row['cpu_s_per_1000']:.2f} "
             f"| {row['peak_mib']:.0f} | {row['model_loads']} | {first} |"
         )
     return "\n".join(lines)
@@ -47,8 +48,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def ratios(rows: Sequence[dict[str, Any]]) -> str:
     """Ours beside each other system."""
-    rates = {row["system"]: row["rate"] for row in rows}
-    return ", ".join(f"ours / {name} = {rates['ours'] / rate:.2f}" for name, rate in rates.items() if name != "ours")
+    others = [row["system"] for row in rows if row["system"] != "ours"]
+    return ", ".join(f"ours / {name} = {ratio(rows, 'ours', name):.2f}" for name in others)
+
+
+def ratio(rows: Sequence[dict[str, Any]], system: str, other: str) -> float:
+    """``system``'s rate beside ``other``'s: the median of the turns' ratios."""
+    rates = {row["system"]: row["rates"] for row in rows}
+    return statistics.median(ours / theirs for ours, theirs in zip(rates[system], rates[other], strict=True))
 
 
 def _latency(rows: Sequence[dict[str, Any]]) -> str:

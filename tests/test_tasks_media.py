@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,14 @@ def test_what_is_no_audio_is_refused(data: bytes) -> None:
     """Bytes that libsndfile cannot read, or that hold no sample."""
     with pytest.raises(InvalidInput, match="inputs is"):
         media.decode_audio(data, 16_000)
+
+
+@pytest.mark.parametrize("decode", [media.decode_image, lambda data: media.decode_audio(data, 16_000)])
+def test_the_reason_is_the_same_every_time(decode: Callable[[bytes], object]) -> None:
+    """No address of an object in memory is in it, so that dead letters of one cause stand together."""
+    with pytest.raises(InvalidInput) as caught:
+        decode(b"neither")
+    assert "object at" not in str(caught.value)
 
 
 def test_audio_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from transforms.models.errors import ElementError, InvalidInput, brief
 
@@ -101,6 +101,8 @@ def decode_image(data: bytes) -> Image.Image:
                     f"inputs is an image of {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are taken"
                 )
             return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError:
+        raise InvalidInput(f"inputs is not an image that can be read ({', '.join(FORMATS)})") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"inputs is not an image that can be read: {error}") from None
 
@@ -122,7 +124,9 @@ def decode_audio(data: bytes, rate: int) -> np.ndarray:
             blocks = [block.mean(axis=1) for block in file.blocks(1 << 20, dtype="float32", always_2d=True)]
             samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
     except (soundfile.LibsndfileError, TypeError, ValueError) as error:
-        raise InvalidInput(f"inputs is not audio that can be read (WAV, FLAC, OGG, MP3): {error}") from None
+        # The library's own message names the object in memory that was read.
+        reason = getattr(error, "error_string", error)
+        raise InvalidInput(f"inputs is not audio that can be read (WAV, FLAC, OGG, MP3): {reason}") from None
     if not len(samples):
         raise InvalidInput("inputs is audio without a single sample")
     if own_rate != rate:
