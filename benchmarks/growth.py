@@ -1,4 +1,4 @@
-"""What the cost grows with: backlog, message size, windows, batch size."""
+"""What the cost grows with: backlog, message size, windows, and the bounds of a micro-batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.workloads import model, texts
 
 
 def run(progress: Callable[..., Any], quick: bool, deepest: int | None = None) -> dict[str, list[dict[str, Any]]]:
-    """Each figure's series: ours with the null model, but for batch sizes, which are the model's business."""
+    """Each figure's series: ours with the null model, but for the batches, which are the model's business."""
     backlogs = [1_000, 100_000] if quick else [100, 1_000, 10_000, 100_000]
     if deepest:
         backlogs.append(deepest)
@@ -21,7 +21,9 @@ def run(progress: Callable[..., Any], quick: bool, deepest: int | None = None) -
     if not quick:
         series["message_bytes"] = [{"x": size, **progress(sized, size)} for size in (100, 1_000, 10_000, 100_000)]
         series["windows"] = [{"x": count, **progress(windowed, count)} for count in (1, 100, 10_000)]
-        series["max_batch_size"] = [{"x": size, **progress(batched, size)} for size in (1, 8, 32, 512)]
+        sizes, tokens = (1, 8, 32, 512), (128, 512, 1_024, 4_096)
+        series["max_batch_size"] = [{"x": most, **progress(batched, "max_batch_size", most)} for most in sizes]
+        series["max_batch_tokens"] = [{"x": most, **progress(batched, "max_batch_tokens", most)} for most in tokens]
     return series
 
 
@@ -43,6 +45,6 @@ def windowed(count: int) -> dict[str, Any]:
     return measure.throughput("ours", "null", texts("short", messages), flags=flags, attributes=times)
 
 
-def batched(size: int) -> dict[str, Any]:
-    """The 6-layer model with ``--max_batch_size=size``."""
-    return measure.throughput("ours", model("6x384"), texts("mixed", 600), flags=[f"--max_batch_size={size}"])
+def batched(flag: str, most: int) -> dict[str, Any]:
+    """The 6-layer model with ``--flag=most``."""
+    return measure.throughput("ours", model("6x384"), texts("mixed", 900), flags=[f"--{flag}={most}"])
