@@ -191,7 +191,7 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "dtype",
-        "number format; auto takes bfloat16 where the hardware has it",
+        "number format; auto takes bfloat16 where it is faster than float32",
         default="auto",
         choices=("auto", "float32", "bfloat16", "float16"),
     ),
