@@ -24,7 +24,7 @@ from pipeline import io
 from pipeline.local.process import spawn
 
 #: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
-COUNTS = {"ours": 900, "planned subscriber": 900, "subscriber": 150, "stock": 75}
+COUNTS = {"ours": 1800, "planned subscriber": 1800, "subscriber": 250, "stock": 120}
 NULL_COUNTS = {"ours": 20_000, "stock": 400}
 TURNS = 5
 
@@ -62,8 +62,8 @@ def _plan(quick: bool) -> list[tuple[str, str, float]]:
     """Model, workload, and the share of COUNTS that the larger model or the longer texts allow."""
     plan = [("6x384", "mixed", 0.5 if quick else 1.0)]
     if not quick:
-        plan += [("6x384", "short", 1.0), ("6x384", "long", 0.25)]
-    return [*plan, ("12x768", "mixed", 0.1 if quick else 0.15)]
+        plan += [("6x384", "short", 1.0), ("6x384", "long", 0.12)]
+    return [*plan, ("12x768", "mixed", 0.05 if quick else 0.1)]
 
 
 def compare(network: str, workload: str, share: float, quick: bool) -> list[dict[str, Any]]:

@@ -116,6 +116,8 @@ class Run:
             for each in pulled:
                 found[each.message.attributes["message_id"]] = each.message.publish_time.timestamp()
             client.acknowledge(subscription=name, ack_ids=[each.ack_id for each in pulled])
+            if len(pulled) < 1000:
+                time.sleep(0.2)  # when a result was published is what counts, not when it is fetched
         return found
 
     def rows(self, timeout: float = 60) -> float:
@@ -127,10 +129,11 @@ class Run:
         table, deadline = self.resources.audit_table, time.monotonic() + timeout
         query = f"SELECT COUNT(DISTINCT message_id) AS n, UNIX_MICROS(MAX(processed_time)) AS last FROM `{table}`"
         while time.monotonic() < deadline:
+            # A query shares the cores of what is measured; the time that counts is the row's own.
+            time.sleep(1)
             (row,) = io.bigquery_client(table.project).query(query).result()
             if row["n"] >= self.published:
                 return row["last"] / 1e6
-            time.sleep(0.5)
         raise Incomplete(f"{self.system}: {row['n']} of {self.published} audit rows")
 
     def cpu_s(self) -> float:
@@ -270,10 +273,14 @@ def latency(system: str, model: str, texts: Sequence[str], rate: float) -> dict[
         collector = threading.Thread(target=collect)
         collector.start()
         start = time.monotonic()
-        for number, text in enumerate(texts):
-            time.sleep(max(0.0, start + number / rate - time.monotonic()))
+        sent = 0
+        while sent < len(texts):
+            time.sleep(max(0.0, start + sent / rate - time.monotonic()))
+            due = min(len(texts), 1 + int((time.monotonic() - start) * rate))
             before = time.time()
-            published[run.publish([text])[0]] = before
+            published.update(dict.fromkeys(run.publish(texts[sent:due]), before))
+            sent = due
+            time.sleep(0.01)  # a request for each message would take the cores that are measured
         collector.join()
         if errors:
             raise errors[0]

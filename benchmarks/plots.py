@@ -61,17 +61,30 @@ def _latency(results: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+_SERIES = {
+    "backlog": "messages that wait",
+    "message_bytes": "bytes a message",
+    "windows": "windows that 10,000 messages lie in",
+    "max_batch_size": "--max_batch_size (6x384)",
+    "max_batch_tokens": "--max_batch_tokens (6x384)",
+}
+
+
 def _growth(results: dict[str, Any], path: Path) -> None:
     series = results["growth"]
-    figure, axes = plt.subplots(1, len(series), figsize=(3.6 * len(series), 3.2), squeeze=False)
-    for axis, (name, rows) in zip(axes[0], series.items(), strict=True):
+    figure, axes = plt.subplots(2, len(series), figsize=(3.1 * len(series), 4.6), squeeze=False, sharex="col")
+    figures = (("cpu_s_per_1000", "CPU s per 1,000 messages", "ours"), ("peak_mib", "peak memory, MiB", "stock"))
+    for column, (name, rows) in zip(axes.T, series.items(), strict=True):
         x = [row["x"] for row in rows]
-        axis.plot(x, [row["cpu_s_per_1000"] for row in rows], "o-", color=_COLOURS["ours"])
-        axis.set(xscale="log", xlabel=name, ylabel="CPU s per 1,000 messages", ylim=(0, None))
-        beside = axis.twinx()
-        beside.plot(x, [row["peak_mib"] for row in rows], "s:", color=_COLOURS["stock"])
-        beside.set(ylim=(0, None), ylabel="peak MiB (dotted)")
-        axis.grid(alpha=0.25)
+        for axis, (key, _, colour) in zip(column, figures, strict=True):
+            values = [row[key] for row in rows]
+            axis.plot(x, values, "o-", color=_COLOURS[colour])
+            axis.set(xscale="log", ylim=(0, 1.15 * max(values)))
+            axis.grid(alpha=0.25)
+        column[1].set_xlabel(_SERIES[name])
+    for axis, (_, words, _) in zip(axes[:, 0], figures, strict=True):
+        axis.set_ylabel(words)
+    figure.suptitle("What the cost grows with: the null model's, and two bounds of a micro-batch", fontsize=11)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
