@@ -46,7 +46,9 @@ def main() -> None:
             for network, workload, share in _plan(args.quick)
         }
         turns = 2 if args.quick else 3
-        results["null"] = progress(measure.rounds, NULL_COUNTS, "null", texts("short", 20_000 * turns), turns)
+        results["null"] = progress(
+            measure.rounds, NULL_COUNTS, "null", texts("short", NULL_COUNTS["ours"] * turns), turns
+        )
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
     if args.google_emulator:

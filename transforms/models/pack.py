@@ -7,13 +7,13 @@ that torch's own compiler puts in its place (``torch/_inductor/fx_passes/mkldnn_
 from __future__ import annotations
 
 import logging
-import math
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from transforms.models.device import times_faster
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,15 +63,8 @@ def _packed(linear: torch.nn.Linear) -> Product:
     return product
 
 
-@torch.inference_mode()
 def speedup(linear: torch.nn.Linear) -> float:
     """How many times faster ``linear`` is when packed, measured in a few milliseconds."""
     rows = torch.ones(_ROWS, linear.in_features, dtype=linear.weight.dtype)
-    best = dict.fromkeys((linear.forward, _packed(linear)), math.inf)
-    for _ in range(7):
-        for product in best:
-            started = time.perf_counter()
-            product(rows)
-            best[product] = min(best[product], time.perf_counter() - started)
-    plain, packed = best.values()
-    return plain / packed
+    packed = _packed(linear)
+    return times_faster(lambda: linear.forward(rows), lambda: packed(rows))
