@@ -1,7 +1,7 @@
 """``make bench``: every system on the same messages in one run; JSON, plots and the tables of docs/performance.md.
 
-``--quick`` runs the mixed lengths alone, with fewer messages. ``--google_emulator`` adds the same ratios over Google's
-own Pub/Sub emulator, where the Google Cloud CLI has it.
+``--quick`` runs the mixed lengths alone, with fewer messages, and the larger model beside its raw form alone.
+``--google_emulator`` adds the same ratios over Google's own Pub/Sub emulator, where the Google Cloud CLI has it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pipeline.local.process import spawn
 #: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
 COUNTS = {"ours": 1800, "planned subscriber": 1800, "subscriber": 250, "stock": 120}
 NULL_COUNTS = {"ours": 20_000, "stock": 400}
-TURNS = 5
 
 
 def main() -> None:
@@ -40,42 +39,44 @@ def main() -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": report.machine(), "quick": args.quick}
+    turns = 2 if args.quick else 5
     with embedded_servers():
         results["throughput"] = {
-            f"{network} {workload}": compare(network, workload, share, args.quick)
-            for network, workload, share in _plan(args.quick)
+            f"{network} {workload}": progress(compare, network, workload, share, turns, systems)
+            for network, workload, share, systems in _plan(args.quick)
         }
-        turns = 2 if args.quick else 3
-        results["null"] = progress(
-            measure.rounds, NULL_COUNTS, "null", texts("short", NULL_COUNTS["ours"] * turns), turns
-        )
+        inputs = texts("short", NULL_COUNTS["ours"] * min(turns, 3))
+        results["null"] = progress(measure.rounds, NULL_COUNTS, "null", inputs, min(turns, 3))
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
     if args.google_emulator:
         with google_emulator():
-            results["google_emulator"] = compare("6x384", "mixed", 0.5 if args.quick else 1.0, args.quick)
+            results["google_emulator"] = progress(compare, "6x384", "mixed", 0.4 if args.quick else 1.0, turns)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plots.draw(results, out)
     report.write(results, Path("docs/performance.md"))
     print(report.summary(results))
 
 
-def _plan(quick: bool) -> list[tuple[str, str, float]]:
-    """Model, workload, and the share of COUNTS that the larger model or the longer texts allow."""
-    plan = [("6x384", "mixed", 0.5 if quick else 1.0)]
-    if not quick:
-        plan += [("6x384", "short", 1.0), ("6x384", "long", 0.12)]
-    return [*plan, ("12x768", "mixed", 0.05 if quick else 0.1)]
+def _plan(quick: bool) -> list[tuple[str, str, float, Sequence[str]]]:
+    """Model, workload, the share of COUNTS that the larger model or the longer texts allow, and the systems."""
+    everyone = list(COUNTS)
+    if quick:
+        return [("6x384", "mixed", 0.4, everyone), ("12x768", "mixed", 0.05, ["ours"])]
+    return [
+        ("6x384", "mixed", 1.0, everyone),
+        ("6x384", "short", 1.0, everyone),
+        ("6x384", "long", 0.1, everyone),
+        ("12x768", "mixed", 0.08, everyone),
+    ]
 
 
-def compare(network: str, workload: str, share: float, quick: bool) -> list[dict[str, Any]]:
-    """The raw model and every system on one workload, in turns."""
-    return progress(_compare, network, workload, share, 2 if quick else TURNS)
-
-
-def _compare(network: str, workload: str, share: float, turns: int) -> list[dict[str, Any]]:
+def compare(
+    network: str, workload: str, share: float, turns: int, systems: Sequence[str] = tuple(COUNTS)
+) -> list[dict[str, Any]]:
+    """The raw model and ``systems`` on one workload, in turns."""
     folder = model(network)
-    counts = {system: max(30, int(count * share)) for system, count in COUNTS.items()}
+    counts = {system: max(30, int(COUNTS[system] * share)) for system in systems}
     most = max(counts.values())
     with measure.Raw(folder, workload, most) as raw:
         return measure.rounds(counts, folder, texts(workload, most * turns), turns, raw)
@@ -83,16 +84,17 @@ def _compare(network: str, workload: str, share: float, turns: int) -> list[dict
 
 def latencies(throughput: Sequence[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
     """Ours at 10 a second and at 10, 50 and 80 % of its capacity; the subscriber at the same shares of its own."""
-    folder = model("6x384")
-    seconds = 10 if quick else 12
+    seconds = 8 if quick else 12
     rates = {row["system"]: row["rate"] for row in throughput}
     rows = []
-    loads = {"ours": (0.0, 0.5) if quick else (0.0, 0.1, 0.5, 0.8), "subscriber": () if quick else (0.1, 0.5)}
+    loads = {"ours": (0.0, 0.5)} if quick else {"ours": (0.0, 0.1, 0.5, 0.8), "subscriber": (0.1, 0.5)}
     for system, shares in loads.items():
-        for share in shares:
-            rate = rates[system] * share or 10.0
-            count = max(100, int(rate * seconds))
-            rows.append({**progress(measure.latency, system, folder, texts("mixed", count), rate), "share": share})
+        with measure.Run.start(system, model("6x384")) as run:
+            run.warm_up(texts("mixed", 20))
+            for share in shares:
+                rate = rates[system] * share or 10.0
+                found = progress(measure.latency, run, texts("mixed", max(100, int(rate * seconds))), rate)
+                rows.append({**found, "share": share})
     return rows
 
 

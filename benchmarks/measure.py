@@ -256,41 +256,39 @@ class Raw:
         }
 
 
-def latency(system: str, model: str, texts: Sequence[str], rate: float) -> dict[str, Any]:
+def latency(run: Run, texts: Sequence[str], rate: float) -> dict[str, Any]:
     """Milliseconds from an input's publish to its result's, at ``rate`` messages a second (open loop)."""
-    with Run.start(system, model) as run:
-        run.results(len(run.publish(texts[:20])), 120)
-        found: dict[str, float] = {}
-        published: dict[str, float] = {}
-        errors: list[BaseException] = []
+    found: dict[str, float] = {}
+    published: dict[str, float] = {}
+    errors: list[BaseException] = []
 
-        def collect() -> None:
-            try:
-                found.update(run.results(len(texts), len(texts) / rate + 60))
-            except BaseException as error:
-                errors.append(error)
+    def collect() -> None:
+        try:
+            found.update(run.results(len(texts), len(texts) / rate + 60))
+        except BaseException as error:
+            errors.append(error)
 
-        collector = threading.Thread(target=collect)
-        collector.start()
-        start = time.monotonic()
-        sent = 0
-        while sent < len(texts):
-            time.sleep(max(0.0, start + sent / rate - time.monotonic()))
-            due = min(len(texts), 1 + int((time.monotonic() - start) * rate))
-            before = time.time()
-            published.update(dict.fromkeys(run.publish(texts[sent:due]), before))
-            sent = due
-            time.sleep(0.01)  # a request for each message would take the cores that are measured
-        collector.join()
-        if errors:
-            raise errors[0]
-        waits = sorted(1000 * (found[each] - published[each]) for each in published)
-        cuts = statistics.quantiles(waits, n=100)
-        return {
-            "system": system,
-            "rate": rate,
-            "messages": len(texts),
-            "p50": cuts[49],
-            "p95": cuts[94],
-            "p99": cuts[98],
-        }
+    collector = threading.Thread(target=collect)
+    collector.start()
+    start = time.monotonic()
+    sent = 0
+    while sent < len(texts):
+        time.sleep(max(0.0, start + sent / rate - time.monotonic()))
+        due = min(len(texts), 1 + int((time.monotonic() - start) * rate))
+        before = time.time()
+        published.update(dict.fromkeys(run.publish(texts[sent:due]), before))
+        sent = due
+        time.sleep(0.01)  # a request for each message would take the cores that are measured
+    collector.join()
+    if errors:
+        raise errors[0]
+    waits = sorted(1000 * (found[each] - published[each]) for each in published)
+    cuts = statistics.quantiles(waits, n=100)
+    return {
+        "system": run.system,
+        "rate": rate,
+        "messages": len(texts),
+        "p50": cuts[49],
+        "p95": cuts[94],
+        "p99": cuts[98],
+    }
