@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullFormatter  # noqa: E402
 
 _COLOURS = {
     "raw": "#8d99ae",
@@ -80,6 +81,7 @@ def _growth(results: dict[str, Any], path: Path) -> None:
             values = [row[key] for row in rows]
             axis.plot(x, values, "o-", color=_COLOURS[colour])
             axis.set(xscale="log", ylim=(0, 1.15 * max(values)))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.25)
         column[1].set_xlabel(_SERIES[name])
     for axis, (_, words, _) in zip(axes[:, 0], figures, strict=True):

@@ -89,7 +89,7 @@ def summary(results: dict[str, Any]) -> str:
     parts.append(
         f"**Latency**, mixed, 6x384 (one message alone, raw: {single:.0f} ms)\n\n{_latency(results['latency'])}\n"
     )
-    parts.append(f"**Growth**, ours, null model (batch size: 6x384)\n\n{_growth(results['growth'])}\n")
+    parts.append(f"**Growth**, ours, null model (micro-batches: 6x384)\n\n{_growth(results['growth'])}\n")
     if "google_emulator" in results:
         rows = results["google_emulator"]
         parts.append(f"**Over Google's Pub/Sub emulator**, 6x384 mixed: {ratios(rows)}\n\n{table(rows)}\n")

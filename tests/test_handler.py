@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -392,3 +395,32 @@ def test_predictions_are_ready_for_json() -> None:
     assert isinstance(outcome, Prediction)
     assert outcome.prediction.dtype == np.float32 and outcome.prediction.flags["C_CONTIGUOUS"]
     assert len(orjson.loads(orjson.dumps(outcome.prediction, option=orjson.OPT_SERIALIZE_NUMPY))) == 32
+
+
+_MANY_SHAPES = """
+import random, sys
+from pathlib import Path
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.records import Request
+
+engine = (handler := HuggingFaceModelHandler(sys.argv[1], "feature-extraction")).load_model()
+random.seed(0)
+
+def mib_after(messages: int) -> int:
+    for _ in range(messages // 100):
+        texts = ["word " * random.randint(1, 60) for _ in range(100)]
+        list(handler.run_inference([Request(text) for text in texts], engine))
+    return int(Path("/proc/self/statm").read_text().split()[1]) // 256
+
+warm = mib_after(2000)
+print(mib_after(4000) - warm)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+def test_memory_stays_flat_however_many_shapes_batches_have(minilm: str) -> None:
+    """oneDNN keeps a kernel for every shape it has seen, 1,024 of each kind unless told otherwise."""
+    command = [sys.executable, "-c", _MANY_SHAPES, minilm]
+    grown = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)  # noqa: S603
+    assert int(grown.stdout) < 110, "MiB; unbounded it is about 200"

@@ -18,6 +18,19 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 #: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
 _WORTH_IT = 1.5
 
+#: Kernels that oneDNN, and torch's wrapper of it, each keep: enough for every shape of one forward, whose layers share
+#: them. The default of 1,024 keeps those of batches whose shape never comes again, at hundreds of MiB.
+_KERNELS = "128"
+
+
+def bound_kernel_caches() -> None:
+    """Keeps a worker's memory flat however many shapes its batches have; to be called before the first product.
+
+    Both libraries read their variable at their first use. A value that the user has set stands.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", _KERNELS)
+
 
 def pick_device(asked: str) -> torch.device:
     """The device for ``asked`` (``auto`` is CUDA where there is one).

@@ -14,7 +14,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models import load
-from transforms.models.device import DEVICES, DTYPES, pick_device, pick_dtype, share_threads
+from transforms.models.device import DEVICES, DTYPES, bound_kernel_caches, pick_device, pick_dtype, share_threads
 from transforms.models.engine import Answers, Engine
 from transforms.models.errors import InvalidParameter, ModelLoadError
 from transforms.models.isolate import Budget
@@ -210,6 +210,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         started = time.perf_counter()
         name = self.check()
         folder = load.fetch(self.model, self.revision, self._token())
+        bound_kernel_caches()
         where = pick_device(self.device)
         number = pick_dtype(self.dtype, where)
         share_threads(self.copies)
