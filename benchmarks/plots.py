@@ -83,6 +83,8 @@ def _growth(results: dict[str, Any], path: Path) -> None:
             axis.set(xscale="log", ylim=(0, 1.15 * max(values)))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.25)
+        if name.startswith("max_batch"):
+            column[1].set_xticks(x, [f"{each:,}" for each in x])
         column[1].set_xlabel(_SERIES[name])
     for axis, (_, words, _) in zip(axes[:, 0], figures, strict=True):
         axis.set_ylabel(words)
