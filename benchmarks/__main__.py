@@ -39,19 +39,20 @@ def main() -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": report.machine(), "quick": args.quick}
-    turns = 2 if args.quick else 5
+    plan = _plan(args.quick)
+    turns, null_turns = (2, 2) if args.quick else (5, 3)
     with embedded_servers():
         results["throughput"] = {
-            f"{network} {workload}": progress(compare, network, workload, share, turns, systems)
-            for network, workload, share, systems in _plan(args.quick)
+            f"{network} {workload}": progress(compare, network, workload, share, systems, turns)
+            for network, workload, share, systems in plan
         }
-        inputs = texts("short", NULL_COUNTS["ours"] * min(turns, 3))
-        results["null"] = progress(measure.rounds, NULL_COUNTS, "null", inputs, min(turns, 3))
+        inputs = texts("short", NULL_COUNTS["ours"] * null_turns)
+        results["null"] = progress(measure.rounds, NULL_COUNTS, "null", inputs, null_turns)
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
     if args.google_emulator:
         with google_emulator():
-            results["google_emulator"] = progress(compare, "6x384", "mixed", 0.4 if args.quick else 1.0, turns)
+            results["google_emulator"] = progress(compare, *plan[0], turns)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plots.draw(results, out)
     report.write(results, Path("docs/performance.md"))
@@ -71,9 +72,7 @@ def _plan(quick: bool) -> list[tuple[str, str, float, Sequence[str]]]:
     ]
 
 
-def compare(
-    network: str, workload: str, share: float, turns: int, systems: Sequence[str] = tuple(COUNTS)
-) -> list[dict[str, Any]]:
+def compare(network: str, workload: str, share: float, systems: Sequence[str], turns: int) -> list[dict[str, Any]]:
     """The raw model and ``systems`` on one workload, in turns."""
     folder = model(network)
     counts = {system: max(30, int(COUNTS[system] * share)) for system in systems}
