@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test test-all bench chaos check format clean
 
 demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
-	@$(BIN)/python -m pipeline.local.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
+	@$(BIN)/python -m pipeline.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
 
 test: $(READY)  ## The quick suite
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

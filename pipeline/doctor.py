@@ -24,11 +24,11 @@ _SIGNS = {True: "✓", False: "✗", None: "–"}
 
 def examine(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     """Every look, from who asks to what is asked for."""
-    yield from identity.look(options)
-    yield from resources.look(settings)
-    yield from permissions.look(settings, options)
-    yield from model.look(settings)
-    yield from cloud.look(settings, options)
+    yield from identity.check(options)
+    yield from resources.check(settings)
+    yield from permissions.check(settings, options)
+    yield from model.check(settings)
+    yield from cloud.check(settings, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline import __version__, io
+from pipeline import __version__, clients, io
+from pipeline.audit_sink import BigQuerySink
 from pipeline.options import Settings
 from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
@@ -29,7 +30,7 @@ def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path
     """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
     requests = messages | "Decode" >> Decode(input_path)
     predictions = requests.results | "Predict" >> Predict(handler)
-    results = predictions.results | "Encode" >> Encode(io.LIMITS)
+    results = predictions.results | "Encode" >> Encode(clients.LIMITS)
     failures = (requests.failures, predictions.failures, results.failures) | "Failures" >> beam.Flatten()
     return Outcome(results.results, failures)
 
@@ -43,7 +44,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) ->
     results, failures = serve(messages, handler, settings.input_path)
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
-        sink = io.BigQuerySink(settings.audit_table)
+        sink = BigQuerySink(settings.audit_table)
         results, rejected = results | "Audit" >> Audit(sink, context)
         failures = (failures, rejected) | "AllFailures" >> beam.Flatten()
         failures, _ = failures | "AuditFailures" >> Audit(sink, context)
@@ -52,4 +53,8 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) ->
     results | "Publish" >> io.publish(settings.output_topic, settings)
 
     # Error output
-    failures | "DeadLetter" >> DeadLetter(io.LIMITS) | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
+    (
+        failures
+        | "DeadLetter" >> DeadLetter(clients.LIMITS)
+        | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
+    )

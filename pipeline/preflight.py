@@ -16,7 +16,7 @@ def check(settings: Settings) -> None:
     Raises:
         UsageError: the first thing that is missing or wrong, with the way out.
     """
-    for finding in resources.look(settings):
+    for finding in resources.check(settings):
         if finding.ok is False:
             raise UsageError(str(finding))
         if finding.ok is None:

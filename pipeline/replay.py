@@ -21,9 +21,9 @@ from typing import Any
 from google.api_core import exceptions as api
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
-from pipeline import io
+from pipeline import clients
 from pipeline.checks.finding import Wrong, asking, flag
-from pipeline.letters import Choice, Letters, Tally, replay
+from pipeline.dead_letters import Choice, Letters, ReplayCounts, replay
 from pipeline.options import FLAGS, Flag, UsageError, help_text
 from transforms.dead_letter import PREFIX, attempts, stage
 from transforms.encode import rfc3339
@@ -171,9 +171,9 @@ def _check(subscription: str, topic: str) -> None:
         with asking(
             subject, f"create it with: gcloud pubsub subscriptions create {subscription} --topic=DEAD_LETTER_TOPIC"
         ):
-            found = io.pubsub(SubscriberClient).get_subscription(subscription=subscription, retry=None, timeout=20)
+            found = clients.pubsub(SubscriberClient).get_subscription(subscription=subscription, retry=None, timeout=20)
         with asking(flag("topic", topic), f"create it with: gcloud pubsub topics create {topic}"):
-            io.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=20)
+            clients.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=20)
     except Wrong as wrong:
         if wrong.finding.ok is None:  # may read and publish, but not look
             _LOGGER.warning("%s", wrong)
@@ -194,7 +194,7 @@ def _stop_at_signals(letters: Letters) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _print_letters(tally: Tally, part: Sequence[Message]) -> None:
+def _print_letters(tally: ReplayCounts, part: Sequence[Message]) -> None:
     for letter in part:
         message_id, kind, error = (
             letter.attributes.get(PREFIX + key, "") for key in ("message_id", "error_type", "error")
@@ -206,7 +206,7 @@ def _print_letters(tally: Tally, part: Sequence[Message]) -> None:
 
 
 @contextlib.contextmanager
-def _progress(limit: int | None) -> Iterator[Callable[[Tally, Sequence[Message]], None]]:
+def _progress(limit: int | None) -> Iterator[Callable[[ReplayCounts, Sequence[Message]], None]]:
     """A bar on a terminal where rich is installed; otherwise a log line every few seconds."""
     if sys.stderr.isatty() and importlib.util.find_spec("rich"):
         from rich.console import Console
@@ -219,7 +219,7 @@ def _progress(limit: int | None) -> Iterator[Callable[[Tally, Sequence[Message]]
         return
     said = time.monotonic()
 
-    def log(tally: Tally, part: Sequence[Message]) -> None:
+    def log(tally: ReplayCounts, part: Sequence[Message]) -> None:
         nonlocal said
         if time.monotonic() - said > 5:
             said = time.monotonic()
@@ -228,7 +228,7 @@ def _progress(limit: int | None) -> Iterator[Callable[[Tally, Sequence[Message]]
     yield log
 
 
-def _report(tally: Tally, max_attempts: int, dry_run: bool) -> None:
+def _report(tally: ReplayCounts, max_attempts: int, dry_run: bool) -> None:
     for (where, kind), count in tally.kinds.most_common():
         _LOGGER.info("%6d %s %s", count, where, kind)
     _LOGGER.info("%s%s", "dry run, nothing is changed: would be " if dry_run else "", tally)

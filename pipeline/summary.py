@@ -21,10 +21,10 @@ from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from pipeline import io
+from pipeline import clients
 from pipeline.options import Settings, TableName, UsageError, table_name
-from transforms.summary import DISTRIBUTIONS, SUMMARY_PARTITION_FIELD, SUMMARY_SCHEMA, compare
 from transforms.window import Windowing
+from transforms.window_summary import DISTRIBUTIONS, SUMMARY_PARTITION_FIELD, SUMMARY_SCHEMA, compare
 
 _LOGGER = logging.getLogger(__name__)
 _UTC = datetime.timezone.utc
@@ -159,13 +159,13 @@ class Summaries:
             bigquery.ScalarQueryParameter(c["name"], kinds.get(c["type"], c["type"]), window[c["name"]])
             for c in SUMMARY_SCHEMA
         ]
-        client = io.bigquery_client(self._summary.project)
+        client = clients.bigquery_client(self._summary.project)
         client.query(statement, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
 
     def _query(self, text: str, **times: datetime.datetime) -> list[dict[str, Any]]:
         sql = text.format(audit=self._audit, summary=self._summary)
         parameters = [bigquery.ScalarQueryParameter(name, "TIMESTAMP", value) for name, value in times.items()]
-        client = io.bigquery_client(self._audit.project)
+        client = clients.bigquery_client(self._audit.project)
         return [
             dict(row)
             for row in client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
@@ -180,7 +180,7 @@ def create_table(name: TableName) -> None:
     """Makes the summary table where it is missing."""
     table = bigquery.Table(str(name), [bigquery.SchemaField.from_api_repr(column) for column in SUMMARY_SCHEMA])
     table.time_partitioning = bigquery.TimePartitioning(field=SUMMARY_PARTITION_FIELD)
-    io.bigquery_client(name.project).create_table(table, exists_ok=True)
+    clients.bigquery_client(name.project).create_table(table, exists_ok=True)
 
 
 def every_s(windowing: Windowing) -> float:

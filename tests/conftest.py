@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,7 @@ import pytest
 os.environ.update(HF_HUB_OFFLINE="1", NO_GCE_CHECK="true", TOKENIZERS_PARALLELISM="false")
 os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from streams import Servers  # noqa: E402
+from streams import Servers
 
 
 @pytest.fixture(scope="session")

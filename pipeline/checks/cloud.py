@@ -21,7 +21,7 @@ from pipeline.options import Settings, UsageError
 _QUOTAS = ("CPUS", "DISKS_TOTAL_GB", "IN_USE_ADDRESSES", "INSTANCES")
 
 
-def look(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
+def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     """Nothing for a job on this machine."""
     if settings.local:
         return

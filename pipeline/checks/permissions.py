@@ -10,7 +10,7 @@ from google.cloud import bigquery
 from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
-from pipeline import io
+from pipeline import clients
 from pipeline.checks import cloud
 from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.resources import TIMEOUT_S
@@ -28,7 +28,7 @@ class _Need:
     ask: Callable[[list[str]], Collection[str]]
 
 
-def look(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
+def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     """A finding for each resource."""
     for need in _needs(settings, options):
         try:
@@ -96,16 +96,16 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
 def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> Callable:
     def ask(permissions: list[str]) -> Collection[str]:
         request = TestIamPermissionsRequest(resource=resource, permissions=permissions)
-        return io.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+        return clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
 
     return ask
 
 
 def _table(table: str, project: str) -> Callable:
     def ask(permissions: list[str]) -> Collection[str]:
-        client = io.bigquery_client(project)
+        client = clients.bigquery_client(project)
         reference = bigquery.TableReference.from_string(table)
-        answer = client.test_iam_permissions(reference, permissions, retry=io.ONCE, timeout=TIMEOUT_S)
+        answer = client.test_iam_permissions(reference, permissions, retry=clients.ONCE, timeout=TIMEOUT_S)
         return answer.get("permissions", [])
 
     return ask

@@ -11,8 +11,8 @@ import uvicorn
 from pipeline.console.app import Console
 from pipeline.console.observer import Observer
 from pipeline.console.settings import parse
-from pipeline.local.process import on_stop
 from pipeline.options import UsageError
+from pipeline.signals import on_stop
 
 
 def main() -> int:

@@ -9,8 +9,9 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import io
+from pipeline import clients
 from pipeline.console.book import Book, Story
+from pipeline.publish import publish_all
 from transforms.dead_letter import restore
 from transforms.records import Message
 
@@ -55,7 +56,7 @@ def compose(body: Mapping[str, Any]) -> Message:
 
 def publish(topic: str, message: Message) -> str:
     """Publishes ``message`` and returns its id."""
-    return io.publish_all(topic, [message])[0]
+    return publish_all(topic, [message])[0]
 
 
 def replay(book: Book, topic: str, stories: Sequence[Story]) -> list[dict[str, str]]:
@@ -64,7 +65,7 @@ def replay(book: Book, topic: str, stories: Sequence[Story]) -> list[dict[str, s
     These are the console's copies: the dead letters in other subscriptions stay where they are.
     """
     waiting = [story for story in stories if story.status == "dead_letter" and not story.replayed_as and story.output]
-    new_ids = io.publish_all(topic, [restore(story.output, io.LIMITS) for story in waiting if story.output])
+    new_ids = publish_all(topic, [restore(story.output, clients.LIMITS) for story in waiting if story.output])
     replayed = []
     for story, new_id in zip(waiting, new_ids, strict=True):
         book.replayed(story.message_id, new_id)

@@ -16,7 +16,7 @@ from google.cloud import bigquery
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from pipeline import io
+from pipeline import clients
 from pipeline.console.actions import Refused
 from pipeline.options import TableName
 
@@ -102,7 +102,7 @@ def run(table: TableName, sql: str, parameters: dict[str, str] | None = None) ->
     if "BIGQUERY_EMULATOR_HOST" not in os.environ:
         config.maximum_bytes_billed = MOST_BYTES_BILLED
     try:
-        job = io.bigquery_client(table.project).query(
+        job = clients.bigquery_client(table.project).query(
             sql, job_config=config, retry=_ONCE, job_retry=None, timeout=PATIENCE_S
         )
         result = job.result(max_results=ROWS, retry=_ONCE, job_retry=None, timeout=PATIENCE_S)

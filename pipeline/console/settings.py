@@ -44,7 +44,7 @@ def parse(argv: Sequence[str] | None = None) -> ConsoleSettings:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.console",
         description="Serves a page on 127.0.0.1 that shows a job at work. With no names it watches the resources that "
-        "`python -m pipeline.local` makes.",
+        "`python -m pipeline.emulators` makes.",
     )
     parser.add_argument("--project", default="my-project", help="project of the names left out (default my-project)")
     parser.add_argument("--name", default="inference", help="beginning of the names left out (default inference)")
@@ -73,7 +73,7 @@ def parse(argv: Sequence[str] | None = None) -> ConsoleSettings:
     if not named and not pubsub:
         raise UsageError(
             "nothing to watch: give --output_subscription, --dead_letter_subscription or --audit_table; or start "
-            "`python -m pipeline.local` and export the two lines it prints"
+            "`python -m pipeline.emulators` and export the two lines it prints"
         )
     if not named:
         topic = f"projects/{args.project}/topics/{args.name}"

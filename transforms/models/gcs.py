@@ -21,7 +21,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.files import READ, read_json
 
 
-def look(uri: str) -> tuple[Collection[str], Callable[[str], Any]]:
+def list_files(uri: str) -> tuple[Collection[str], Callable[[str], Any]]:
     """The names in the folder, and a reader of its JSON files."""
     blobs = _list(uri)
 

@@ -14,10 +14,10 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models import load
+from transforms.models.bisect import Budget
 from transforms.models.device import DEVICES, DTYPES, bound_kernel_caches, pick_device, pick_dtype, share_threads
-from transforms.models.engine import Answers, Engine
 from transforms.models.errors import InvalidParameter, ModelLoadError
-from transforms.models.isolate import Budget
+from transforms.models.loaded_model import Answers, LoadedModel
 from transforms.models.parameters import validate
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -37,7 +37,7 @@ _MAX_PADDING = {"cpu": 64, "cuda": None}
 
 # DirectRunner sets a DoFn up for every bundle, and Beam itself holds a model by a weak reference only: without this one
 # every bundle would load the model again.
-_RESIDENT: dict[tuple[Any, ...], Engine] = {}
+_RESIDENT: dict[tuple[Any, ...], LoadedModel] = {}
 _LOCKS: dict[tuple[Any, ...], threading.Lock] = {}
 _REGISTRY = threading.Lock()
 
@@ -64,7 +64,7 @@ _LOADS: list[float] = []
 _PLAIN_BATCH = 32
 
 
-class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine]):
+class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, LoadedModel]):
     """Runs a Hugging Face model over ``Request`` elements; each becomes one ``Prediction`` or one ``Failure``.
 
     An element that cannot be answered (wrong inputs, an unknown parameter, too long, the model raises on it) is a
@@ -139,7 +139,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         from transforms.models.tasks import pick_task
 
         self._check_values()
-        listing = load.look(self.model, self.revision, self._token())
+        listing = load.list_files(self.model, self.revision, self._token())
         config = load.check_files(listing)
         task = pick_task(self.task, config, listing.names, self.model)
         if self.time_limit_s is not None and not task.takes_time_limit:
@@ -167,7 +167,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
     def _token(self) -> str | None:
         return self.token() if self.token is not None else None
 
-    def load_model(self) -> Engine:
+    def load_model(self) -> LoadedModel:
         """The model, from memory if a handler of the same configuration has loaded it in this process.
 
         Raises:
@@ -199,12 +199,12 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
             self.time_limit_s,
         )
 
-    def _load(self) -> Engine:
+    def _load(self) -> LoadedModel:
         """A model and the thread that it lives on."""
         thread = ThreadPoolExecutor(1, "model")
         return thread.submit(self._load_on, thread).result()
 
-    def _load_on(self, thread: ThreadPoolExecutor) -> Engine:
+    def _load_on(self, thread: ThreadPoolExecutor) -> LoadedModel:
         from transforms.models.tasks import build_task
 
         started = time.perf_counter()
@@ -225,10 +225,10 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         elapsed = time.perf_counter() - started
         _LOADS.append(elapsed * 1000)
         _LOG.info("loaded %s in %.1f s", info, elapsed)
-        return Engine(task, info, parameters, self.max_batch_size, budget, thread)
+        return LoadedModel(task, info, parameters, self.max_batch_size, budget, thread)
 
     def run_inference(
-        self, batch: Sequence[Request], model: Engine, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Request], model: LoadedModel, inference_args: dict[str, Any] | None = None
     ) -> list[Prediction | Failure]:
         """One outcome for each of ``batch``, in order."""
         started = time.perf_counter()

@@ -17,7 +17,9 @@ _WANTED = [f"*{suffix}" for suffix in READ]
 _UNWANTED = ["onnx/*", "openvino/*", "coreml/*", "original/*"]
 
 
-def look(model: str, revision: str | None, token: str | None) -> Path | tuple[Collection[str], Callable[[str], Any]]:
+def list_files(
+    model: str, revision: str | None, token: str | None
+) -> Path | tuple[Collection[str], Callable[[str], Any]]:
     """The folder in the cache when offline; online the file names, and a reader of small JSON files."""
     if is_offline_mode():
         return _guard(model, revision, lambda: _snapshot(model, revision, token))

@@ -46,19 +46,19 @@ class Listing:
         return f"{path}/" if path else ""
 
 
-def look(model: str, revision: str | None, token: str | None) -> Listing:
+def list_files(model: str, revision: str | None, token: str | None) -> Listing:
     """Lists ``model`` without fetching its weights.
 
     Raises:
       ModelLoadError: it is not there, or cannot be reached.
     """
     if model.startswith("gs://"):
-        return Listing(model, *gcs.look(model))
+        return Listing(model, *gcs.list_files(model))
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _list_folder(model, folder)
     _must_be_hub_id(model)
-    found = hub.look(model, revision, token)
+    found = hub.list_files(model, revision, token)
     return _list_folder(model, found) if isinstance(found, Path) else Listing(model, *found)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from google.api_core.retry import exponential_sleep_generator
 
 from transforms.models.errors import ElementError
-from transforms.models.remote.gate import Gate
+from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.reply import Reply, Verdict, judge
 from transforms.models.remote.shapes import Misfit
@@ -41,7 +41,7 @@ class EndpointFailed(ElementError):
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestCounts:
     """What a batch cost, for the metrics."""
 
     requests: int = 0
@@ -53,11 +53,11 @@ class Tally:
 
 
 class Caller:
-    """One endpoint, asked by many requests at once; they share its gate and its token. Lives on one event loop."""
+    """One endpoint, asked by many requests at once; they share its breaker and its token. Lives on one event loop."""
 
     def __init__(self, name: str, token: TokenKeeper, concurrency: int, timeout_s: float, max_wait_s: float) -> None:
         self.name = name
-        self.gate = Gate(name, concurrency)
+        self.breaker = CircuitBreaker(name, concurrency)
         self.token = token
         self.timeout_s = timeout_s
         self.max_wait_s = max_wait_s
@@ -65,11 +65,11 @@ class Caller:
         self._good: Post | None = None
 
     async def once(self, post: Post, timeout_s: float) -> Reply:
-        """One attempt, whatever comes of it, past the gate: to look at an endpoint."""
+        """One attempt, whatever comes of it, past the circuit breaker: to look at an endpoint."""
         token = await self._token()
         return self._clean(await self._transport.send(post, token, timeout_s))
 
-    async def ask(self, post: Post, read: Callable[[Reply], Any], tally: Tally, alone: bool) -> Any:
+    async def ask(self, post: Post, read: Callable[[Reply], Any], tally: RequestCounts, alone: bool) -> Any:
         """What ``read`` makes of the answer to ``post``.
 
         Raises:
@@ -77,12 +77,12 @@ class Caller:
           EndpointUnavailable: there was no answer for ``max_wait_s``.
         """
         waits = exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S)
-        deadline = time.monotonic() + self.max_wait_s if self.gate.is_open else None
+        deadline = time.monotonic() + self.max_wait_s if self.breaker.is_open else None
         strikes, seen, attempts = 0, -1, 0
         while True:
             arrived = time.monotonic()
             try:
-                probe = await self.gate.enter(deadline)
+                probe = await self.breaker.enter(deadline)
             except TimeoutError:
                 self._give_up()
             tally.throttled_s += time.monotonic() - arrived
@@ -105,9 +105,9 @@ class Caller:
             if verdict is None:
                 continue  # there is another token now
             if verdict is Verdict.BROKEN:
-                if 0 <= seen < self.gate.successes:
+                if 0 <= seen < self.breaker.successes:
                     strikes += 1
-                seen = self.gate.successes
+                seen = self.breaker.successes
                 if strikes >= (STRIKES if alone else 1):
                     raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
             deadline = deadline or time.monotonic() + self.max_wait_s
@@ -120,9 +120,9 @@ class Caller:
                 self._give_up()
 
     async def _attempt(
-        self, post: Post, read: Callable[[Reply], Any], tally: Tally
+        self, post: Post, read: Callable[[Reply], Any], tally: RequestCounts
     ) -> tuple[Verdict | None, Reply, Any]:
-        """One attempt inside the gate: its verdict (None: there is another token now), and what ``read`` made of it."""
+        """One attempt inside the breaker: its verdict (None: there is another token now), and what ``read`` made."""
         sent_at = time.monotonic()
         verdict: Verdict | None = None
         reply, value = Reply(0), None
@@ -144,7 +144,7 @@ class Caller:
                 verdict = None
             return verdict, reply, value
         finally:
-            self.gate.leave(
+            self.breaker.leave(
                 verdict, sent_at, value if isinstance(value, str) else reply.describe(), reply.retry_after()
             )
 
@@ -161,7 +161,7 @@ class Caller:
 
     def _give_up(self) -> NoReturn:
         raise EndpointUnavailable(
-            f"{self.name} gave no answer for {self.max_wait_s:g} s (--endpoint_max_wait_s); at last: {self.gate.words}."
+            f"{self.name} gave no answer for {self.max_wait_s:g} s; at last: {self.breaker.words}."
             " No message is lost: they are delivered again"
         )
 

@@ -22,7 +22,7 @@ _LOOK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EndpointSpec:
     """Which endpoint is asked, and how hard."""
 
     endpoint: str
@@ -58,7 +58,7 @@ class About:
         return self.protocol.post(asks)
 
 
-def pick_server(settings: Settings, task: RemoteTask, info: dict[str, Any], model: str) -> Server:
+def pick_server(settings: EndpointSpec, task: RemoteTask, info: dict[str, Any], model: str) -> Server:
     """The kind of server, by its name or URL, and by what it says of itself.
 
     Raises:
@@ -78,7 +78,7 @@ def pick_server(settings: Settings, task: RemoteTask, info: dict[str, Any], mode
     return InferenceApi(task, base, model)
 
 
-async def discover(caller: Caller, settings: Settings, task: RemoteTask) -> About:
+async def discover(caller: Caller, settings: EndpointSpec, task: RemoteTask) -> About:
     """What the endpoint says of itself; tries once, and is not ``known`` where it did not answer."""
     found, known = {}, True
     post = _question(settings)
@@ -101,7 +101,7 @@ async def discover(caller: Caller, settings: Settings, task: RemoteTask) -> Abou
     return About(pick_server(settings, task, found, model), info, known)
 
 
-def _question(settings: Settings) -> Post | None:
+def _question(settings: EndpointSpec) -> Post | None:
     """The request that tells which model runs there; None for a provider, whose model was named."""
     if settings.endpoint.startswith(PREFIX):
         return None
@@ -109,7 +109,7 @@ def _question(settings: Settings) -> Post | None:
     return Post(base + ("/models" if openai else "/info"), None, method="GET")
 
 
-def _described(reply: Reply, settings: Settings) -> dict[str, Any]:
+def _described(reply: Reply, settings: EndpointSpec) -> dict[str, Any]:
     """``/info`` of Hugging Face's servers, or the first of an OpenAI-compatible server's models."""
     try:
         found = reply.json() if reply.status == 200 else {}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
-from transforms.models.remote import chat
+from transforms.models.remote import chat_completions
 from transforms.models.remote.inputs import Ask, content_type
 from transforms.models.remote.shapes import Misfit
 from transforms.models.remote.tasks import RemoteTask
@@ -55,8 +55,8 @@ class InferenceApi:
           ElementError: a parameter has no meaning on this kind of server.
         """
         ask = asks[0]
-        if chat.is_chat(ask):
-            payload = {"model": self.model or "default", "messages": ask.inputs, **chat.parameters(ask)}
+        if chat_completions.is_chat(ask):
+            payload = {"model": self.model or "default", "messages": ask.inputs, **chat_completions.parameters(ask)}
             return Post.json(f"{self.url}/v1/chat/completions", payload)
         given = dict(ask.parameters)
         if self.task.media and not given:
@@ -77,7 +77,7 @@ class InferenceApi:
         Raises:
           Misfit: it is not an answer to them.
         """
-        return [chat.read(answer, asks[0])] if chat.is_chat(asks[0]) else [answer]
+        return [chat_completions.read(answer, asks[0])] if chat_completions.is_chat(asks[0]) else [answer]
 
 
 class TextEmbeddings:
@@ -129,13 +129,15 @@ class OpenAi:
             if unknown:
                 raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
             return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks]})
-        if chat.is_chat(ask):
-            return Post.json(f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat.parameters(ask)})
-        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat.parameters(ask)})
+        if chat_completions.is_chat(ask):
+            return Post.json(
+                f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
+            )
+        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat_completions.parameters(ask)})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.task.name != "feature-extraction":
-            return [chat.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0])]
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
             raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')

@@ -12,7 +12,7 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.inference._providers import PROVIDERS, get_provider_helper
 
 from transforms.models.errors import ModelLoadError
-from transforms.models.remote import chat
+from transforms.models.remote import chat_completions
 from transforms.models.remote.inputs import Ask
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.tasks import RemoteTask
@@ -55,8 +55,8 @@ class Provider:
         ask = asks[0]
         inputs, given = ask.inputs, dict(ask.parameters)
         if self.generates:
-            inputs = inputs if chat.is_chat(ask) else [{"role": "user", "content": inputs}]
-            given = chat.parameters(ask)
+            inputs = inputs if chat_completions.is_chat(ask) else [{"role": "user", "content": inputs}]
+            given = chat_completions.parameters(ask)
         failure: NobodyServes | None = None
         try:
             ready = self._helper().prepare_request(
@@ -73,7 +73,7 @@ class Provider:
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.generates:
-            return [chat.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0])]
         return [self._helper().get_response(answer)]
 
     def _helper(self) -> Any:

@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from transforms.models.errors import ModelLoadError
 from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
 from transforms.models.tasks.base import Loading, Task
-from transforms.models.tasks.chat import TextGeneration
 from transforms.models.tasks.classify import TextClassification, ZeroShotClassification
 from transforms.models.tasks.embeddings import FeatureExtraction
 from transforms.models.tasks.fallback import FALLBACKS
 from transforms.models.tasks.multimodal import ImageTextToText
 from transforms.models.tasks.question import QuestionAnswering
+from transforms.models.tasks.text_generation import TextGeneration
 from transforms.models.tasks.tokens import FillMask, TokenClassification
 from transforms.models.tasks.vision import (
     ImageClassification,

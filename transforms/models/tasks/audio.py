@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import transformers
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
 from transforms.models.parameters import choice, integer, number, text
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, non_finite, to_numpy
-from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_audio, read_all
+from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import classify
 
 #: Samples of audio that cost as much as one token: 20 ms at 16 kHz, one frame of the usual encoders.

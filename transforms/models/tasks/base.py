@@ -13,10 +13,10 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, ModelLoadError, NonFinite
 from transforms.models.pack import pack
 from transforms.models.parameters import Parameter
-from transforms.models.plan import Size
 
 
 @dataclass(frozen=True, slots=True)

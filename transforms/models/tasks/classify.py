@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
 from transforms.models.parameters import boolean, choice, integer, template, texts
-from transforms.models.plan import Size
 from transforms.models.tasks.base import (
     Ask,
     Loading,
@@ -22,8 +22,8 @@ from transforms.models.tasks.base import (
     softmax,
     top,
 )
-from transforms.models.tasks.encode import Text
 from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.tokenizing import Text
 
 _SEQUENCE = (("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),)
 

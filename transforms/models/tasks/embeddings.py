@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.parameters import boolean, choice, text
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, finite_rows, non_finite
-from transforms.models.tasks.encode import max_tokens
 from transforms.models.tasks.pooling import read_sentence_model
 from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.tokenizing import max_tokens
 
 #: Texts in one message.
 MAX_TEXTS = 1000

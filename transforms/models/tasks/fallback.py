@@ -13,13 +13,13 @@ import torch
 import transformers
 from PIL import Image
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, brief
 from transforms.models.parameters import choice, integer, number, template, text_list
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_audio, decode_image, read_all
 from transforms.models.tasks.text import check_text
+from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
 
 

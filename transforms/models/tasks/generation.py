@@ -38,7 +38,7 @@ _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
 _OURS = frozenset({"seed", "stop", "return_full_text", "truncate"})
 
 
-class Settings:
+class Decoding:
     """How one micro-batch generates; every element in it asked for the same."""
 
     def __init__(self, parameters: Mapping[str, Any], defaults: Any) -> None:
@@ -74,7 +74,7 @@ def check_generation(parameters: Mapping[str, Any]) -> None:
 
 
 def generate(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], settings: Settings, limit_s: float | None
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], settings: Decoding, limit_s: float | None
 ) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
     """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs and not model.config.is_encoder_decoder else 0
@@ -111,7 +111,7 @@ def generate(
     return answers
 
 
-def _ended(row: torch.Tensor, tokenizer: Any, model: Any, settings: Settings) -> bool:
+def _ended(row: torch.Tensor, tokenizer: Any, model: Any, settings: Decoding) -> bool:
     """Whether a generated row came to its own end before the clock stopped it."""
     ends = model.generation_config.eos_token_id
     ends = [tokenizer.eos_token_id] if ends is None else ends

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 import transformers
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, brief
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.chat import check_messages
-from transforms.models.tasks.encode import Encoder, load_tokenizer
-from transforms.models.tasks.generation import PARAMETERS, Settings, check_generation, generate
+from transforms.models.tasks.generation import PARAMETERS, Decoding, check_generation, generate
 from transforms.models.tasks.media import check_media, decode_image, read_all
 from transforms.models.tasks.text import check_text
+from transforms.models.tasks.text_generation import check_messages
+from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
 
 #: Tokens that an image is taken to cost; models differ, and only planning depends on it.
 TOKENS_AN_IMAGE = 576
@@ -81,14 +81,14 @@ class ImageTextToText(Task):
         if not isinstance(prompt, str):
             text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         tokens = len(self.counter.encode([text])[0].ids)
-        settings = Settings(ask.parameters, self.model.generation_config)
+        settings = Decoding(ask.parameters, self.model.generation_config)
         length = tokens + len(images) * TOKENS_AN_IMAGE + settings.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
         group = (settings.group(ask.parameters), len(images), isinstance(prompt, str))
         return Prepared(ask, (text, images), Size(length, settings.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Settings(batch[0].ask.parameters, self.model.generation_config)
+        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
         pictures = [prepared.rows[1] for prepared in batch]
         inputs = self.processor(
             images=pictures if pictures[0] else None,

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
 from transforms.models.parameters import boolean, integer
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax, to_numpy
-from transforms.models.tasks.encode import Row
 from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.tokenizing import Row
 
 #: Defaults of the task on the hub: tokens of a window (question and context), and how much two windows share.
 MAX_WINDOW, STRIDE = 384, 128

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.encode import Encoder, Row, Text, load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizing import Encoder, Row, Text, load_tokenizer, max_tokens
 
 
 def check_text(value: Any, what: str = "inputs") -> str:

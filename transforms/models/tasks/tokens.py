@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import transformers
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError
 from transforms.models.parameters import choice, integer, text_list, texts
-from transforms.models.plan import Size
 from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax
-from transforms.models.tasks.encode import Row
 from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import Row
 
 #: Logits over a vocabulary that cost as much as one token: fill-mask needs a whole vocabulary of them a token.
 LOGITS_A_TOKEN = 8192

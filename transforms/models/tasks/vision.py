@@ -12,9 +12,9 @@ import torch
 import transformers
 from PIL import Image
 
+from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter
 from transforms.models.parameters import boolean, choice, integer, number, template, text_list
-from transforms.models.plan import Size
 from transforms.models.tasks.base import (
     Ask,
     Loading,
@@ -29,8 +29,8 @@ from transforms.models.tasks.base import (
     to_numpy,
     top,
 )
-from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_image, read_all
+from transforms.models.tasks.tokenizing import load_tokenizer
 
 #: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
 PIXELS_A_TOKEN = 256

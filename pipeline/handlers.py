@@ -1,0 +1,82 @@
+"""The job's model handler, made from its settings and checked before a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from pipeline.options import Settings
+from transforms.models.token import TokenSource
+
+if TYPE_CHECKING:
+    from transforms.models.handler import HuggingFaceModelHandler
+    from transforms.models.remote.handler import EndpointModelHandler
+
+
+def make_handler(settings: Settings) -> ModelHandler:
+    """The model handler that ``settings`` ask for, checked as far as can be without loading weights.
+
+    Raises:
+        ModelLoadError: the model cannot be what is asked for, or the endpoint cannot be asked.
+    """
+    token = TokenSource(settings.hf_token_source) if settings.hf_token_source else None
+    if settings.endpoint:
+        remote = endpoint_handler(settings, token)
+        remote.check()
+        if settings.local:
+            remote.probe()
+        return remote
+    local = weights_handler(settings, token)
+    # A token is the workers' alone: a model that needs one is not looked at from where the job is only submitted.
+    if settings.local or token is None:
+        local.check()
+    return local
+
+
+def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
+    """The handler of local weights, unchecked."""
+    # Torch takes seconds to import, and a wrong flag should be told at once.
+    from transforms.models.handler import HuggingFaceModelHandler
+
+    assert settings.model is not None
+    return HuggingFaceModelHandler(
+        settings.model,
+        settings.task,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        parameters=settings.inference_params,
+        max_batch_size=settings.max_batch_size,
+        max_batch_tokens=settings.max_batch_tokens,
+        max_batch_latency_ms=_latency_ms(settings),
+        on_too_long=settings.on_too_long,
+        model_copies=settings.model_copies,
+        time_limit_s=settings.time_limit_s,
+        token=token,
+    )
+
+
+def endpoint_handler(settings: Settings, token: TokenSource | None) -> EndpointModelHandler:
+    """The handler of a remote endpoint, unchecked."""
+    from transforms.models.remote.handler import EndpointModelHandler
+
+    assert settings.endpoint is not None and settings.task is not None
+    return EndpointModelHandler(
+        settings.endpoint,
+        settings.task,
+        model=settings.model,
+        parameters=settings.inference_params,
+        token=token,
+        timeout_s=settings.endpoint_timeout_s,
+        max_wait_s=settings.endpoint_max_wait_s,
+        concurrency=settings.endpoint_concurrency,
+        on_too_long=settings.on_too_long,
+        max_batch_latency_ms=_latency_ms(settings),
+    )
+
+
+def _latency_ms(settings: Settings) -> int | None:
+    """Locally the source itself waits for company; state that held messages back would outlive their leases."""
+    return None if settings.local else settings.max_batch_latency_ms

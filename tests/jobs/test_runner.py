@@ -1,0 +1,251 @@
+"""The local source: a message is acknowledged once it is completely processed, and never before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import grpc
+import pytest
+from fake_job import Behaviour, fake_job
+from faults import GrpcProxy
+from google.pubsub_v1 import SubscriberClient
+from streams import audit_rows, collect, fresh, pull, text_message
+
+from pipeline import clients
+from pipeline.direct import subscriber
+from pipeline.direct.subscriber import Subscriber, parse_timestamp
+from pipeline.io import publish_all
+from transforms.records import Message
+
+pytestmark = pytest.mark.usefixtures("servers")
+
+QUICK = Behaviour(lease_s=10)
+
+
+@pytest.fixture
+def source():
+    """Makes subscribers, and closes them at the end."""
+    made: list[Subscriber] = []
+
+    def make(resources, **options) -> Subscriber:
+        made.append(Subscriber(resources.input_subscription, clients.pubsub(SubscriberClient), **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def take(found: Subscriber, count: int, timeout: float = 20) -> list[Message]:
+    """At least ``count`` messages, or what came within ``timeout`` seconds."""
+    messages: list[Message] = []
+    deadline = time.monotonic() + timeout
+    while len(messages) < count and time.monotonic() < deadline:
+        messages += found.take(0.1)
+    return messages
+
+
+def left(resources) -> list[bytes]:
+    """What the input subscription would hand to somebody else right now."""
+    answer = clients.pubsub(SubscriberClient).pull(
+        subscription=resources.input_subscription, max_messages=1000, retry=None, timeout=1
+    )
+    return sorted(received.message.data for received in answer.received_messages)
+
+
+def test_only_what_is_done_is_acknowledged(source):
+    """Of ten messages taken, the four that are done are gone; the other six come back as soon as the source closes."""
+    resources = fresh("done")
+    publish_all(resources.input_topic, [Message(b"%d" % n) for n in range(10)])
+    first = source(resources)
+    messages = take(first, 10)
+    first.done([message for message in messages if int(message.data) < 4])
+    assert left(resources) == []
+    first.close()
+    assert left(resources) == [b"%d" % n for n in range(4, 10)]
+
+
+def test_leases_are_renewed_while_the_work_lasts(source, monkeypatch):
+    """Work that takes longer than the lease is not delivered to anybody else."""
+    monkeypatch.setattr(subscriber, "LEASE_S", 10)
+    monkeypatch.setattr(subscriber, "RENEW_S", 2)
+    resources = fresh("renew")
+    publish_all(resources.input_topic, [Message(b"slow")])
+    first = source(resources)
+    (message,) = take(first, 1)
+    time.sleep(11)
+    assert left(resources) == []
+    first.done([message])
+    first.close()
+    assert left(resources) == []
+
+
+def test_an_acknowledgement_is_tried_again(source, servers):
+    """An acknowledgement that fails for a while is not forgotten."""
+    resources = fresh("ack")
+    publish_all(resources.input_topic, [Message(b"x")])
+    with GrpcProxy(servers.pubsub.address) as proxy:
+        failures = iter([grpc.StatusCode.UNAVAILABLE] * 3)
+        proxy.fault = lambda method, request: next(failures, None) if method == "Acknowledge" else None
+        channel = grpc.insecure_channel(proxy.address)
+        client = SubscriberClient(transport=SubscriberClient.get_transport_class("grpc")(channel=channel))
+        found = Subscriber(resources.input_subscription, client)
+        found.done(take(found, 1))
+        found.close()
+        assert proxy.faults == 3
+    assert left(resources) == []
+
+
+def test_a_stuck_bundle_is_said(source, monkeypatch, caplog):
+    """A bundle that stays in work for long is warned of, with what can be done; one that moves on is not."""
+    monkeypatch.setattr(subscriber, "RENEW_S", 0.05)
+    monkeypatch.setattr(subscriber, "SLOW_S", 0.5)
+    resources = fresh("stuck")
+    publish_all(resources.input_topic, [Message(b"x")])
+    found = source(resources)
+    messages = take(found, 1)
+    assert "in work" not in caplog.text
+    time.sleep(0.8)
+    assert caplog.text.count("1 messages have been in work for") == 1
+    found.done(messages)
+    found.take(0.1)
+    time.sleep(0.8)
+    assert caplog.text.count("have been in work for") == 1
+
+
+def test_repeats_by_attribute_are_dropped(source):
+    """Of messages with the same id attribute the first is handed over; a replayed one counts as another."""
+    resources = fresh("repeats")
+    ids = ["a", "b", "a", "a", "c", "b"]
+    messages = [Message(b"%d" % n, {"key": key}) for n, key in enumerate(ids)]
+    messages += [Message(b"none"), Message(b"none"), Message(b"replayed", {"key": "a", "dead_letter_attempt": "1"})]
+    publish_all(resources.input_topic, messages)
+    found = source(resources, id_attribute="key")
+    taken = take(found, 6)
+    taken += found.take(0.5)
+    assert Counter(m.attributes.get("key", m.data) for m in taken) == {"a": 2, "b": 1, "c": 1, b"none": 2}
+    found.done(taken)
+    found.close()
+    assert left(resources) == []
+
+
+def test_a_repeat_of_what_was_not_done_is_kept(source):
+    """Deduplication is the memory of one source: what it gave back is handed over by the next."""
+    resources = fresh("given-back")
+    publish_all(resources.input_topic, [Message(b"x", {"key": "a"})])
+    first = source(resources, id_attribute="key")
+    assert len(take(first, 1)) == 1
+    first.close()
+    assert len(take(source(resources, id_attribute="key"), 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2024-01-01T00:00:00Z", 1_704_067_200.0),
+        ("2024-01-01T01:00:00.500+01:00", 1_704_067_200.5),
+        ("1704067200500", 1_704_067_200.5),
+        ("-1000", -1.0),
+        ("", 7.0),
+        ("yesterday", 7.0),
+        ("²", 7.0),
+        ("--5", 7.0),
+        ("9" * 30, 7.0),
+        ("9" * 5000, 7.0),
+        ("2024-02-30T00:00:00Z", 7.0),
+    ],
+)
+def test_timestamps_are_read_or_passed_over(text, seconds):
+    """RFC 3339 and milliseconds are read as Dataflow does; anything else falls back to the publish time."""
+    assert parse_timestamp(text, 7.0) == seconds
+
+
+def test_the_timestamp_attribute_is_the_event_time(source):
+    """With --timestamp_attribute the event time is the message's own."""
+    resources = fresh("times")
+    publish_all(resources.input_topic, [Message(b"x", {"at": "2024-01-01T00:00:00Z"}), Message(b"y", {"at": "no"})])
+    times = {m.data: (m.event_time, m.publish_time) for m in take(source(resources, timestamp_attribute="at"), 2)}
+    assert times[b"x"][0] == 1_704_067_200.0
+    assert times[b"y"][0] == times[b"y"][1] > 1_704_067_200.0
+
+
+def test_lingering_waits_for_company(source):
+    """With a linger time a bundle gathers what comes within it."""
+    resources = fresh("linger")
+    found = source(resources, linger_s=1.0)
+    publish_all(resources.input_topic, [Message(b"first")])
+    threading.Timer(0.3, publish_all, (resources.input_topic, [Message(b"second")])).start()
+    deadline, bundle = time.monotonic() + 20, []
+    while not bundle and time.monotonic() < deadline:
+        bundle = found.take(0.1)
+    assert {message.data for message in bundle} == {b"first", b"second"}
+
+
+def test_a_subscription_that_is_gone_ends_the_job(tmp_path):
+    """A subscription deleted under the job is an error that waiting cannot mend: exit code 1, one error line."""
+    resources = fresh("gone")
+    with fake_job(resources.flags(), tmp_path / "log", QUICK) as job:
+        job.until_running()
+        clients.pubsub(SubscriberClient).delete_subscription(subscription=resources.input_subscription)
+        assert job.wait(30) == 1
+        assert "the job failed" in job.words()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_draining_gives_back_what_was_not_begun(tmp_path, number):
+    """SIGTERM and Ctrl-C finish the bundle in work and exit 0; all else is there for the next at once, none twice."""
+    resources = fresh("drain")
+    ids = publish_all(resources.input_topic, [text_message(f"message {n}") for n in range(4000)])
+    with fake_job(resources.flags(), tmp_path / "log", Behaviour(delay_ms=3)) as job:
+        job.until_running()
+        pull(resources.output_subscription, 1, 20)
+        os.kill(job.process.pid, number)
+        assert job.wait(30) == 0, job.words()
+    done = {row["message_id"] for row in audit_rows(resources)}
+    assert 0 < len(done) < 4000
+    answer = clients.pubsub(SubscriberClient).pull(
+        subscription=resources.input_subscription, max_messages=1000, retry=None, timeout=2
+    )
+    back = {received.message.message_id for received in answer.received_messages}
+    assert back and back <= set(ids) - done
+
+
+def test_a_failed_bundle_is_never_acknowledged(tmp_path):
+    """A bundle whose step raises fails the job; every message of it is handed to the next job, and ends once."""
+    resources = fresh("failed")
+    ids = publish_all(resources.input_topic, [text_message(f"message {n}") for n in range(30)])
+    with fake_job(resources.flags(), tmp_path / "log", Behaviour(allocate_mb=1 << 22)) as job:
+        assert job.wait(60) == 1
+    assert audit_rows(resources) == []
+    with fake_job(resources.flags(), tmp_path / "log", QUICK) as job:
+        ledger = collect(resources, len(ids), 30)
+        assert job.drain() == 0
+    assert ledger.ended() == ledger.audited() == Counter(ids)
+
+
+def test_order_survives_the_pipeline_and_its_faults(servers, tmp_path):
+    """Results of an ordering key come in the order of its messages, also when publishing fails now and then."""
+    resources = fresh("order")
+    keys, each = 5, 60
+    messages = [
+        Message(b'{"inputs": "%d"}' % n, {"n": str(n)}, ordering_key=f"k{n % keys}") for n in range(keys * each)
+    ]
+    with GrpcProxy(servers.pubsub.address) as proxy:
+        count = iter(range(1_000_000))
+        proxy.fault = lambda method, request: (
+            grpc.StatusCode.UNAVAILABLE if method == "Publish" and next(count) % 3 == 0 else None
+        )
+        with fake_job(resources.flags(), tmp_path / "log", QUICK, {"PUBSUB_EMULATOR_HOST": proxy.address}) as job:
+            publish_all(resources.input_topic, messages)
+            results = pull(resources.output_subscription, len(messages), 60)
+            assert job.drain() == 0
+    by_key: dict[str, list[int]] = {}
+    for result in results:
+        by_key.setdefault(result.ordering_key, []).append(int(result.attributes["n"]))
+    assert proxy.faults > 0
+    assert by_key == {f"k{k}": list(range(k, keys * each, keys)) for k in range(keys)}
+    assert {row["ordering_key"] for row in audit_rows(resources)} == set(by_key)

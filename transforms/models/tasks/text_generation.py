@@ -1,0 +1,137 @@
+"""text-generation: prompts and chats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
+from transforms.models.parameters import integer
+from transforms.models.tasks.base import Ask, Loading, Prepared
+from transforms.models.tasks.generation import PARAMETERS, Decoding, check_generation, generate
+from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.tokenizing import Row, max_tokens
+
+Messages = list[dict[str, Any]]
+
+
+def check_messages(inputs: Any) -> Messages:
+    """``inputs``, if it is a chat: a list of ``{"role", "content"}``.
+
+    Raises:
+      InvalidInput: it is not.
+    """
+    if not isinstance(inputs, list) or not inputs:
+        raise InvalidInput(f'inputs={brief(inputs)}: must be a string, or a list of {{"role": …, "content": …}}')
+    for i, message in enumerate(inputs):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message.get("content"):
+            raise InvalidInput(f'inputs[{i}]={brief(message)}: must be {{"role": …, "content": …}}')
+    return inputs
+
+
+class TextGeneration(TextTask):
+    """``inputs``: a prompt, or a chat. ``prediction``: ``[{"generated_text"}]``, one for each returned sequence.
+
+    The text holds the prompt too, unless ``return_full_text`` is false; for a chat it is the chat with one message
+    more. Greedy unless the model's own generation configuration, or the message, asks for sampling. A prompt that
+    leaves no room for the new tokens loses its beginning.
+    """
+
+    name = "text-generation"
+    auto = (("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),)
+    parameters = {**PARAMETERS, "truncate": integer(1)}
+    takes_time_limit = True
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        self.longest = max_tokens(self.tokenizer, self.model)
+
+    def max_length(self) -> int | None:
+        """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""
+        return None
+
+    def check(self, inputs: Any) -> Any:
+        if isinstance(inputs, str):
+            return check_text(inputs)
+        for i, message in enumerate(check_messages(inputs)):
+            check_text(message["content"], f"inputs[{i}].content")
+        if self.tokenizer.chat_template is None:
+            raise InvalidInput("inputs is a chat, and this model has no chat template; send a prompt as a string")
+        return inputs
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        check_generation(parameters)
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        prompts = iter(self.encoder.encode([ask.inputs for ask in asks if isinstance(ask.inputs, str)]))
+        # A chat template writes the special tokens itself.
+        chats = iter(
+            self.encoder.encode(
+                [self._render(ask.inputs) for ask in asks if isinstance(ask.inputs, list)], special=False
+            )
+        )
+        return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
+
+    def _render(self, chat: Messages) -> str:
+        return self.tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=not _prefilled(chat), continue_final_message=_prefilled(chat)
+        )
+
+    def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
+        settings = Decoding(ask.parameters, self.model.generation_config)
+        if not row.ids:
+            return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
+        keep = ask.parameters.get("truncate", len(row.ids))
+        longest = self.longest
+        if longest is not None:
+            if settings.new_tokens >= longest:
+                return InvalidParameter(
+                    f"parameters.max_new_tokens={settings.new_tokens}: the model takes {longest} tokens in all,"
+                    " prompt included; ask for fewer"
+                )
+            keep = min(keep, longest - settings.new_tokens)
+        cut = keep < len(row.ids)
+        if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
+            return TooLong(
+                f"inputs has {len(row.ids)} tokens; with {settings.new_tokens} new ones that is over the model's"
+                f" {longest}; shorten it, lower max_new_tokens, or run with --on_too_long=truncate"
+            )
+        if cut:
+            row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
+        size = Size(len(row.ids) + settings.new_tokens, settings.rows, settings.group(ask.parameters))
+        return Prepared(ask, row, size, len(row.ids), cut)
+
+    def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
+        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
+        inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
+        inputs.pop("token_type_ids", None)
+        return generate(self.model, self.tokenizer, inputs, settings, self.loading.time_limit_s)
+
+    def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
+        return [
+            rows[0]
+            if isinstance(rows[0], ElementError)
+            else [{"generated_text": self._text(prepared.ask, row)} for row in rows]
+            for prepared, rows in zip(batch, outputs, strict=True)
+        ]
+
+    def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
+        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        if not ask.parameters.get("return_full_text", True):
+            return text
+        return ask.inputs + text if isinstance(ask.inputs, str) else answered(ask.inputs, text)
+
+
+def _prefilled(chat: Messages) -> bool:
+    """Whether the chat ends in the beginning of the model's own answer."""
+    return chat[-1]["role"] == "assistant"
+
+
+def answered(chat: Messages, text: str) -> Messages:
+    """``chat`` with the model's ``text``: as a new message, or at the end of one that was begun."""
+    if _prefilled(chat):
+        return [*chat[:-1], {**chat[-1], "content": chat[-1]["content"] + text}]
+    return [*chat, {"role": "assistant", "content": text}]
