@@ -165,7 +165,7 @@ def chunks(records: Iterable[Any]) -> Iterable[list[Any]]:
     chunk: list[Any] = []
     size = 0
     for record in records:
-        needs = len(record.data) + sum(len(k) + len(v) for k, v in record.attributes.items()) * 4
+        needs = len(record.data) + sum(len(str(k)) + len(str(v)) for k, v in record.attributes.items()) * 4
         if chunk and (len(chunk) == clients.PUBLISH_MESSAGES or size + needs > clients.PUBLISH_BYTES):
             yield chunk
             chunk, size = [], 0
