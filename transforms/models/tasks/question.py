@@ -73,7 +73,7 @@ class QuestionAnswering(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         rows = [row for prepared in batch for row in prepared.rows]
-        outputs = self.model(**self.encoder.pad(rows, self.device))
+        outputs = self.model.forward(**self.encoder.pad(rows, self.device))
         return to_numpy(torch.stack([outputs.start_logits, outputs.end_logits], dim=1))
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:

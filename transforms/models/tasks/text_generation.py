@@ -32,6 +32,8 @@ class TextGeneration(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
         self.longest = max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
@@ -67,7 +69,7 @@ class TextGeneration(TextTask):
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        settings = Decoding(ask.parameters, self.model.generation_config)
+        settings = Decoding(ask.parameters, self.generator.generation_config)
         if not row.ids:
             return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
         keep = ask.parameters.get("truncate", len(row.ids))
@@ -83,7 +85,7 @@ class TextGeneration(TextTask):
         if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
             return TooLong(
                 f"inputs has {len(row.ids)} tokens; with {settings.new_tokens} new ones that is over the model's"
-                f" {longest}; shorten it, lower max_new_tokens, or run with --on_too_long=truncate"
+                f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
@@ -91,10 +93,10 @@ class TextGeneration(TextTask):
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
+        settings = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
         inputs.pop("token_type_ids", None)
-        return generate(self.model, self.tokenizer, inputs, settings, self.loading.time_limit_s)
+        return generate(self.generator, self.tokenizer, inputs, settings, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
