@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline.options import Settings
+from pipeline.options import FLAGS, Settings
 from transforms.models.token import TokenSource
 
 if TYPE_CHECKING:
     from transforms.models.handler import HuggingFaceModelHandler
     from transforms.models.remote.handler import EndpointModelHandler
+
+
+#: Fields of a model handler whose flag has another name.
+_FLAG_OF = {
+    "parameters": "inference_params",
+    "token": "hf_token_source",
+    "timeout_s": "endpoint_timeout_s",
+    "max_wait_s": "endpoint_max_wait_s",
+    "concurrency": "endpoint_concurrency",
+}
+_FIELD = re.compile(r"`(\w+)(=[^`]*)?`")
+
+
+def as_flags(error: Exception) -> str:
+    """What a handler's ``error`` says, with the flag of each field that it names in backquotes."""
+    names = {flag.name for flag in FLAGS}
+
+    def flag(found: re.Match[str]) -> str:
+        name = _FLAG_OF.get(found[1], found[1])
+        return f"--{name}{found[2] or ''}" if name in names else found[0]
+
+    return _FIELD.sub(flag, str(error))
 
 
 def make_handler(settings: Settings) -> ModelHandler:

@@ -31,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataflow.prepare(settings, options)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
-    except (UsageError, ModelLoadError) as error:
+    except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModelLoadError as error:
+        print(f"error: {handlers.as_flags(error)}", file=sys.stderr)
         return 2
     runner = io.runner(settings)
     pipeline = beam.Pipeline(runner=runner, options=options)
@@ -59,7 +62,7 @@ def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: Local
     try:
         result.wait_until_finish()
     except Exception as error:
-        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", error)
+        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", handlers.as_flags(error))
         return 1
     finally:
         runner.close()
