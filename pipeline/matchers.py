@@ -9,7 +9,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ import jmespath
 #: A plain decimal number, for a form; scientific notation is accepted too, where there is no form to fill in.
 DECIMAL = r"\d+(\.\d+)?"
 _NUMBER = r"(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?"
+_TIME = r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?)?"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -165,9 +166,15 @@ def moment(given: str) -> float:
     found = re.fullmatch(r"(\d{1,9})([smhd])", given, re.ASCII)
     if found:
         return time.time() - int(found[1]) * _UNITS[found[2]]
+    parts = re.fullmatch(_TIME, given, re.ASCII | re.IGNORECASE)
+    if not parts:
+        raise ValueError(use)
+    date, clock, fraction, zone = (part or "" for part in parts.groups())
+    zone = "+00:00" if zone in ("", "Z", "z") else zone
+    # Python 3.10 reads six digits of a fraction, and no fewer.
+    iso = f"{date}T{clock or '00:00:00'}.{fraction:0<6.6}{zone}"
     try:
-        when = datetime.fromisoformat(given.replace("Z", "+00:00").replace("z", "+00:00"))
-        return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+        return datetime.fromisoformat(iso).timestamp()
     except (ValueError, OverflowError):
         raise ValueError(use) from None
 
