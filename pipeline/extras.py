@@ -27,4 +27,8 @@ def _is_there(module: str) -> bool:
 
 def lacking(command: str, extra: str, missing: list[str]) -> str:
     """What to tell who runs ``command`` without the modules ``missing``."""
-    return f"{command} needs {' and '.join(missing)}; run: pip install 'beam-hf-inference[{extra}]'"
+    needs = f"{command} needs {' and '.join(missing)}"
+    if any(module.startswith("pipeline.") for module in missing):
+        # Scaffolding of development: no wheel carries it.
+        return f"{needs}, which is in a checkout of the repository alone; there, run: pip install -e '.[{extra}]'"
+    return f"{needs}; run: pip install 'beam-hf-inference[{extra}]'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"--bigquery_port {values['bigquery_port']!r}: it is also --pubsub_port; use another, or 0"
             )
-        extras.need("emulators", "local", "duckdb", "sqlglot")
+        extras.need("emulators", "local", "duckdb", "pyarrow", "sqlglot")
+        for name in ("pubsub_port", "bigquery_port"):
+            _check_free(name, values[name])
         _make_folder(values["data"])
     except UsageError as error:
         return flags.wrong_usage(error)
@@ -78,6 +81,15 @@ def serve(values: dict[str, Any], stop: threading.Event) -> None:
         print(f"\n# Publish to {resources.input_topic}; results arrive at {resources.output_subscription},")
         print(f"# dead letters at {resources.dead_letter_subscription}. Ctrl-C stops.", flush=True)
         stop.wait()
+
+
+def _check_free(name: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"--{name} {port}: {error.strerror}; use another, or 0 for any free one") from None
 
 
 def _make_folder(data: Path) -> None:

@@ -105,7 +105,9 @@ def test_on_a_real_project_it_only_reads(monkeypatch):
     """Without emulators: no subscriptions of its own, no publishing, no SQL of one's own, until a flag says so."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
-    found = settings.parse(["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/input"])
+    found = settings.parse(
+        ["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/input"]
+    )
     assert (found.own_subscriptions, found.may_publish, found.may_query) == (False, False, False)
     allowed = settings.parse(["--audit_table=my-project:inference.audit", "--allow_publish", "--allow_query"])
     assert (allowed.own_subscriptions, allowed.may_publish, allowed.may_query) == (False, True, True)
