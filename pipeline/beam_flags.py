@@ -99,9 +99,13 @@ def _refuse_unknown(argv: Sequence[str], ours: Iterable[str]) -> None:
     for each in PipelineOptions.__subclasses__():
         each._add_argparse_args(parser)  # type: ignore[arg-type] # any parser will do
     known, unknown = parser.parse_known_args(list(argv))
+    from_template = getattr(known, "template_location", None)
+    for word in argv:
+        if word.startswith("--") and word.endswith("=") and word.count("=") == 1 and not from_template:
+            raise UsageError(f"{word[:-1]} '': is empty; give a value, or leave the flag out")
     if not unknown:
         return
-    if getattr(known, "template_location", None):
+    if from_template:
         # The template service has checked the user's flags against the metadata, and its launcher may add its own.
         names = " ".join(word.partition("=")[0] for word in unknown)
         _LOGGER.warning("left out, as Beam does not know them: %s", names)

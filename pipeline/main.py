@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (flags.UsageError, ModelLoadError) as error:
         return flags.wrong_usage(error)
     runner = io.runner(settings)
-    pipeline = beam.Pipeline(runner=runner, options=options)
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:  # Beam's own look at the options that its runner needs, one a line
+        return flags.wrong_usage(ValueError(f"{error}; `python -m pipeline.doctor` with the same flags says more"))
     graph.build(pipeline, settings, handler)
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()

@@ -15,7 +15,7 @@ import pytest
 from fake_job import fake_job
 from streams import ROOT, collect, fresh, text_message
 
-from pipeline import publish, summary
+from pipeline import main, publish, summary
 
 
 @contextmanager
@@ -102,3 +102,12 @@ def test_a_summary_goes_on_until_interrupted(servers):
         process.terminate()
         assert process.wait(30) == 0
         assert time.monotonic() - started < 15
+
+
+def test_what_a_service_lacks_is_one_line(servers, monkeypatch, capsys):
+    """What Beam itself misses among the options of Dataflow is wrong usage, told in one line and not by a traceback."""
+    monkeypatch.setattr(main.handlers, "make_handler", lambda settings: None)
+    service = ("--runner=dataflow", "--sdk_container_image=image", "--temp_location=gs://b/x")
+    assert main.main([*fresh("service").flags(), "--model=fake", *service]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Missing required option: project" in lines[0] and "pipeline.doctor" in lines[0]

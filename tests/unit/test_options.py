@@ -211,7 +211,7 @@ OTHERS = {path.rpartition(".")[2] for path in StandardOptions.ALL_KNOWN_RUNNERS}
 @pytest.mark.parametrize(
     "name",
     [*sorted(OTHERS), *(each.lower() for each in sorted(OTHERS)), *StandardOptions.ALL_KNOWN_RUNNERS]
-    + ["", " ", "nonsense", "Direct Runner", "DirectRunner ", "my.own.DirectRunner", "pythonrpcdirectrunner", "é", "."],
+    + [" ", "nonsense", "Direct Runner", "DirectRunner ", "my.own.DirectRunner", "pythonrpcdirectrunner", "é", "."],
 )
 def test_no_other_runner_is_let_through(name):
     """Each runner that Beam knows either is one of the two, or is refused: Beam's own source would read there."""
@@ -234,6 +234,7 @@ def test_beams_own_errors_are_in_our_form():
     for flag, words in (
         ("--num_workers=two", "--num_workers 'two': not a valid int"),
         ("--num_workers", "--num_workers: its value is missing"),
+        ("--job_name=", "--job_name '': is empty; give a value, or leave the flag out"),
         ("--autoscaling_algorithm=MAGIC", "--autoscaling_algorithm 'MAGIC': use one of"),
     ):
         with pytest.raises(UsageError) as error:
