@@ -17,6 +17,12 @@ from streams import ROOT, collect, fresh, text_message
 
 from pipeline import main, publish, summary
 
+FLAGS = (
+    "--input_subscription=projects/my-project/subscriptions/inbox",
+    "--output_topic=projects/my-project/topics/results",
+    "--dead_letter_topic=projects/my-project/topics/dead",
+)
+
 
 @contextmanager
 def command(*argv: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
@@ -104,10 +110,11 @@ def test_a_summary_goes_on_until_interrupted(servers):
         assert time.monotonic() - started < 15
 
 
-def test_what_a_service_lacks_is_one_line(servers, monkeypatch, capsys):
+def test_what_a_service_lacks_is_one_line(monkeypatch, capsys):
     """What Beam itself misses among the options of Dataflow is wrong usage, told in one line and not by a traceback."""
     monkeypatch.setattr(main.handlers, "make_handler", lambda settings: None)
+    monkeypatch.setattr(main.preflight, "check", lambda settings: None)
     service = ("--runner=dataflow", "--sdk_container_image=image", "--temp_location=gs://b/x")
-    assert main.main([*fresh("service").flags(), "--model=fake", *service]) == 2
+    assert main.main([*FLAGS, "--model=fake", *service]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Missing required option: project" in lines[0] and "pipeline.doctor" in lines[0]
