@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apache_beam as beam
 
+from transforms.barrier import guarded
 from transforms.encode import attributes_bytes, rfc3339
 from transforms.records import Failure, Limits, Message
 
@@ -38,6 +39,15 @@ def dead_letter(failure: Failure, limits: Limits) -> Message:
             own[PREFIX + key] = value
             room -= needs
     return Message(message.data, own, ordering_key=message.ordering_key)
+
+
+def dead_letter_in_any_case(failure: Failure, limits: Limits) -> Message:
+    """:func:`dead_letter`, or the message just as it came if that raises: it must not be lost for its notes' sake."""
+    letter = guarded(lambda each: dead_letter(each, limits), failure, failure.message, failure.stage)
+    if isinstance(letter, Message):
+        return letter
+    message = failure.message
+    return Message(message.data, message.attributes, ordering_key=message.ordering_key)
 
 
 def attempts(message: Message) -> int:
@@ -82,4 +92,5 @@ class DeadLetter(beam.PTransform):
         self._limits = limits
 
     def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[Message]:
-        return failures | beam.Map(dead_letter, self._limits).with_output_types(Message)
+        made = beam.Map(dead_letter_in_any_case, self._limits).with_output_types(Message)
+        return failures | "Map(dead_letter)" >> made

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import ROOT, audit_rows, collect, fresh, pull
 
-from pipeline import clients, io, publish
+from pipeline import clients, publish
 from pipeline.dead_letters import Choice, Letters, replay
 from pipeline.replay import main
 from transforms.dead_letter import dead_letter, restore, stage
@@ -221,9 +221,9 @@ def test_a_failed_publish_acknowledges_nothing():
     publish_letters(resources, *[letter(b"%d" % n) for n in range(5)])
 
     def refuse(topic, messages):
-        raise io.api.PermissionDenied("no")
+        raise clients.api.PermissionDenied("no")
 
-    with pytest.raises(io.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
+    with pytest.raises(clients.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
         replay(letters, resources.input_topic, Choice(), publish=refuse)
     assert len(waiting(resources)) == 5
 
