@@ -12,7 +12,7 @@ from google.api_core import exceptions as api
 from google.api_core.retry import exponential_sleep_generator
 
 from pipeline import clients
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 from transforms import metrics
 from transforms.errors import SinkUnavailable
 from transforms.records import AUDIT_SCHEMA
