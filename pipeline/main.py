@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
 from pipeline import dataflow, graph, handlers, io, logs, preflight, sidecars
-from pipeline.direct.runner import LocalRunner
 from pipeline.options import UsageError, parse, print_help
 from transforms.models.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from pipeline.direct.runner import LocalRunner
 
 _LOGGER = logging.getLogger("pipeline")
 
@@ -29,17 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
         dataflow.prepare(settings, options)
+        runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
     except (UsageError, ModelLoadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runner = io.runner(settings)
     pipeline = beam.Pipeline(runner=runner, options=options)
     graph.build(pipeline, settings, handler)
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
-    if not isinstance(runner, LocalRunner):
+    if runner is None:
         return 0
     with sidecars.beside(result, settings):
         return _run_until_drained(result, runner)

@@ -17,7 +17,7 @@ from transforms import metrics
 _RETRY = clients.retry("publish")
 
 
-class NativePublish(beam.PTransform):
+class NativePublish(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
     """Beam's sink, which Dataflow replaces with its own; that one carries no ordering keys."""
 
     def __init__(self, topic: str):
@@ -26,7 +26,8 @@ class NativePublish(beam.PTransform):
 
     def expand(self, records: beam.PCollection[Any]) -> beam.PCollection[Any]:
         messages = records | "ToPubsub" >> beam.ParDo(_OutgoingFn()).with_output_types(PubsubMessage)
-        return messages | "Write" >> WriteToPubSub(self._topic, with_attributes=True)
+        written: beam.PCollection[Any] = messages | "Write" >> WriteToPubSub(self._topic, with_attributes=True)
+        return written
 
 
 class _OutgoingFn(beam.DoFn):
@@ -46,7 +47,7 @@ def outgoing(record: Any) -> PubsubMessage:
     return PubsubMessage(record.data, dict(record.attributes))
 
 
-class DirectPublish(beam.PTransform):
+class DirectPublish(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
     """A request per thousand messages and one wait a bundle, where Beam's own sink waits for every hundred."""
 
     def __init__(self, topic: str):
@@ -54,7 +55,8 @@ class DirectPublish(beam.PTransform):
         self._topic = topic
 
     def expand(self, records: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        return records | beam.ParDo(_PublishFn(self._topic))
+        published: beam.PCollection[Any] = records | beam.ParDo(_PublishFn(self._topic))
+        return published
 
 
 class _PublishFn(beam.DoFn):
@@ -120,10 +122,11 @@ def chunks(records: Iterable[Any]) -> Iterable[list[Any]]:
         yield chunk
 
 
-def _publish_now(topic: str, records: Sequence[Any]) -> Sequence[str]:
+def _publish_now(topic: str, records: Sequence[Any]) -> list[str]:
     """One request, tried again with back-off."""
     request = PublishRequest.pb()(topic=topic)
     for record in records:
         request.messages.add(data=record.data, attributes=record.attributes, ordering_key=record.ordering_key)
     client = clients.pubsub(PublisherClient)
-    return client.publish(PublishRequest.wrap(request), retry=_RETRY, timeout=clients.ATTEMPT_S).message_ids
+    answer = client.publish(PublishRequest.wrap(request), retry=_RETRY, timeout=clients.ATTEMPT_S)
+    return list(answer.message_ids)

@@ -188,7 +188,7 @@ def every_s(windowing: Windowing) -> float:
     return min(300.0, max(5.0, windowing.period or windowing.size))
 
 
-class Summarise(beam.PTransform):
+class Summarise(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Any]]):
     """Sums windows up for as long as a job on a service runs; on this machine a thread does (watchers.py)."""
 
     def __init__(self, settings: Settings):
@@ -198,7 +198,10 @@ class Summarise(beam.PTransform):
         self._step = SummariseFn(settings.audit_table, settings.summary_table)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[Any]:
-        return pbegin | PeriodicImpulse(fire_interval=self._every_s) | "Refresh" >> beam.ParDo(self._step)
+        refreshed: beam.PCollection[Any] = (
+            pbegin | PeriodicImpulse(fire_interval=self._every_s) | "Refresh" >> beam.ParDo(self._step)
+        )
+        return refreshed
 
 
 class SummariseFn(beam.DoFn):
