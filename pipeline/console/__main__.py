@@ -6,10 +6,7 @@ import logging
 import socket
 import sys
 
-import uvicorn
-
-from pipeline.console.app import Console
-from pipeline.console.observer import Observer
+from pipeline import extras
 from pipeline.console.settings import parse
 from pipeline.options import UsageError
 from pipeline.signals import on_stop
@@ -20,10 +17,17 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = parse()
+        extras.need("console", "console", "starlette", "uvicorn", "sqlglot")
         listener = _listen(settings.port)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    # The web server is an extra: help and wrong usage must do without.
+    import uvicorn
+
+    from pipeline.console.app import Console
+    from pipeline.console.observer import Observer
+
     observer = Observer(settings)
     console = Console(observer)
     server = uvicorn.Server(
