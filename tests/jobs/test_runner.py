@@ -19,7 +19,7 @@ from streams import audit_rows, collect, fresh, pull, text_message
 from pipeline import clients
 from pipeline.direct import subscriber
 from pipeline.direct.subscriber import Subscriber, parse_timestamp
-from pipeline.io import publish_all
+from pipeline.publish import publish_all
 from transforms.records import Message
 
 pytestmark = pytest.mark.usefixtures("servers")
