@@ -10,6 +10,8 @@ refuses can still make it a dead letter, and nothing is acknowledged before eith
 
 from __future__ import annotations
 
+from typing import Any
+
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler
 
@@ -26,7 +28,9 @@ from transforms.predict import Predict
 from transforms.records import Message
 
 
-def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path: str | None = None) -> Outcome:
+def serve(
+    messages: beam.PCollection[Message], handler: ModelHandler[Any, Any, Any], input_path: str | None = None
+) -> Outcome:
     """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
     requests = messages | "Decode" >> Decode(input_path)
     predictions = requests.results | "Predict" >> Predict(handler)
@@ -35,7 +39,7 @@ def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path
     return Outcome(results.results, failures)
 
 
-def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) -> None:
+def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler[Any, Any, Any]) -> None:
     """Attaches the endpoints: the subscription, the two topics and the audit table."""
     # Input
     messages = pipeline | "Read" >> io.read(settings)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
+from pipeline import extras
 from pipeline.options import FLAGS, Settings
 from transforms.models.token import TokenSource
 
@@ -38,11 +39,12 @@ def as_flags(error: Exception) -> str:
     return _FIELD.sub(flag, str(error))
 
 
-def make_handler(settings: Settings) -> ModelHandler:
+def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     """The model handler that ``settings`` ask for, checked as far as can be without loading weights.
 
     Raises:
         ModelLoadError: the model cannot be what is asked for, or the endpoint cannot be asked.
+        UsageError: the model's engine is not installed.
     """
     token = TokenSource(settings.hf_token_source) if settings.hf_token_source else None
     if settings.endpoint:
@@ -60,6 +62,7 @@ def make_handler(settings: Settings) -> ModelHandler:
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
     """The handler of local weights, unchecked."""
+    extras.need(f"--model={settings.model}", "torch", "torch", "transformers", "safetensors")
     # Torch takes seconds to import, and a wrong flag should be told at once.
     from transforms.models.handler import HuggingFaceModelHandler
 

@@ -191,7 +191,7 @@ class Subscriber:
             ended = self._stream_ended = threading.Event()
             try:
                 self._stream = self._client.streaming_pull(requests=self._requests(ended), retry=None)
-                for response in self._stream:  # type: ignore[attr-defined]
+                for response in self._stream:
                     pause = 0.1
                     self._receive(StreamingPullResponse.pb(response).received_messages)
             except _REOPEN as error:

@@ -142,9 +142,7 @@ def test_a_rows_passing_error_is_no_fault_of_the_row(bigquery, reason):
     proxy, resources = bigquery
     answers = iter([True, True, False])
     proxy.fault = lambda method, path: (
-        RejectRows(lambda row: row.get("message_id") == "2", reason)
-        if "/insertAll" in path and next(answers)
-        else None
+        RejectRows(lambda row: row.get("message_id") == "2", reason) if "/insertAll" in path and next(answers) else None
     )
     assert audit_sink.BigQuerySink(resources.audit_table).insert(*rows(4)) == {}
     assert stored(resources) == ["0", "1", "2", "3"]
@@ -234,7 +232,7 @@ def test_publishing_waits_for_pubsub(servers, code):
             publish.publish_all(resources.output_topic, [Message(b"%d" % n, ordering_key="k")])
         use_pubsub(servers.pubsub.address)
         assert proxy.faults == 6
-    assert [message.data for message in pull(resources.output_subscription, 3, 20)] == [b"0", b"1", b"2"]
+    assert [message.data for message in pull(resources.output_subscription, 3, 60)] == [b"0", b"1", b"2"]
 
 
 def test_publishing_waits_for_refused_and_cut_connections(servers):
@@ -248,4 +246,4 @@ def test_publishing_waits_for_refused_and_cut_connections(servers):
     publish.publish_all(resources.output_topic, [Message(b"after")])
     use_pubsub(servers.pubsub.address)
     proxy.down()
-    assert {message.data for message in pull(resources.output_subscription, 2, 20)} == {b"before", b"after"}
+    assert {message.data for message in pull(resources.output_subscription, 2, 60)} == {b"before", b"after"}

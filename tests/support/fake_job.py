@@ -93,7 +93,7 @@ class Job:
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.join()
 
-    def drain(self, timeout: float = 60) -> int | None:
+    def drain(self, timeout: float = 120) -> int | None:
         """SIGTERM once it runs, and the exit code; None if it has not ended after ``timeout`` seconds."""
         self.until_running()
         if self.alive:
@@ -111,11 +111,11 @@ class Job:
     def words(self) -> str:
         return self.log.read_text("utf-8") if self.log.exists() else ""
 
-    def until_running(self, timeout: float = 60) -> None:
+    def until_running(self, timeout: float = 120) -> None:
         """Waits until it says that it runs."""
         self.until("running; Ctrl-C", timeout)
 
-    def until(self, words: str, timeout: float = 60) -> None:
+    def until(self, words: str, timeout: float = 120) -> None:
         """Waits until its log has ``words``."""
         deadline = time.monotonic() + timeout
         while words not in self.words():
