@@ -22,7 +22,7 @@ from fakes import FakeHandler
 
 import pipeline.main
 from pipeline import clients
-from pipeline.direct import subscriber
+from pipeline.direct import leases
 from transforms.records import Failure, Limits, Prediction, Request
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ class Behaviour:
     allocate_mb: int = 0
     memory_mb: int = 0
     message_bytes: int = clients.LIMITS.message_bytes
-    lease_s: int = subscriber.LEASE_S
+    lease_s: int = leases.LEASE_S
 
 
 class Handler(FakeHandler):
@@ -74,7 +74,7 @@ def run(argv: Sequence[str], how: Behaviour) -> int:
     """Runs the job in this process and returns its exit code."""
     pipeline.handlers.make_handler = lambda settings: Handler(how)
     clients.LIMITS = Limits(how.message_bytes, clients.LIMITS.attributes, clients.LIMITS.attribute_value_bytes)
-    subscriber.LEASE_S, subscriber.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
+    leases.LEASE_S, leases.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
     if how.memory_mb:
         resource.setrlimit(resource.RLIMIT_AS, (how.memory_mb << 20, how.memory_mb << 20))
     return pipeline.main.main(argv)
