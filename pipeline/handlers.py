@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
+from pipeline.checks.finding import words
 from pipeline.options import Settings
+from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
 
 if TYPE_CHECKING:
@@ -33,6 +35,23 @@ def make_handler(settings: Settings) -> ModelHandler:
     if settings.local or token is None:
         local.check()
     return local
+
+
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
+    """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, whatever the library's own error was.
+    """
+    if not settings.local:
+        return
+    try:
+        handler.load_model()
+    except ModelLoadError:
+        raise
+    except Exception as error:  # any of a model's library
+        name = settings.endpoint or settings.model
+        raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {words(error)}") from error
 
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:

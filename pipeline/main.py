@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         dataflow.prepare(settings, options)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
+        handlers.load(handler, settings)
     except (UsageError, ModelLoadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -304,6 +304,35 @@ def test_draining_gives_back_what_was_not_begun(tmp_path, number):
     assert back and back <= set(ids) - done
 
 
+def test_a_start_that_fails_costs_no_message_a_delivery(tmp_path):
+    """Starts whose model cannot be loaded end with one line and exit code 2, and were delivered no message."""
+    resources = fresh("start")
+    given_up = fresh("given-up")
+    policy = {"dead_letter_topic": given_up.input_topic, "max_delivery_attempts": 10}
+    name = resources.input_subscription + "-strict"
+    client = clients.pubsub(SubscriberClient)
+    client.create_subscription(
+        request={
+            "name": name,
+            "topic": resources.input_topic,
+            "dead_letter_policy": policy,
+            "ack_deadline_seconds": 60,
+        }
+    )
+    publish_all(resources.input_topic, [text_message(f"message {n}") for n in range(20)])
+    for _ in range(11):
+        with fake_job(
+            [*resources.flags(), f"--input_subscription={name}"], tmp_path / "log", Behaviour(unloadable=True)
+        ) as job:
+            assert job.wait(60) == 2
+        errors = [line for line in job.words().splitlines() if "error" in line.lower()]
+        assert errors == ["error: model 'fake' cannot be loaded: RuntimeError: header too large or so"], job.words()
+        assert "running" not in job.words()
+    answer = client.pull(subscription=name, max_messages=100, timeout=10)
+    assert {received.delivery_attempt for received in answer.received_messages} == {1}
+    assert pull(given_up.input_subscription, 1, 1) == []
+
+
 def test_a_failed_bundle_is_never_acknowledged(tmp_path):
     """A bundle whose step raises fails the job; every message of it is handed to the next job, and ends once."""
     resources = fresh("failed")

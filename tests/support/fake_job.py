@@ -34,7 +34,7 @@ class Behaviour:
 
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
-    ``message_bytes``; leases last ``lease_s``.
+    ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody foresaw.
     """
 
     delay_ms: float = 0.0
@@ -44,6 +44,7 @@ class Behaviour:
     memory_mb: int = 0
     message_bytes: int = clients.LIMITS.message_bytes
     lease_s: int = leases.LEASE_S
+    unloadable: bool = False
 
 
 class Handler(FakeHandler):
@@ -52,6 +53,11 @@ class Handler(FakeHandler):
     def __init__(self, behaviour: Behaviour):
         super().__init__()
         self._behaviour = behaviour
+
+    def load_model(self) -> Any:
+        if self._behaviour.unloadable:
+            raise RuntimeError("header too large\nor so")
+        return super().load_model()
 
     def run_inference(
         self, batch: Sequence[Request], model: Any, inference_args: dict[str, Any] | None = None
