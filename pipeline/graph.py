@@ -18,7 +18,7 @@ from pipeline.audit_sink import BigQuerySink
 from pipeline.options import Settings
 from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
-from transforms.dead_letter import DeadLetter
+from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
@@ -55,6 +55,6 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) ->
     # Error output
     (
         failures
-        | "DeadLetter" >> DeadLetter(clients.LIMITS)
+        | "DeadLetter" >> DeadLetter(clients.LIMITS, Source(settings.job, settings.input_subscription))
         | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
     )

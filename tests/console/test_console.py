@@ -192,7 +192,8 @@ def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
         each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]
     ]
     assert message.data == b"\xffraw" and message.ordering_key == "k"
-    assert dict(message.attributes) == {"colour": "green", "dead_letter_attempt": "1"}
+    kept = {"dead_letter_attempt": "1", "dead_letter_first_message_id": "odd-1"}
+    assert dict(message.attributes) == {"colour": "green", **kept}
 
 
 def test_one_messages_story_has_its_audit_row(client, resources):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streams import ROOT, audit_rows, collect, fresh, pull
 
-from pipeline import clients, io, publish
+from pipeline import clients, publish
 from pipeline.dead_letters import Choice, Letters, replay
 from pipeline.replay import main
 from transforms.dead_letter import dead_letter, restore, stage
@@ -63,7 +63,7 @@ def left(subscription: str) -> list[Message]:
 attributes = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
-    max_size=99,
+    max_size=90,
 )
 
 
@@ -75,7 +75,9 @@ def test_restoring_undoes_the_dead_letter(data, own, key, times):
     for attempt in range(1, times + 1):
         died = dead_letter(Failure(message, "predict", "ModelError", "why", 0.0), Limits(10_000_000, 200, 1024))
         message = restore(died, clients.LIMITS)
-        assert message == Message(data, {**own, "dead_letter_attempt": str(attempt)}, ordering_key=key)
+        kept = {"dead_letter_attempt": str(attempt), "dead_letter_first_message_id": "7"}
+        assert message == Message(data, {**own, **kept}, ordering_key=key)
+        message = Message(data, message.attributes, f"again-{attempt}", ordering_key=key)
 
 
 def test_what_pubsub_gave_up_is_understood():
@@ -221,9 +223,9 @@ def test_a_failed_publish_acknowledges_nothing():
     publish_letters(resources, *[letter(b"%d" % n) for n in range(5)])
 
     def refuse(topic, messages):
-        raise io.api.PermissionDenied("no")
+        raise clients.api.PermissionDenied("no")
 
-    with pytest.raises(io.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
+    with pytest.raises(clients.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
         replay(letters, resources.input_topic, Choice(), publish=refuse)
     assert len(waiting(resources)) == 5
 
@@ -234,7 +236,10 @@ def test_an_interrupted_replay_loses_nothing(number):
     resources = fresh("interrupt")
     sent = {b"%d" % n for n in range(300)}
     publish_letters(resources, *[letter(data) for data in sorted(sent)])
-    short = "import sys; from pipeline import dead_letters, replay; dead_letters._LEASE_S = 10; sys.exit(replay.main())"
+    short = (
+        "import sys; from pipeline import dead_letters, replay; dead_letters.leases.LEASE_S = 10;"
+        " sys.exit(replay.main())"
+    )
     argv = [sys.executable, "-c", short, *command(resources, "--rate=50")]
     process = subprocess.Popen(
         argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
