@@ -9,7 +9,7 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from pipeline import clients
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 
 _RETRY = clients.retry("insert")
 

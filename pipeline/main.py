@@ -10,20 +10,24 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 
-from pipeline import dataflow, graph, handlers, io, logs, preflight, sidecars
+from pipeline import dataflow, flags, graph, handlers, io, logs, preflight, sidecars
 from pipeline.direct.runner import LocalRunner
-from pipeline.options import UsageError, parse, print_help
+from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
 
 _LOGGER = logging.getLogger("pipeline")
+_ABOUT = (
+    "Streams messages through a Hugging Face model: from a subscription to a topic, with a dead letter for what cannot "
+    "become a result, and one audit row a message. Beam's own flags (--runner, --project, ...) work too; the runner is "
+    "DirectRunner, which is this machine and the default, or DataflowRunner."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job and returns its exit code: 0 drained or submitted, 1 failed, 2 wrong usage."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(argv):
-        print_help()
-        return 0
+    if flags.wants_help(argv):
+        return flags.print_help("run", "pipeline.main", _ABOUT, FLAGS)
     logs.configure()
     try:
         settings, options = parse(argv)
@@ -32,9 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler = handlers.make_handler(settings)
         preflight.check(settings)
         handlers.load(handler, settings)
-    except (UsageError, ModelLoadError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (flags.UsageError, ModelLoadError) as error:
+        return flags.wrong_usage(error)
     runner = io.runner(settings)
     pipeline = beam.Pipeline(runner=runner, options=options)
     graph.build(pipeline, settings, handler)

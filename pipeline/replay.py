@@ -6,95 +6,75 @@ interrupts a replay, nothing is lost, and at worst a few messages are published 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import logging
-import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
-from typing import Any
 
 from google.api_core import exceptions as api
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
-from pipeline import clients
+from pipeline import clients, flags
 from pipeline.checks.finding import Wrong, asking, flag
 from pipeline.dead_letters import Choice, Letters, ReplayCounts, replay
-from pipeline.options import FLAGS, Flag, UsageError, help_text
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import COUNT, SUBSCRIPTION, TOPIC, moment, pair, positive
 from transforms.dead_letter import PREFIX, attempts, stage
 from transforms.encode import rfc3339
 from transforms.records import STAGES, Message
 
 _LOGGER = logging.getLogger("pipeline.replay")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _moment(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if found:
-        return time.time() - int(found[1]) * _UNITS[found[2]]
-    try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
-    except ValueError:
-        raise ValueError("use 2030-01-31T12:00:00Z, or 15m, 2h, 3d for that long ago") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise ValueError("use KEY=VALUE")
-    return key, value
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise ValueError("use a whole number from 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
-        raise ValueError("use a number over 0")
-    return float(text)
-
-
-_parse = {each.name: each.parse for each in FLAGS}
 _GIVEN_UP = "pubsub"
+_WHERE, _CHOICE, _HOW = "From and to", "Which dead letters", "How"
+_ABOUT = (
+    "Publishes dead letters to the input topic again, as the messages they were, once what killed them is mended. Each "
+    "is acknowledged only after its message is safely published; what is not chosen stays where it is."
+)
 
 REPLAY_FLAGS = (
     Flag(
-        "dead_letter_subscription", "subscription of the dead-letter topic", _parse["input_subscription"], required=True
+        "dead_letter_subscription",
+        "subscription of the dead-letter topic",
+        SUBSCRIPTION,
+        required=True,
+        group=_WHERE,
     ),
     Flag(
-        "topic", "topic to publish to: the one that the job's subscription reads", _parse["output_topic"], required=True
+        "topic",
+        "topic to publish to: the one that the job's subscription reads",
+        TOPIC,
+        required=True,
+        group=_WHERE,
     ),
-    Flag("stage", "only those that failed there; may be given again", choices=(*STAGES, _GIVEN_UP)),
-    Flag("error_type", "only those with this error type, such as InvalidBody; may be given again"),
-    Flag("attribute", "only those with this attribute, KEY=VALUE; given again, all must fit", _pair),
-    Flag("since", "only those that died since then: 2030-01-31T12:00:00Z, or 15m, 2h, 3d ago", _moment),
-    Flag("until", "only those that died before then; without it, before now", _moment),
-    Flag("max_attempts", "leave those that have failed this often", _count, "5"),
-    Flag("limit", "replay this many at the most", _count),
-    Flag("rate", "replay this many a second at the most", _positive),
-    Flag("idle_s", "stop when nothing new has come for this many seconds", _positive, "10"),
+    Flag("stage", "only those that failed there", choices=(*STAGES, _GIVEN_UP), group=_CHOICE, repeated=True),
+    Flag("error_type", "only those with this error type, such as InvalidBody", group=_CHOICE, repeated=True),
+    Flag("attribute", "only those with this attribute, KEY=VALUE; all must fit", pair, group=_CHOICE, repeated=True),
+    Flag("since", "only those that died since then: 2030-01-31T12:00:00Z, or 15m, 2h, 3d ago", moment, group=_CHOICE),
+    Flag("until", "only those that died before then; without it, before now", moment, group=_CHOICE),
+    Flag("max_attempts", "leave those that have failed this often", COUNT, "5", group=_CHOICE),
+    Flag("limit", "replay this many at the most", COUNT, group=_HOW),
+    Flag("rate", "replay this many a second at the most", positive, group=_HOW),
+    Flag("idle_s", "stop when nothing new has come for this many seconds", positive, "10", group=_HOW),
+    Flag("dry_run", "show what would be replayed, and change nothing", switch=True, group=_HOW),
 )
-_REPEATED = ("stage", "error_type", "attribute")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replays and returns the exit code: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if flags.wants_help(argv):
+        return flags.print_help("replay", "pipeline.replay", _ABOUT, REPLAY_FLAGS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        values = _arguments(sys.argv[1:] if argv is None else argv)
+        values = flags.read(REPLAY_FLAGS, argv)
         _check(values["dead_letter_subscription"], values["topic"])
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return flags.wrong_usage(error)
     choice = Choice(
         frozenset(values["stage"]),
         frozenset(values["error_type"]),
@@ -126,42 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if interrupted:
         _LOGGER.warning("interrupted; the rest is back on the subscription")
     return int(interrupted)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UsageError(message)
-
-
-def _arguments(argv: Sequence[str]) -> dict[str, Any]:
-    parser = _Parser(prog="python -m pipeline.replay", description=__doc__, allow_abbrev=False)
-    for each in REPLAY_FLAGS:
-        action = "append" if each.name in _REPEATED else "store"
-        parser.add_argument(f"--{each.name}", help=help_text(each).replace("%", "%%"), action=action, metavar="")
-    parser.add_argument("--dry_run", action="store_true", help="show what would be replayed, and change nothing")
-    found, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        raise UsageError(f"{unknown[0]!r}: no such flag; see --help")
-    values: dict[str, Any] = {"dry_run": found.dry_run}
-    for each in REPLAY_FLAGS:
-        given = getattr(found, each.name)
-        if each.name in _REPEATED:
-            values[each.name] = [_value(each, text) for text in given or []]
-        else:
-            text = given if given is not None else each.default
-            if text is None and each.required:
-                raise UsageError(f"--{each.name} is missing: {each.help}")
-            values[each.name] = None if text is None else _value(each, text)
-    return values
-
-
-def _value(each: Flag, text: str) -> Any:
-    if each.choices and text not in each.choices:
-        raise UsageError(f"--{each.name} {text!r}: use {' or '.join(each.choices)}")
-    try:
-        return each.parse(text)
-    except ValueError as error:
-        raise UsageError(f"--{each.name} {text!r}: {error}") from None
 
 
 def _check(subscription: str, topic: str) -> None:

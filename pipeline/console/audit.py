@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 
 from pipeline import clients
 from pipeline.console.actions import Refused
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 
 _PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 

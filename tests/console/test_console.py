@@ -19,7 +19,8 @@ from pipeline.console.flow import Flow, quantile
 from pipeline.console.observer import Observer
 from pipeline.console.show import readable, summary, whole
 from pipeline.emulators.process import Server, spawn
-from pipeline.options import TableName, UsageError
+from pipeline.flags import UsageError
+from pipeline.matchers import TableName
 from transforms.records import Message
 
 TABLE = TableName("my-project", "inference", "audit")
@@ -96,7 +97,7 @@ def test_every_answer_forbids_what_is_not_its_own(client):
 def test_it_listens_on_loopback_alone(console):
     """The address is 127.0.0.1; no flag makes it another."""
     assert console.address.startswith("127.0.0.1:")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="--host: no such flag"):
         settings.parse(["--host=0.0.0.0"])
 
 
