@@ -126,7 +126,7 @@ class Choice:
     stages: frozenset[str] = frozenset()
     error_types: frozenset[str] = frozenset()
     attributes: Mapping[str, str] = field(default_factory=dict)
-    since: float = 0.0
+    since: float = float("-inf")
     until: float = float("inf")
 
     def takes(self, letter: Message) -> bool:
@@ -148,6 +148,11 @@ class ReplayCounts:
     strangers: int = 0
     elsewhere: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def misplaced(self) -> int:
+        """What is no dead letter, or not one that belongs to the topic."""
+        return self.strangers + self.elsewhere.total()
 
     def __str__(self) -> str:
         return f"{self.replayed} replayed, {self.left} left as not asked for, {self.refused} left as failed too often"

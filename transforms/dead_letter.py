@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
 
-from transforms.encode import attributes_bytes, rfc3339
+from transforms.encode import rfc3339
 from transforms.records import STAGES, Failure, Limits, Message
 
 #: Prefix of the attributes that a dead letter has beside its own.
@@ -56,10 +57,10 @@ def dead_letter(failure: Failure, limits: Limits, source: Source = Source()) -> 
         "subscription": source.subscription,
         "first_message_id": message.attributes.get(FIRST_ID) or message.message_id,
     }
-    room = limits.message_bytes - len(message.data) - attributes_bytes(own)
+    room = limits.message_bytes - len(message.data) - _bytes(own)
     for key, text in notes.items():
         value = _cut(text, limits.attribute_value_bytes)
-        needs = attributes_bytes({PREFIX + key: value})
+        needs = _bytes({PREFIX + key: value})
         if value and len(own) < limits.attributes and needs <= room:
             own[PREFIX + key] = value
             room -= needs
@@ -106,13 +107,18 @@ def restore(letter: Message, limits: Limits) -> Message:
         ATTEMPT: str(max(attempts(letter), 1) if noted else attempts(letter) + 1),
         FIRST_ID: letter.attributes.get(FIRST_ID) or letter.attributes.get(PREFIX + "message_id", ""),
     }
-    room = limits.message_bytes - len(letter.data) - attributes_bytes(own)
+    room = limits.message_bytes - len(letter.data) - _bytes(own)
     for key, value in kept.items():
-        needs = attributes_bytes({key: value})
+        needs = _bytes({key: value})
         if value and len(own) < limits.attributes - _OF_A_RESULT and needs <= room:
             own[key] = value
             room -= needs
     return Message(letter.data, own, ordering_key=letter.ordering_key)
+
+
+def _bytes(attributes: Mapping[str, str]) -> int:
+    """What ``attributes`` add to a message, with protobuf's framing."""
+    return sum(len(key.encode()) + len(value.encode()) + 16 for key, value in attributes.items())
 
 
 def _cut(text: str, limit: int) -> str:
