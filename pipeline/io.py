@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -15,7 +16,7 @@ from pipeline.direct import runner as direct
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
 from transforms.encode import has_date
-from transforms.records import Message
+from transforms.records import Message, identity
 
 
 def runner(settings: Settings) -> PipelineRunner | None:
@@ -56,7 +57,7 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
     event_time = timestamp.micros / 1e6
     if not has_date(event_time):
         event_time = message.publish_time.timestamp() if message.publish_time else 0.0
-    return Message(
+    found = Message(
         data=message.data or b"",
         attributes=dict(message.attributes or {}),
         message_id=message.message_id or "",
@@ -64,8 +65,12 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         event_time=event_time,
         ordering_key=message.ordering_key or "",
     )
+    return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
 
 
 def publish(topic: str, settings: Settings) -> beam.PTransform:
-    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class."""
+    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class.
+
+    On this machine it returns the failures of what the topic refused; a service's own sink tells of none.
+    """
     return DirectPublish(topic) if settings.local else NativePublish(topic)

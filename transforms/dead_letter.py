@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 
+from transforms.barrier import guarded
 from transforms.encode import rfc3339
-from transforms.records import STAGES, Failure, Limits, Message
+from transforms.records import STAGES, Failure, Limits, Message, identity
 
 #: Prefix of the attributes that a dead letter has beside its own.
 PREFIX = "dead_letter_"
@@ -48,14 +49,14 @@ def dead_letter(failure: Failure, limits: Limits, source: Source = Source()) -> 
     own = {key: value for key, value in message.attributes.items() if key not in _OURS}
     notes = {
         "stage": failure.stage,
-        "message_id": message.message_id,
+        "message_id": identity(message),
         "error_type": failure.error_type,
         "attempt": str(attempts(message) + 1),
         "time": rfc3339(failure.time),
         "error": failure.error,
         "job": source.job,
         "subscription": source.subscription,
-        "first_message_id": message.attributes.get(FIRST_ID) or message.message_id,
+        "first_message_id": message.attributes.get(FIRST_ID) or identity(message),
     }
     room = limits.message_bytes - len(message.data) - _bytes(own)
     for key, text in notes.items():
@@ -65,6 +66,15 @@ def dead_letter(failure: Failure, limits: Limits, source: Source = Source()) -> 
             own[PREFIX + key] = value
             room -= needs
     return Message(message.data, own, ordering_key=message.ordering_key)
+
+
+def dead_letter_in_any_case(failure: Failure, limits: Limits, source: Source = Source()) -> Message:
+    """:func:`dead_letter`, or the message just as it came if that raises: it must not be lost for its notes' sake."""
+    letter = guarded(lambda each: dead_letter(each, limits, source), failure, failure.message, failure.stage)
+    if isinstance(letter, Message):
+        return letter
+    message = failure.message
+    return Message(message.data, message.attributes, ordering_key=message.ordering_key)
 
 
 def attempts(message: Message) -> int:
@@ -136,4 +146,5 @@ class DeadLetter(beam.PTransform):
         self._source = source
 
     def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[Message]:
-        return failures | beam.Map(dead_letter, self._limits, self._source).with_output_types(Message)
+        made = beam.Map(dead_letter_in_any_case, self._limits, self._source).with_output_types(Message)
+        return failures | "Map(dead_letter)" >> made

@@ -17,7 +17,7 @@ from model_stores import Storage, serve
 from streams import collect, drain, fresh, job, text_message, use_pubsub
 
 from pipeline.emulators.pubsub import start as start_pubsub
-from pipeline.io import publish_all
+from pipeline.publish import publish_all
 from transforms.records import Message
 
 #: Leases as short as the service allows, so that what a killed job held comes back soon.

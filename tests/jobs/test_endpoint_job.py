@@ -11,7 +11,7 @@ import pytest
 from fake_endpoint import FakeEndpoint, Fault, elsewhere
 from streams import audit_rows, collect, drain, fresh, job, text_message
 
-from pipeline.io import publish_all as publish
+from pipeline.publish import publish_all as publish
 from transforms.models.remote.handler import EndpointModelHandler, _loop
 from transforms.records import Failure, Message, Request
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from transforms.errors import quoted
 from transforms.models.batching import Size, cost, cut
 from transforms.models.errors import ElementError, ModelError, OutOfMemory, is_device_lost, is_out_of_memory
 
@@ -31,7 +32,7 @@ def blame(error: BaseException, kind: type[ElementError] = ModelError) -> Elemen
 
 def _say(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {quoted(lines[0])}" if lines else type(error).__name__
 
 
 def isolate(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import reprlib
 
+from transforms.errors import BundleError, MessageError, quoted
 
-class ModelLoadError(ValueError):
+
+class ModelLoadError(BundleError, ValueError):
     """The model cannot be used as asked; its message is one line that names the value, the cause and the way out."""
 
 
-class ElementError(Exception):
+class ElementError(MessageError):
     """One element cannot be answered; every other element of its batch still is."""
 
 
@@ -44,9 +46,17 @@ class ModelError(ElementError):
     """The model raised on this element alone."""
 
 
+class Unexpected(ElementError):
+    """What nobody foresaw, on this element alone; :func:`transforms.barrier.tell` has logged it."""
+
+
+class DeviceLost(BundleError):
+    """The device that holds the model is unusable from here on."""
+
+
 def brief(value: object) -> str:
-    """``value`` as an error message shows it: its repr, at most some 80 characters."""
-    return _BRIEF.repr(value)
+    """``value`` as an error message shows it: its repr, at most some 80 characters, marked as the message's own."""
+    return quoted(_BRIEF.repr(value))
 
 
 _BRIEF = reprlib.Repr()

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from google.api_core.retry import exponential_sleep_generator
 
+from transforms.errors import BundleError
 from transforms.models.errors import ElementError
 from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
@@ -28,7 +29,7 @@ STRIKES = 5
 _KEEP_BYTES = 65_536
 
 
-class EndpointUnavailable(RuntimeError):
+class EndpointUnavailable(BundleError):
     """The endpoint gave no answer for too long; no input is to blame, and the bundle must come again."""
 
 
