@@ -20,7 +20,7 @@ from pipeline.audit_sink import BigQuerySink
 from pipeline.options import Settings
 from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
-from transforms.dead_letter import DeadLetter
+from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
@@ -60,5 +60,5 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler[Any
         failures, _ = failures | "AuditFailures" >> Audit(sink, context)
         if settings.summary_table and not settings.local:
             pipeline | "Summarise" >> Summarise(settings)
-    letters = failures | "DeadLetter" >> DeadLetter(clients.LIMITS)
+    letters = failures | "DeadLetter" >> DeadLetter(clients.LIMITS, Source(settings.job, settings.input_subscription))
     letters | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import extras
+from pipeline.checks.finding import words
 from pipeline.options import FLAGS, Settings
+from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
 
 if TYPE_CHECKING:
@@ -58,6 +60,23 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     if settings.local or token is None:
         local.check()
     return local
+
+
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
+    """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, whatever the library's own error was.
+    """
+    if not settings.local:
+        return
+    try:
+        handler.load_model()
+    except ModelLoadError:
+        raise
+    except Exception as error:  # any of a model's library
+        name = settings.endpoint or settings.model
+        raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {words(error)}") from error
 
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:

@@ -211,7 +211,29 @@ def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
         each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]
     ]
     assert message.data == b"\xffraw" and message.ordering_key == "k"
-    assert dict(message.attributes) == {"colour": "green", "dead_letter_attempt": "1"}
+    kept = {"dead_letter_attempt": "1", "dead_letter_first_message_id": "odd-1"}
+    assert dict(message.attributes) == {"colour": "green", **kept}
+
+
+def test_what_belongs_elsewhere_is_not_replayed(client, resources):
+    """A dead letter of another input and a message that is none stay, and the page is told why; their group goes."""
+    other = fresh("other")
+    notes = {"dead_letter_stage": "predict", "dead_letter_error_type": "Elsewhere", "dead_letter_error": "because"}
+    theirs = {**notes, "dead_letter_message_id": "theirs", "dead_letter_subscription": other.input_subscription}
+    ours = {**notes, "dead_letter_message_id": "ours", "dead_letter_subscription": resources.input_subscription}
+    publish.publish_all(
+        resources.dead_letter_topic, [Message(b"t", theirs), Message(b"o", ours), Message(b"s", {"stranger": "yes"})]
+    )
+    path = "/api/dead-letters?stage=predict&error_type=Elsewhere"
+    wait(client, path, lambda found: found["count"] == 2)
+    wait(client, "/api/dead-letters?stage=unknown&error_type=unknown", lambda found: found["count"] >= 1)
+    refused = client.post("/api/replay", json={"message_ids": ["theirs"]})
+    assert refused.status_code == 400
+    assert f"a dead letter of {other.input_subscription}, which reads {other.input_topic}" in refused.json()["error"]
+    refused = client.post("/api/replay", json={"stage": "unknown", "error_type": "unknown"})
+    assert refused.status_code == 400 and "no dead letter" in refused.json()["error"]
+    answer = client.post("/api/replay", json={"stage": "predict", "error_type": "Elsewhere"}).json()
+    assert [each["message_id"] for each in answer["replayed"]] == ["ours"]
 
 
 def test_one_messages_story_has_its_audit_row(client, resources):
