@@ -10,7 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from transforms.encode import FIRST_SECOND, LAST_SECOND
+
 _KINDS = {"fixed": 1, "sliding": 2, "session": 1, "global": 0}
+#: Shortest and longest window, in seconds: an instant that a timestamp column can hold, and a century.
+_SHORTEST_S, _LONGEST_S = 0.001, 36_525 * 86_400.0
+
 _USE = "use fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global"
 
 
@@ -40,6 +45,11 @@ class Windowing:
             raise ValueError(f"{':'.join(numbers)!r} is not in seconds; {_USE}") from None
         if not all(0 < number < math.inf for number in seconds):
             raise ValueError(f"seconds must be positive; {_USE}")
+        for number, written in zip(seconds, numbers, strict=True):
+            if not _SHORTEST_S <= number <= _LONGEST_S:
+                raise ValueError(
+                    f"{written} seconds are not from {_SHORTEST_S:g} to {_LONGEST_S:,.0f} (a hundred years); {_USE}"
+                )
         if kind == "sliding" and seconds[1] > seconds[0]:
             raise ValueError(f"period {numbers[1]} is longer than size {numbers[0]}, which leaves gaps; {_USE}")
         return cls(kind, *seconds)
@@ -47,11 +57,16 @@ class Windowing:
     def bounds(self, event_time: float) -> tuple[float, float] | None:
         """Start and end of the window of ``event_time``, or None for ``global``.
 
-        Of sliding windows, the one that starts last; of a session, the message's own gap, before any merging.
+        Of sliding windows, the one that starts last; of a session, the message's own gap, before any merging. Where a
+        window reaches beyond the years 1 to 9999, its bound is the first or the last second of those.
         """
         if self.kind == "global":
             return None
         if self.kind == "session":
-            return event_time, event_time + self.size
+            return _clamp(event_time), _clamp(event_time + self.size)
         start = event_time - event_time % (self.period or self.size)
-        return start, start + self.size
+        return _clamp(start), _clamp(start + self.size)
+
+
+def _clamp(seconds: float) -> float:
+    return min(max(seconds, FIRST_SECOND), LAST_SECOND)

@@ -13,13 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from apache_beam.utils.timestamp import Timestamp
 from google.api_core import exceptions as api
 from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
+from pipeline.direct.event_time import parse_timestamp
 from transforms.dead_letter import ATTEMPT
-from transforms.encode import has_date
 from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -280,15 +279,6 @@ class Subscriber:
                     )
                 except api.GoogleAPICallError as error:
                     _LOGGER.warning("%d leases were not renewed: %s", len(chunk), error.message)
-
-
-def parse_timestamp(text: str, otherwise: float) -> float:
-    """``text`` in RFC 3339 or milliseconds since the epoch, as seconds; ``otherwise`` where it is neither."""
-    try:
-        seconds = int(text) / 1000 if text.lstrip("-").isdigit() else Timestamp.from_rfc3339(text).micros / 1e6
-    except (ValueError, OverflowError):
-        return otherwise
-    return seconds if has_date(seconds) else otherwise
 
 
 def _chunks(ack_ids: list[str]) -> Iterator[list[str]]:
