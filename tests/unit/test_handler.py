@@ -27,11 +27,11 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transforms.models import tasks
 from transforms.models.batching import cut
 from transforms.models.bisect import ForwardCounts
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
+from transforms.models.tasks import adapters
 from transforms.records import Failure, Message, Prediction, Request
 
 
@@ -270,7 +270,7 @@ def test_any_payload_gives_one_outcome(folder: Any, task: str | None, data: st.D
     """Whatever the bytes, the JSON and the parameters, each element has one outcome and nothing is raised."""
     handler = HuggingFaceModelHandler(folder(), task, dtype="float32", parameters=None)
     model = handler.load_model()
-    names = st.sampled_from([*model.task.parameters, "bogus"])
+    names = st.sampled_from([*model.task.entry.parameters, "bogus"])
     requests = st.builds(
         Request,
         JSON | SHAPED | st.lists(SHAPED, max_size=3) | st.text(min_size=1, max_size=200),
@@ -288,8 +288,8 @@ def test_any_payload_gives_one_outcome(folder: Any, task: str | None, data: st.D
 def test_one_model_a_configuration_however_many_handlers_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers of one configuration share one resident model, and eight threads at once load it once."""
     loads: list[Any] = []
-    real = tasks.build_task
-    monkeypatch.setattr(tasks, "build_task", lambda *given: loads.append(given) or real(*given))
+    real = adapters.build_task
+    monkeypatch.setattr(adapters, "build_task", lambda *given: loads.append(given) or real(*given))
     handlers = [HuggingFaceModelHandler(tiny.topics(), parameters={"top_k": 2}) for _ in range(8)]
     models: list[LoadedModel] = []
     threads = [threading.Thread(target=lambda h=h: models.append(h.load_model())) for h in handlers]

@@ -136,20 +136,20 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         Raises:
           ModelLoadError: one line that says why it cannot run.
         """
-        from transforms.models.tasks import pick_task
+        from transforms.models.tasks.adapters import pick_task
 
         self._check_values()
         listing = load.list_files(self.model, self.revision, self._token())
         config = load.check_files(listing)
         task = pick_task(self.task, config, listing.names, self.model)
-        if self.time_limit_s is not None and not task.takes_time_limit:
-            raise ModelLoadError(f"time_limit_s={self.time_limit_s}: {task.name} cannot be stopped; leave it out")
+        if self.time_limit_s is not None and not task.entry.stops:
+            raise ModelLoadError(f"time_limit_s={self.time_limit_s}: {task.entry.name} cannot be stopped; leave it out")
         try:
-            validate(self.parameters, task.parameters, task.name)
+            validate(self.parameters, task.entry.parameters, task.entry.name)
         except InvalidParameter as error:
             raise ModelLoadError(f"--inference_params: {error}") from None
-        self.task = self.task or task.name
-        return task.name
+        self.task = self.task or task.entry.name
+        return task.entry.name
 
     def _check_values(self) -> None:
         known_device = self.device in DEVICES or self.device.removeprefix("cuda:").isdigit()
@@ -205,7 +205,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         return thread.submit(self._load_on, thread).result()
 
     def _load_on(self, thread: ThreadPoolExecutor) -> LoadedModel:
-        from transforms.models.tasks import build_task
+        from transforms.models.tasks.adapters import build_task
 
         started = time.perf_counter()
         name = self.check()
@@ -221,7 +221,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         budget = Budget(
             self.max_batch_tokens or _MAX_TOKENS[where.type], None if task.generates else _MAX_PADDING[where.type]
         )
-        parameters = validate(self.parameters, task.parameters, name)
+        parameters = validate(self.parameters, task.entry.parameters, name)
         elapsed = time.perf_counter() - started
         _LOADS.append(elapsed * 1000)
         _LOG.info("loaded %s in %.1f s", info, elapsed)
@@ -247,9 +247,9 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        from transforms.models.tasks import ALIASES, TASKS
+        from transforms.models.task_table import find
 
-        task = TASKS.get(ALIASES.get(self.task or "", self.task or ""))
+        task = find(self.task)
         gather = _GATHER[task.modality if task else "text"]
         kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
         if self.max_batch_latency_ms is not None:

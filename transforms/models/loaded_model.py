@@ -13,8 +13,9 @@ import torch
 
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
 from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
-from transforms.models.tasks.base import Ask, Prepared, Task
+from transforms.models.tasks.base import Prepared, Task
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 
@@ -94,7 +95,8 @@ class LoadedModel:
         try:
             parameters = self.parameters
             if given or not isinstance(given, Mapping):
-                parameters = {**parameters, **validate(given, self.task.parameters, self.task.name)}
+                parameters = {**parameters, **validate(given, self.task.entry.parameters, self.task.entry.name)}
+            self.task.entry.require(parameters)
             self.task.check_parameters(parameters)
             return Ask(self.task.check(request.inputs), parameters)
         except ElementError as error:

@@ -14,8 +14,8 @@ from transforms.models.errors import ElementError
 from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.reply import Reply, Verdict, judge
-from transforms.models.remote.shapes import Misfit
 from transforms.models.remote.transport import Transport
+from transforms.models.shapes import Misfit
 from transforms.models.token import TokenError, TokenKeeper
 
 #: Seconds of back-off, with full jitter: the bound at first, doubled each time, and at last.

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from transforms.models.errors import ModelLoadError
+from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
-from transforms.models.remote.inputs import Ask
 from transforms.models.remote.protocol import ROWS, InferenceApi, OpenAi, Post, TextEmbeddings, locate
 from transforms.models.remote.provider import PREFIX, Provider
 from transforms.models.remote.reply import Reply, Verdict, judge
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 
@@ -58,7 +58,7 @@ class About:
         return self.protocol.post(asks)
 
 
-def pick_server(settings: EndpointSpec, task: RemoteTask, info: dict[str, Any], model: str) -> Server:
+def pick_server(settings: EndpointSpec, task: TaskEntry, info: dict[str, Any], model: str) -> Server:
     """The kind of server, by its name or URL, and by what it says of itself.
 
     Raises:
@@ -78,7 +78,7 @@ def pick_server(settings: EndpointSpec, task: RemoteTask, info: dict[str, Any], 
     return InferenceApi(task, base, model)
 
 
-async def discover(caller: Caller, settings: EndpointSpec, task: RemoteTask) -> About:
+async def discover(caller: Caller, settings: EndpointSpec, task: TaskEntry) -> About:
     """What the endpoint says of itself; tries once, and is not ``known`` where it did not answer."""
     found, known = {}, True
     post = _question(settings)

@@ -12,6 +12,7 @@ from typing import Any
 from google.api_core.retry import exponential_sleep_generator
 
 from transforms.models.errors import ElementError
+from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
 from transforms.models.remote.caller import (
     FIRST_WAIT_S,
@@ -23,11 +24,11 @@ from transforms.models.remote.caller import (
     RequestCounts,
 )
 from transforms.models.remote.discover import About, EndpointSpec, discover
-from transforms.models.remote.inputs import Ask
 from transforms.models.remote.protocol import Post, one_each
 from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reply import Reply
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.remote.wire import to_wire
+from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenKeeper
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -57,7 +58,7 @@ class Endpoint:
     """One endpoint. Its coroutines run on one event loop; ``answer`` may run several times at once."""
 
     def __init__(
-        self, settings: EndpointSpec, task: RemoteTask, parameters: Mapping[str, Any], token: TokenKeeper
+        self, settings: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any], token: TokenKeeper
     ) -> None:
         self.settings = settings
         self.task = task
@@ -107,8 +108,8 @@ class Endpoint:
         try:
             given = validate(request.parameters, self.task.parameters, self.task.name) if request.parameters else {}
             parameters = {**self.parameters, **given}
-            self.task.check_parameters(parameters)
-            return Ask(self.task.check(request.inputs), parameters)
+            self.task.require(parameters)
+            return Ask(to_wire(self.task, self.task.check(request.inputs)), parameters)
         except ElementError as error:
             return error
 

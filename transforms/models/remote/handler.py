@@ -21,7 +21,7 @@ from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
 from transforms.models.remote.probe import EndpointAway, probe
 from transforms.models.remote.provider import PREFIX
-from transforms.models.remote.tasks import pick_task
+from transforms.models.task_table import endpoint_task
 from transforms.models.token import TokenKeeper, TokenSource
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -111,7 +111,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           ModelLoadError: one line that says why it cannot work.
         """
-        task = pick_task(self.task)
+        task = endpoint_task(self.task)
         pick_server(self.settings, task, {}, self.settings.model or "")
         if self.settings.endpoint.startswith(PREFIX) and self.token is None:
             raise ModelLoadError(f"--endpoint={self.settings.endpoint} needs a token; say where by --hf_token_source")
@@ -144,7 +144,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def _new(self) -> Endpoint:
         self.check()
-        task = pick_task(self.task)
+        task = endpoint_task(self.task)
         parameters = validate(self.parameters, task.parameters, task.name)
         return Endpoint(self.settings, task, parameters, TokenKeeper(self.token))
 
@@ -183,7 +183,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        gather = _GATHER[pick_task(self.task).media]
+        gather = _GATHER[endpoint_task(self.task).is_file]
         kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
         if self.max_batch_latency_ms is not None:
             kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000

@@ -7,32 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.models.errors import ElementError, ModelLoadError
+from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
 from transforms.models.remote.discover import About, EndpointSpec, discover
-from transforms.models.remote.inputs import Ask
 from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reply import Reply, Verdict, judge
-from transforms.models.remote.shapes import Misfit
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.shapes import Misfit
+from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 
 #: Seconds between the attempts of a look: one that meets a busy moment says nothing yet.
 _PAUSES_S = (0.2, 1.0)
 
-#: Something small that each task can be asked, to see whether there is an answer at all.
-_SMALL: dict[str, Any] = {
-    "question-answering": {"question": "Who?", "context": "You."},
-    "feature-extraction": "Hello",
-    "text-generation": "Hello",
-    "text-classification": "Hello",
-    "token-classification": "Hello",
-    "zero-shot-classification": "Hello",
-    "fill-mask": "Hello [MASK]",
-}
 
-
-async def probe(caller: Caller, settings: EndpointSpec, task: RemoteTask, parameters: Mapping[str, Any]) -> ModelInfo:
+async def probe(caller: Caller, settings: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any]) -> ModelInfo:
     """Asks the endpoint something small; returns which model answers.
 
     Raises:
@@ -40,14 +29,14 @@ async def probe(caller: Caller, settings: EndpointSpec, task: RemoteTask, parame
       EndpointAway: it does not answer now, and may later.
     """
     about = await discover(caller, settings, task)
-    if task.name not in _SMALL:
+    if task.small is None:
         return about.info
     given = dict(parameters)
     for name in task.needed:
         given.setdefault(name, ["a", "b"])
     if task.name == "text-generation":
         given["max_new_tokens"] = 1
-    ask = Ask(_SMALL[task.name], given)
+    ask = Ask(task.small, given)
     try:
         post = await about.post([ask])
         for pause in (*_PAUSES_S, None):
@@ -69,7 +58,7 @@ class EndpointAway(RuntimeError):
     """The endpoint does not answer now; nothing needs mending for it to do so later."""
 
 
-def _explain(reply: Reply, about: About, ask: Ask, settings: EndpointSpec, task: RemoteTask, has_token: bool) -> None:
+def _explain(reply: Reply, about: About, ask: Ask, settings: EndpointSpec, task: TaskEntry, has_token: bool) -> None:
     """Raises what ``reply`` to a small question means for an operator, if it means anything."""
     where, verdict = f"--endpoint={settings.endpoint}", judge(reply)
     if verdict is Verdict.OK:

@@ -12,10 +12,10 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.inference._providers import PROVIDERS, get_provider_helper
 
 from transforms.models.errors import ModelLoadError
+from transforms.models.inputs import Ask
 from transforms.models.remote import chat_completions
-from transforms.models.remote.inputs import Ask
 from transforms.models.remote.protocol import Post
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.task_table import TaskEntry
 
 #: The helpers route by the look of a token; the real one is added when the request is sent.
 _ROUTED = "hf_routed"
@@ -32,7 +32,7 @@ class Provider:
 
     rows = 1
 
-    def __init__(self, task: RemoteTask, name: str, model: str) -> None:
+    def __init__(self, task: TaskEntry, name: str, model: str) -> None:
         if name != "auto" and name not in PROVIDERS:
             raise ModelLoadError(
                 f"--endpoint={PREFIX}{name}: no such provider; there are: auto, {', '.join(PROVIDERS)}"

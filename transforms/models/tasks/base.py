@@ -15,8 +15,9 @@ from transformers.models.auto import modeling_auto
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, ModelLoadError, NonFinite
+from transforms.models.inputs import Ask
 from transforms.models.pack import pack
-from transforms.models.parameters import Parameter
+from transforms.models.task_table import TaskEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,6 @@ class Loading:
     config: transformers.PreTrainedConfig
     refuse_too_long: bool = False
     time_limit_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One element as a task sees it: its inputs, and its validated parameters over the job's defaults."""
-
-    inputs: Any
-    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +46,14 @@ class Prepared:
 class Task(ABC):
     """One kind of model, loaded. Methods that take several elements may raise: the caller finds the culprit.
 
-    ``auto`` pairs the transformers class that loads the model with the list of architectures that it loads.
+    ``entry`` is the task's line in the table; ``auto`` pairs the transformers class that loads the model with the list
+    of architectures that it loads.
     """
 
-    name: ClassVar[str]
-    modality: ClassVar[str] = "text"
+    entry: ClassVar[TaskEntry]
     auto: ClassVar[tuple[tuple[str, str], ...]]
-    parameters: ClassVar[Mapping[str, Parameter]] = {}
     #: Elements to pre-process at once; images and audio take memory long before they are in a forward.
     chunk: ClassVar[int] = 100_000
-    #: Whether ``time_limit_s`` can be kept.
-    takes_time_limit: ClassVar[bool] = False
 
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
@@ -105,8 +95,8 @@ class Task(ABC):
         missing = sorted(key for key in info["missing_keys"] if not self.may_miss(key))
         if missing:
             raise ModelLoadError(
-                f"the model lacks weights that {self.name} needs ({', '.join(missing[:3])}"
-                f"{', …' if len(missing) > 3 else ''}); use a model trained for {self.name}"
+                f"the model lacks weights that {self.entry.name} needs ({', '.join(missing[:3])}"
+                f"{', …' if len(missing) > 3 else ''}); use a model trained for {self.entry.name}"
             )
         return model.to(self.device)
 
@@ -128,10 +118,10 @@ class Task(ABC):
         Raises:
           InvalidInput: it is not what the task takes.
         """
-        return inputs
+        return self.entry.check(inputs)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:  # noqa: B027
-        """What a parameter's own test cannot see: two that contradict each other, one that must be given.
+        """What the table cannot see: parameters that contradict each other, or do not fit the model.
 
         Raises:
           InvalidParameter: naming it.

@@ -10,15 +10,13 @@ import numpy as np
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
-from transforms.models.parameters import boolean, choice, text
-from transforms.models.tasks.base import Ask, Loading, Prepared, finite_rows, non_finite
+from transforms.models.errors import ElementError, InvalidParameter, TooLong, brief
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_finite
 from transforms.models.tasks.pooling import read_sentence_model
-from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import max_tokens
-
-#: Texts in one message.
-MAX_TEXTS = 1000
 
 
 class FeatureExtraction(TextTask):
@@ -29,14 +27,8 @@ class FeatureExtraction(TextTask):
     token embeddings, ``[1, tokens, width]``, as ``transformers.pipeline`` does.
     """
 
-    name = "feature-extraction"
+    entry = TASKS["feature-extraction"]
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
-    parameters = {
-        "normalize": boolean(),
-        "truncate": boolean(),
-        "prompt_name": text(),
-        "pooling": choice("none"),
-    }
 
     def __init__(self, loading: Loading) -> None:
         self.sentences = read_sentence_model(loading.folder, loading.device)
@@ -53,13 +45,6 @@ class FeatureExtraction(TextTask):
     def max_length(self) -> int | None:
         limits = [n for n in (self.sentences.max_length, max_tokens(self.tokenizer, self.model)) if n]
         return min(limits) if limits else None
-
-    def check(self, inputs: Any) -> list[str] | str:  # type: ignore[override]
-        if not isinstance(inputs, list):
-            return check_text(inputs)
-        if not 1 <= len(inputs) <= MAX_TEXTS:
-            raise InvalidInput(f"inputs={brief(inputs)}: must be a text, or a list of 1 to {MAX_TEXTS} texts")
-        return [check_text(text, f"inputs[{i}]") for i, text in enumerate(inputs)]
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         name = parameters.get("prompt_name")

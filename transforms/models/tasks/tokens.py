@@ -11,8 +11,9 @@ import transformers
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError
-from transforms.models.parameters import choice, integer, text_list, texts
-from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row
 
@@ -27,13 +28,8 @@ class TokenClassification(TextTask):
     overlapping windows instead of cut. The grouping itself is transformers' own.
     """
 
-    name = "token-classification"
+    entry = TASKS["token-classification"]
     auto = (("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {
-        "aggregation_strategy": choice("none", "simple", "first", "average", "max"),
-        "ignore_labels": text_list(most=1000, least=0),
-        "stride": integer(0),
-    }
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -100,9 +96,8 @@ class FillMask(TextTask):
     Best first, five unless ``top_k`` says otherwise; a list of such lists for several mask tokens.
     """
 
-    name = "fill-mask"
+    entry = TASKS["fill-mask"]
     auto = (("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1, 1000), "targets": texts(most=1000)}
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)

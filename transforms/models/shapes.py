@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transforms.models.errors import brief
-from transforms.models.remote.inputs import Ask
+from transforms.models.inputs import Ask
 
 
 class Misfit(Exception):
