@@ -44,13 +44,27 @@ class ModelError(ElementError):
     """The model raised on this element alone."""
 
 
+class NotYet(ElementError):
+    """Nothing is wrong: what is in memory already is enough, and the element is to be prepared with the next ones."""
+
+
+class StorageUnavailable(Exception):
+    """Cloud Storage did not answer for too long. No element is to blame: the bundle fails and is delivered again."""
+
+
 def brief(value: object) -> str:
-    """``value`` as an error message shows it: its repr, at most some 80 characters."""
-    return _BRIEF.repr(value)
+    """``value`` as an error message shows it: its repr, at most some 80 characters a value and 200 in all."""
+    return cut(_BRIEF.repr(value), 200)
+
+
+def cut(text: str, most: int = 80) -> str:
+    """``text``, at most ``most`` characters of it: what comes from a message or a library may be of any length."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 80
+_BRIEF.maxlevel = 3
 
 
 def is_out_of_memory(error: BaseException) -> bool:

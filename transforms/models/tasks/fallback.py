@@ -18,7 +18,9 @@ from transforms.models.errors import ElementError
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
-from transforms.models.tasks.media import decode_audio, decode_image, read_all
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
 
@@ -41,10 +43,7 @@ class Fallback(Task):
         return {"image_processor": load_image_processor(self.loading.folder)}
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        decoded = read_all([ask.inputs for ask in asks], self.decode)
-        return [
-            one if isinstance(one, ElementError) else self.one(ask, one) for ask, one in zip(asks, decoded, strict=True)
-        ]
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], self.decode(data)))
 
     def decode(self, data: bytes) -> Any:
         """The image or sound that the pipeline reads."""
@@ -150,11 +149,10 @@ class DocumentQuestionAnswering(Fallback):
         return {**super().parts(), "tokenizer": load_tokenizer(self.loading.folder)}
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        images = read_all([ask.inputs["image"] for ask in asks], decode_image)
-        return [
-            image if isinstance(image, ElementError) else self.one(ask, {**ask.inputs, "image": image})
-            for ask, image in zip(asks, images, strict=True)
-        ]
+        return read_each(
+            [ask.inputs["image"] for ask in asks],
+            lambda i, data: self.one(asks[i], {**asks[i].inputs, "image": decode_image(data)}),
+        )
 
 
 FALLBACKS: tuple[type[Fallback], ...] = (
