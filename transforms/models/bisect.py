@@ -43,7 +43,7 @@ def _say(error: BaseException) -> str:
 
 
 def isolate(
-    work: Callable[[Sequence[T]], list[R]], elements: Sequence[T], kind: type[ElementError]
+    work: Callable[[Sequence[T]], Sequence[R]], elements: Sequence[T], kind: type[ElementError]
 ) -> list[R | ElementError]:
     """``work(elements)``, with an ``ElementError`` where an element makes it raise: its own, or one of ``kind``.
 

@@ -44,8 +44,8 @@ class ModelError(ElementError):
     """The model raised on this element alone."""
 
 
-class NotYet(ElementError):
-    """Nothing is wrong: what is in memory already is enough, and the element is to be prepared with the next ones."""
+class NotYet:
+    """No error: what is in memory already is enough, and the element is to be prepared with the next ones."""
 
 
 class StorageUnavailable(Exception):

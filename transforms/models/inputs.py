@@ -107,7 +107,7 @@ def picture_and_text(value: Any) -> tuple[Any, list[bytes | str]]:
     return messages, images
 
 
-def _content(content: Any, what: str, images: list[bytes | str]) -> str | None | list[dict[str, str]]:
+def _content(content: Any, what: str, images: list[bytes | str]) -> Any:
     """A message's content, with its images taken out and added to ``images``."""
     if not isinstance(content, list):
         return content

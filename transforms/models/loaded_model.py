@@ -101,7 +101,7 @@ class LoadedModel:
         answers.outcomes = [outcomes[index] for index in range(len(requests))]
         return answers
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Prepared | ElementError]:
+    def _prepare(self, requests: Sequence[Request]) -> list[Prepared | ElementError | NotYet]:
         """Each of ``requests``, validated and pre-processed."""
         asks = [self._ask(request) for request in requests]
         valid = [ask for ask in asks if isinstance(ask, Ask)]
@@ -121,7 +121,9 @@ class LoadedModel:
         except ElementError as error:
             return error
 
-    def _run(self, prepared: Sequence[Prepared | ElementError], tally: ForwardCounts) -> list[_Answer | ElementError]:
+    def _run(
+        self, prepared: Sequence[Prepared | ElementError | NotYet], tally: ForwardCounts
+    ) -> list[_Answer | ElementError | NotYet]:
         """Runs what could be prepared, in micro-batches."""
         ready = [one for one in prepared if isinstance(one, Prepared)]
 

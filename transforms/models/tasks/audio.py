@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task, label_function, non_finite, to_numpy
@@ -44,7 +44,7 @@ class AudioTask(Task):
             loading.folder, trust_remote_code=False, local_files_only=True
         )
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         rate = self.extractor.sampling_rate
         return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_audio(data, rate)))
 

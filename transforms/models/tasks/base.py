@@ -14,7 +14,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, ModelLoadError, NonFinite
+from transforms.models.errors import ElementError, ModelLoadError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.pack import pack
 from transforms.models.task_table import TaskEntry
@@ -128,8 +128,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        """Each element ready for a forward, or what is wrong with it."""
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        """Each element ready for a forward, or what is wrong with it; the first is never ``NotYet``."""
 
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:

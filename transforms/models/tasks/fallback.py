@@ -14,7 +14,7 @@ import transformers
 from PIL import Image
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError
+from transforms.models.errors import ElementError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
@@ -42,7 +42,7 @@ class Fallback(Task):
         """What the pipeline needs beside the model."""
         return {"image_processor": load_image_processor(self.loading.folder)}
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], self.decode(data)))
 
     def decode(self, data: bytes) -> Any:
@@ -148,7 +148,7 @@ class DocumentQuestionAnswering(Fallback):
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "tokenizer": load_tokenizer(self.loading.folder)}
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         return read_each(
             [ask.inputs["image"] for ask in asks],
             lambda i, data: self.one(asks[i], {**asks[i].inputs, "image": decode_image(data)}),

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
@@ -61,7 +61,7 @@ class ImageTextToText(Task):
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         return in_turn(len(asks), lambda i: self._one(asks[i]))
 
     def _one(self, ask: Ask) -> Prepared | ElementError:

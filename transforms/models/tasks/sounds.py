@@ -11,6 +11,10 @@ from transforms.models.errors import InvalidInput, cut
 #: Most samples of a recording, as it is and at the model's rate: half an hour at 48 kHz.
 MAX_SAMPLES = 1800 * 48_000
 
+#: Codings of which libsndfile decodes what is there. Of the others it decodes the last block whole, if cut off or not,
+#: and so the memory that was to hold it.
+_STREAMS = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_")
+
 #: Samples read at once, all channels together.
 _BLOCK = 1 << 20
 
@@ -50,6 +54,8 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     import soundfile
 
     with soundfile.SoundFile(io.BytesIO(data)) as file:
+        if not file.subtype.startswith(_STREAMS) and not _is_whole_wav(data):
+            raise InvalidInput(f"inputs is audio in {file.subtype} that was cut off, or is not in a WAV file")
         # In blocks, so that many channels are never in memory at once.
         room = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
         blocks: list[np.ndarray] = []
@@ -60,3 +66,16 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
                 raise InvalidInput(f"inputs is audio of more than {MAX_SAMPLES:,} samples; at most that many are taken")
             blocks.append(block.mean(axis=1))
         return np.concatenate(blocks) if blocks else np.empty(0, np.float32), file.samplerate
+
+
+def _is_whole_wav(data: bytes) -> bool:
+    """Whether ``data`` is a WAV file with all the samples that its header says."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return False
+    place = 12
+    while place + 8 <= len(data):
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        if data[place : place + 4] == b"data":
+            return 0 < size <= len(data) - place - 8
+        place += 8 + size + size % 2
+    return False

@@ -13,7 +13,7 @@ import transformers
 from PIL import Image
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, cut
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
 from transforms.models.inputs import Ask
 from transforms.models.parameters import fill
 from transforms.models.task_table import TASKS
@@ -54,7 +54,7 @@ class ImageTask(Task):
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         # Processed as soon as decoded: what the model sees of a picture is far smaller than the picture.
         return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_image(data)))
 
