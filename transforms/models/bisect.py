@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 
 from transforms.errors import quoted
 from transforms.models.batching import Size, cost, cut
-from transforms.models.errors import ElementError, ModelError, OutOfMemory, is_device_lost, is_out_of_memory
+from transforms.models.errors import (
+    ElementError,
+    ModelError,
+    OutOfMemory,
+    StorageUnavailable,
+    is_device_lost,
+    is_out_of_memory,
+)
+from transforms.models.errors import cut as cut_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,22 +40,25 @@ def blame(error: BaseException, kind: type[ElementError] = ModelError) -> Elemen
 
 def _say(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {quoted(lines[0])}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {quoted(cut_text(lines[0], 300))}" if lines else type(error).__name__
 
 
 def isolate(
-    work: Callable[[Sequence[T]], list[R]], elements: Sequence[T], kind: type[ElementError]
+    work: Callable[[Sequence[T]], Sequence[R]], elements: Sequence[T], kind: type[ElementError]
 ) -> list[R | ElementError]:
     """``work(elements)``, with an ``ElementError`` where an element makes it raise: its own, or one of ``kind``.
 
     Raises:
       ValueError: ``work`` returned another number of results than it got elements: a bug in the task.
       RuntimeError: the device is lost.
+      StorageUnavailable: so is Cloud Storage.
     """
     if not elements:
         return []
     try:
         results = work(elements)
+    except StorageUnavailable:
+        raise
     except Exception as error:
         if is_device_lost(error):
             raise

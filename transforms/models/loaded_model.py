@@ -10,11 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
-from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
 from transforms.models.tasks.base import Prepared, Task
 from transforms.records import Failure, ModelInfo, Prediction, Request
+
+#: Bytes of messages that are pre-processed at once: tokens, like decoded images, take many times their size.
+CHUNK_BYTES = 32 * 1024 * 1024
+
+
+def _fitting(requests: Sequence[Request]) -> int:
+    """How many of ``requests``, from the first on, are within ``CHUNK_BYTES``; one at the least."""
+    total = 0
+    for count, request in enumerate(requests):
+        total += len(request.message.data)
+        if total > CHUNK_BYTES and count:
+            return count
+    return len(requests)
 
 
 @dataclass(slots=True)
@@ -66,21 +79,27 @@ class LoadedModel:
 
         Raises:
           RuntimeError: the device is lost; no request is to blame.
+          StorageUnavailable: nor is any when Cloud Storage is.
         """
         answers = Answers()
-        for start in range(0, len(requests), self.task.chunk):
-            chunk = requests[start : start + self.task.chunk]
-            prepared = self._prepare(chunk)
-            results = self._run(prepared, answers.counts)
+        outcomes: dict[int, Prediction | Failure] = {}
+        waiting = list(range(len(requests)))
+        while waiting:
+            chunk = waiting[: _fitting([requests[i] for i in waiting[: self.task.chunk]])]
+            results = self._run(self._prepare([requests[i] for i in chunk]), answers.counts)
             now = time.time()
-            for request, result in zip(chunk, results, strict=True):
+            for index, result in zip(chunk, results, strict=True):
+                if isinstance(result, NotYet):
+                    continue
                 if isinstance(result, _Answer):
                     answers.tokens += result.prepared.tokens or 0
                     answers.truncated += result.prepared.truncated
-                answers.outcomes.append(self._outcome(request, result, now))
+                outcomes[index] = self._outcome(requests[index], result, now)
+            waiting = [index for index in chunk if index not in outcomes] + waiting[len(chunk) :]
+        answers.outcomes = [outcomes[index] for index in range(len(requests))]
         return answers
 
-    def _prepare(self, requests: Sequence[Request]) -> list[Prepared | ElementError]:
+    def _prepare(self, requests: Sequence[Request]) -> list[Prepared | ElementError | NotYet]:
         """Each of ``requests``, validated and pre-processed."""
         asks = [self._ask(request) for request in requests]
         valid = [ask for ask in asks if isinstance(ask, Ask)]
@@ -100,7 +119,9 @@ class LoadedModel:
         except ElementError as error:
             return error
 
-    def _run(self, prepared: Sequence[Prepared | ElementError], counts: ForwardCounts) -> list[_Answer | ElementError]:
+    def _run(
+        self, prepared: Sequence[Prepared | ElementError | NotYet], counts: ForwardCounts
+    ) -> list[_Answer | ElementError | NotYet]:
         """Runs what could be prepared, in micro-batches."""
         ready = [one for one in prepared if isinstance(one, Prepared)]
 

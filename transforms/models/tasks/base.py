@@ -14,7 +14,7 @@ import torch
 from transforms.models.backends import Engine, Place, Source
 from transforms.models.backends.architectures import model_classes
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, NonFinite
+from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.spec import ModelSpec
 from transforms.models.task_table import TaskEntry
@@ -91,8 +91,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        """Each element ready for a forward, or what is wrong with it."""
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        """Each element ready for a forward, or what is wrong with it; the first is never ``NotYet``."""
 
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:

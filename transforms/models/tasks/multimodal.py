@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.generation import Decoding, check_generation, generate
-from transforms.models.tasks.media import decode_image, read_all
+from transforms.models.tasks.media import in_turn, read_all
+from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
 
 #: Tokens that an image is taken to cost; models differ, and only planning depends on it.
@@ -57,13 +58,13 @@ class ImageTextToText(Task):
         if self.processor.chat_template is None:
             raise InvalidInput('inputs is a chat, and this model has no chat template; send {"image": …, "text": …}')
         # The templates take a list of parts only.
-        return [{"role": message["role"], "content": _parts(message["content"])} for message in prompt], images
+        return [{**message, "content": _parts(message["content"])} for message in prompt], images
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        return [self._one(ask) for ask in asks]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return in_turn(len(asks), lambda i: self._one(asks[i]))
 
     def _one(self, ask: Ask) -> Prepared | ElementError:
         prompt, sources = ask.inputs
@@ -108,5 +109,5 @@ class ImageTextToText(Task):
         return self.tokenizer.decode(row, skip_special_tokens=True)
 
 
-def _parts(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 
 from transforms.models.batching import Size
+from transforms.models.chats import Messages, continued, is_text
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
-from transforms.models.inputs import Ask, text
+from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
 from transforms.models.tasks.generation import Decoding, check_generation, generate
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row, max_tokens
-
-Messages = list[dict[str, Any]]
 
 
 class TextGeneration(TextTask):
@@ -45,7 +44,10 @@ class TextGeneration(TextTask):
         if isinstance(checked, str):
             return checked
         for i, message in enumerate(checked):
-            text(message["content"], f"inputs[{i}].content")
+            content = message["content"]
+            other = next((part for part in content if not is_text(part)), None) if isinstance(content, list) else None
+            if other is not None:
+                raise InvalidInput(f"inputs[{i}].content={brief(other)}: this model reads texts only")
         if self.tokenizer.chat_template is None:
             raise InvalidInput("inputs is a chat, and this model has no chat template; send a prompt as a string")
         return checked
@@ -121,5 +123,5 @@ def _prefilled(chat: Messages) -> bool:
 def answered(chat: Messages, text: str) -> Messages:
     """``chat`` with the model's ``text``: as a new message, or at the end of one that was begun."""
     if _prefilled(chat):
-        return [*chat[:-1], {**chat[-1], "content": chat[-1]["content"] + text}]
+        return [*chat[:-1], {**chat[-1], "content": continued(chat[-1]["content"], text)}]
     return [*chat, {"role": "assistant", "content": text}]
