@@ -142,9 +142,7 @@ def test_a_rows_passing_error_is_no_fault_of_the_row(bigquery, reason):
     proxy, resources = bigquery
     answers = iter([True, True, False])
     proxy.fault = lambda method, path: (
-        RejectRows(lambda row: row.get("message_id") == "2", reason)
-        if "/insertAll" in path and next(answers)
-        else None
+        RejectRows(lambda row: row.get("message_id") == "2", reason) if "/insertAll" in path and next(answers) else None
     )
     assert audit_sink.BigQuerySink(resources.audit_table).insert(*rows(4)) == {}
     assert stored(resources) == ["0", "1", "2", "3"]
