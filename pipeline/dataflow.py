@@ -42,6 +42,12 @@ def prepare(settings: Settings, options: PipelineOptions) -> None:
             "--sdk_container_image is missing: workers would not have this package; "
             "give the image that templates/deploy.sh build made, or --setup_file=./setup.py"
         )
+    brings_torch = worker.sdk_container_image or setup.requirements_file or setup.extra_packages
+    if not (settings.endpoint or brings_torch):
+        raise UsageError(
+            f"--setup_file {setup.setup_file!r}: it installs no torch on the workers, which --model needs; add "
+            "--requirements_file=FILE with the lines torch, transformers and safetensors, or give an image in its place"
+        )
     debug = options.view_as(DebugOptions)
     if any(service.startswith("worker_accelerator=") for service in asked):
         # A process a core would each put a model of its own on the one GPU.

@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
 from pipeline import dataflow, flags, graph, handlers, io, logs, preflight, sidecars
-from pipeline.direct.runner import LocalRunner
 from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from pipeline.direct.runner import LocalRunner
 
 _LOGGER = logging.getLogger("pipeline")
 _ABOUT = (
@@ -33,11 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
         dataflow.prepare(settings, options)
+        runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
-    except (flags.UsageError, ModelLoadError) as error:
+        handlers.load(handler, settings)
+    except flags.UsageError as error:
         return flags.wrong_usage(error)
-    runner = io.runner(settings)
+    except ModelLoadError as error:
+        return flags.wrong_usage(ValueError(handlers.as_flags(error)))
     try:
         pipeline = beam.Pipeline(runner=runner, options=options)
     except ValueError as error:  # Beam's own look at the options that its runner needs, one a line
@@ -45,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     graph.build(pipeline, settings, handler)
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
-    if not isinstance(runner, LocalRunner):
+    if runner is None:
         return 0
     with sidecars.beside(result, settings):
         return _run_until_drained(result, runner)
@@ -65,7 +71,7 @@ def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: Local
     try:
         result.wait_until_finish()
     except Exception as error:
-        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", error)
+        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", handlers.as_flags(error))
         return 1
     finally:
         runner.close()

@@ -28,7 +28,7 @@ class Refused(MessageError):
     """The topic refused the result, in the service's words."""
 
 
-class NativePublish(beam.PTransform):
+class NativePublish(beam.PTransform[beam.PCollection[Any], tuple[()]]):
     """Beam's sink, which Dataflow replaces with its own; that one carries no ordering keys and no 10 MB.
 
     What is over :data:`pipeline.clients.NATIVE_BYTES` goes by a request of our own.
@@ -65,7 +65,7 @@ def outgoing(record: Any) -> PubsubMessage:
     return PubsubMessage(record.data, dict(record.attributes))
 
 
-class DirectPublish(beam.PTransform):
+class DirectPublish(beam.PTransform[beam.PCollection[Any], tuple[beam.PCollection[Failure]]]):
     """A request per thousand messages and one wait a bundle, where Beam's own sink waits for every hundred.
 
     Returns a collection with the ``Failure`` of each result that the topic refused. A dead letter that it refuses is

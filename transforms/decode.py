@@ -35,7 +35,7 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     """Reads ``message`` as a Hugging Face inference endpoint would.
 
     ``text/plain`` is the input itself and ``image/*`` or ``audio/*`` its raw bytes; anything else is JSON,
-    ``{"inputs": …, "parameters": {…}}``, or any JSON of which ``input_path`` picks the input.
+    ``{"inputs": …, "parameters": {…}}``, or any JSON of which `input_path` picks the input.
 
     Raises:
         InvalidBody: the bytes are not that.
@@ -51,7 +51,7 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     if input_path is not None:
         return Request(_pick(body, input_path), {}, message)
     if not isinstance(body, dict) or "inputs" not in body:
-        raise InvalidBody(f'the body is {_kind(body)}; use {{"inputs": …, "parameters": {{…}}}} or set --input_path')
+        raise InvalidBody(f'the body is {_kind(body)}; use {{"inputs": …, "parameters": {{…}}}} or set input_path')
     parameters = body.get("parameters")
     if parameters is None:
         parameters = {}
@@ -91,9 +91,9 @@ def _pick(body: Any, input_path: jmespath.parser.ParsedResult) -> Any:
     try:
         inputs = input_path.search(body)
     except jmespath.exceptions.JMESPathError as error:
-        raise InvalidBody(f"--input_path {input_path.expression!r} does not fit the body: {error}") from None
+        raise InvalidBody(f"input_path {input_path.expression!r} does not fit the body: {error}") from None
     if inputs is None:
-        raise InvalidBody(f"--input_path {input_path.expression!r} finds nothing in the body")
+        raise InvalidBody(f"input_path {input_path.expression!r} finds nothing in the body")
     return inputs
 
 

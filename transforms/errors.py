@@ -32,6 +32,9 @@ class MessageError(Exception):
 class BundleError(Exception):
     """No single message is at fault: a service is away, the device is lost. The bundle fails and is tried again."""
 
+    def __str__(self) -> str:
+        return _plain(super().__str__())
+
 
 class SinkUnavailable(BundleError):
     """A topic or table cannot be written to, and waiting for it did not help."""

@@ -163,7 +163,7 @@ class AuditRow:
     prediction: str | None = column("JSON", "the model's answer")
     input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
     input_bytes: int = column("INTEGER", "length of the input")
-    input: str | None = column("STRING", "the input itself, with --audit_input=full; base64 where it is not UTF-8")
+    input: str | None = column("STRING", "the input itself, with audit_input=full; base64 where it is not UTF-8")
     tokens: int | None = column("INTEGER", "tokens the model read")
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")

@@ -16,6 +16,8 @@ from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.resources import TIMEOUT_S
 from pipeline.options import Settings
 
+_Ask = Callable[[list[str]], Collection[str]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Need:
@@ -25,7 +27,7 @@ class _Need:
     permissions: Collection[str]
     role: str
     grant: str
-    ask: Callable[[list[str]], Collection[str]]
+    ask: _Ask
 
 
 def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
@@ -93,37 +95,39 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
         )
 
 
-def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> Callable:
+def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         request = TestIamPermissionsRequest(resource=resource, permissions=permissions)
-        return clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+        answer = clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S)
+        return list(answer.permissions)
 
     return ask
 
 
-def _table(table: str, project: str) -> Callable:
+def _table(table: str, project: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         client = clients.bigquery_client(project)
         reference = bigquery.TableReference.from_string(table)
         answer = client.test_iam_permissions(reference, permissions, retry=clients.ONCE, timeout=TIMEOUT_S)
-        return answer.get("permissions", [])
+        return list(answer.get("permissions", []))
 
     return ask
 
 
-def _secret(secret: str) -> Callable:
+def _secret(secret: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         # Imported here: few jobs have a secret, and the client takes a second to import.
         from google.cloud.secretmanager import SecretManagerServiceClient
 
         request = TestIamPermissionsRequest(resource=secret, permissions=permissions)
-        return SecretManagerServiceClient().test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+        answer = SecretManagerServiceClient().test_iam_permissions(request, retry=None, timeout=TIMEOUT_S)
+        return list(answer.permissions)
 
     return ask
 
 
-def _bucket(bucket: str) -> Callable:
+def _bucket(bucket: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
-        return cloud.storage_client().bucket(bucket).test_iam_permissions(permissions, timeout=TIMEOUT_S)
+        return list(cloud.storage_client().bucket(bucket).test_iam_permissions(permissions, timeout=TIMEOUT_S))
 
     return ask

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import sys
 
+import declared
 import pytest
 import yaml
 from google.cloud.dataflow_v1beta3 import TemplateMetadata
 from google.protobuf import json_format
-from packaging.requirements import Requirement
 from programs import found
 from streams import ROOT
 
@@ -108,20 +108,11 @@ def lock(name: str) -> dict[str, tuple[str, int]]:
     return packages
 
 
-def installed_by_setup(monkeypatch) -> list[Requirement]:
-    """What setup.py installs."""
-    given: dict = {}
-    monkeypatch.setattr("setuptools.setup", lambda **about: given.update(about))
-    path = ROOT / "setup.py"
-    exec(compile(path.read_text("utf-8"), path, "exec"), {"__name__": "__main__", "__file__": str(path)})
-    return [Requirement(text) for text in given["install_requires"]]
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_locks_hold_what_setup_asks_for(variant, monkeypatch):
-    """Every dependency of setup.py is locked at a version it allows, and every package has its hashes."""
+def test_locks_hold_what_is_declared(variant):
+    """Every dependency of the base and of torch is locked at a version they allow, and every package has its hashes."""
     packages = lock(variant)
-    for requirement in installed_by_setup(monkeypatch):
+    for requirement in (*declared.requirements(), *declared.requirements("torch")):
         version, _ = packages[requirement.name.lower().replace("_", "-")]
         assert requirement.specifier.contains(version, prereleases=True), (requirement, version)
     assert [name for name, (_, hashes) in packages.items() if not hashes] == []

@@ -232,7 +232,7 @@ def test_publishing_waits_for_pubsub(servers, code):
             publish.publish_all(resources.output_topic, [Message(b"%d" % n, ordering_key="k")])
         use_pubsub(servers.pubsub.address)
         assert proxy.faults == 6
-    assert [message.data for message in pull(resources.output_subscription, 3, 20)] == [b"0", b"1", b"2"]
+    assert [message.data for message in pull(resources.output_subscription, 3, 60)] == [b"0", b"1", b"2"]
 
 
 def test_publishing_waits_for_refused_and_cut_connections(servers):
@@ -246,4 +246,4 @@ def test_publishing_waits_for_refused_and_cut_connections(servers):
     publish.publish_all(resources.output_topic, [Message(b"after")])
     use_pubsub(servers.pubsub.address)
     proxy.down()
-    assert {message.data for message in pull(resources.output_subscription, 2, 20)} == {b"before", b"after"}
+    assert {message.data for message in pull(resources.output_subscription, 2, 60)} == {b"before", b"after"}

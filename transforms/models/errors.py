@@ -11,7 +11,11 @@ from transforms.errors import BundleError, MessageError, quoted
 
 
 class ModelLoadError(BundleError, ValueError):
-    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out."""
+    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out.
+
+    A field that it names stands in backquotes, alone or with its value, as in "`dtype=int8`: must be auto, float32".
+    Who sets the fields by other names, as a program does by its flags, can so put these in their place.
+    """
 
 
 class ElementError(MessageError):
@@ -52,6 +56,11 @@ class Unexpected(ElementError):
 
 class DeviceLost(BundleError):
     """The device that holds the model is unusable from here on."""
+
+
+def foreign(words: str) -> str:
+    """Another program's ``words`` for a ``ModelLoadError``, where only our own fields stand in backquotes."""
+    return words.replace("`", "'")
 
 
 def brief(value: object) -> str:

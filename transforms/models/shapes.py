@@ -9,7 +9,7 @@ import numpy as np
 
 from transforms.errors import MessageError
 from transforms.models.errors import brief
-from transforms.models.remote.inputs import Ask
+from transforms.models.inputs import Ask
 
 
 class Misfit(MessageError):
