@@ -34,7 +34,12 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["pipeline*", "transforms*"]),
-    package_data={"pipeline": ["*.sql"], "pipeline.demo": ["data/*"], "pipeline.console": ["static/*"]},
+    package_data={
+        "transforms": ["py.typed"],
+        "pipeline": ["*.sql"],
+        "pipeline.demo": ["data/*"],
+        "pipeline.console": ["static/*"],
+    },
     install_requires=[
         "apache-beam[gcp]~=2.77",
         "huggingface_hub>=1.0",

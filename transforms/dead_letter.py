@@ -74,7 +74,7 @@ def _cut(text: str, limit: int) -> str:
     return data.decode() if len(data) <= limit else data[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-class DeadLetter(beam.PTransform):
+class DeadLetter(beam.PTransform[beam.PCollection[Failure], beam.PCollection[Message]]):
     """``Failure`` → ``Message`` for the dead-letter topic."""
 
     def __init__(self, limits: Limits):
@@ -82,4 +82,6 @@ class DeadLetter(beam.PTransform):
         self._limits = limits
 
     def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[Message]:
-        return failures | beam.Map(dead_letter, self._limits).with_output_types(Message)
+        mapped = beam.Map(dead_letter, self._limits).with_output_types(Message)
+        messages: beam.PCollection[Message] = failures | mapped
+        return messages

@@ -28,6 +28,6 @@ class Outcome(NamedTuple):
         return cls(outputs["results"], outputs[FAILURES])
 
 
-def failed(failure: Failure) -> beam.pvalue.TaggedOutput:
+def failed(failure: Failure) -> beam.pvalue.TaggedOutput[str, Failure]:
     """Routes ``failure`` to the side output of :class:`Outcome`."""
     return beam.pvalue.TaggedOutput(FAILURES, failure)

@@ -105,7 +105,7 @@ class ImageTextToText(Task):
         ]
 
     def _text(self, row: torch.Tensor) -> str:
-        return self.tokenizer.decode(row, skip_special_tokens=True)
+        return str(self.tokenizer.decode(row, skip_special_tokens=True))
 
 
 def _parts(content: str | list[dict[str, str]]) -> list[dict[str, str]]:

@@ -64,8 +64,11 @@ class TextGeneration(TextTask):
         return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
 
     def _render(self, chat: Messages) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=not _prefilled(chat), continue_final_message=_prefilled(chat)
+        begun = _prefilled(chat)
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+            )
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
@@ -107,7 +110,7 @@ class TextGeneration(TextTask):
         ]
 
     def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
-        words = self.tokenizer.decode(row, skip_special_tokens=True)
+        words = str(self.tokenizer.decode(row, skip_special_tokens=True))
         if not ask.parameters.get("return_full_text", True):
             return words
         return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
@@ -115,7 +118,7 @@ class TextGeneration(TextTask):
 
 def _prefilled(chat: Messages) -> bool:
     """Whether the chat ends in the beginning of the model's own answer."""
-    return chat[-1]["role"] == "assistant"
+    return bool(chat[-1]["role"] == "assistant")
 
 
 def answered(chat: Messages, text: str) -> Messages:
