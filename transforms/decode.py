@@ -127,7 +127,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-class Decode(beam.PTransform):
+class Decode(beam.PTransform[beam.PCollection[Message], Outcome]):
     """``Message`` → ``Outcome`` of ``Request``; what cannot be decoded fails with stage ``decode``."""
 
     def __init__(self, input_path: str | None = None):

@@ -94,7 +94,7 @@ def attributes_bytes(attributes: dict[str, str]) -> int:
     return sum(4 * (len(key) + len(value)) + 16 for key, value in attributes.items())
 
 
-class Encode(beam.PTransform):
+class Encode(beam.PTransform[beam.PCollection[Prediction], Outcome]):
     """``Prediction`` → ``Outcome`` of ``Result``; what no message can hold fails with stage ``encode``."""
 
     def __init__(self, limits: Limits):

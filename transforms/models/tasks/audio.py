@@ -162,7 +162,8 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
-        return self.pipeline(sounds, batch_size=len(sounds), **given)
+        answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
+        return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs
