@@ -121,7 +121,7 @@ launch() {
     elif [[ $BEAM_FLAGS == *" ${flag%%=*} "* ]]; then
       options+="$SEPARATOR$flag"
     else
-      fail "--$flag: no flag of the job, and none of Beam's that deploy.sh passes on; see the head of $0"
+      fail "--$flag: no flag of the job, nor one of Beam that deploy.sh passes on"
     fi
   done
   if [[ -n ${ACCELERATOR:-} ]]; then

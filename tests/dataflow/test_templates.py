@@ -385,7 +385,7 @@ def test_deploy_keeps_beams_flags_apart():
     assert listed(flags["--parameters"])[1:] == ["model=a/b"]
     allowed = re.findall(r"^BEAM_FLAGS\+?='(.*)'", (TEMPLATES / "deploy.sh").read_text("utf-8"), re.M)
     names = " ".join(allowed).split()
-    beams = {action.dest for action in beam_parser()._actions}
+    beams = {option.lstrip("-") for action in beam_parser()._actions for option in action.option_strings}
     assert names and set(names) <= beams and not set(names) & {flag.name for flag in FLAGS}
 
 
@@ -486,7 +486,16 @@ def test_scripts_keep_to_bash_3(script):
 @pytest.fixture
 def dataflow(tmp_path, monkeypatch) -> Iterator[Recorder]:
     """A Dataflow API that keeps what gcloud asks of it; gcloud needs no credentials here."""
-    with recording({"job": {"id": "job-1"}, "jobs": [{"id": "job-1", "name": "inference"}]}) as api:
+    job = {
+        "id": "job-1",
+        "name": "inference",
+        "type": "JOB_TYPE_STREAMING",
+        "currentState": "JOB_STATE_RUNNING",
+        "createTime": "2026-01-31T12:00:00Z",
+        "currentStateTime": "2026-01-31T12:00:00Z",
+        "location": "europe-west4",
+    }
+    with recording({"job": job, "jobs": [job]}) as api:
         monkeypatch.setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW", f"http://{api.address}/")
         monkeypatch.setenv("CLOUDSDK_AUTH_DISABLE_CREDENTIALS", "true")
         monkeypatch.setenv("CLOUDSDK_CORE_DISABLE_PROMPTS", "1")
@@ -532,7 +541,7 @@ def test_gcloud_drains_the_job_of_that_name(dataflow):
     subprocess.run(command, env={**os.environ, **PLACE}, capture_output=True, check=True, timeout=120)
     method, path, body = dataflow.requests[-1]
     assert (method, path.partition("?")[0]) == ("PUT", "/v1b3/projects/my-project/locations/europe-west4/jobs/job-1")
-    assert json.loads(body)["requestedState"] == "JOB_STATE_DRAINING"
+    assert json.loads(body)["requestedState"] == "JOB_STATE_DRAINED"
 
 
 def test_deploy_update_maps_renamed_steps(tmp_path):
@@ -563,7 +572,7 @@ def test_deploy_drain():
         (["run", "--model", "a/b"], {}, "write flags as --name=value"),
         (["run", "--model=a/b"], {"ACCELERATOR": "nvidia-l4"}, "needs VARIANT=gpu"),
         (["run", "--model=a/b"], {"MODE": "twice"}, "use exactly_once or at_least_once"),
-        (["run", "--modle=a/b"], {}, "--modle=a/b: no flag of the job, and none of Beam"),
+        (["run", "--modle=a/b"], {}, "--modle=a/b: no flag of the job, nor one of Beam"),
         (["run", "--model=a/b", "--runner=X"], {}, "--runner=X: no flag of the job"),
         (["run", "--model=a/b"], {"VARIANT": "gpu", "ACCELERATOR": "nvidia-tesla-t4"}, "set MACHINE_TYPE"),
         (["update", "--model=a/b"], {"UPDATE": "now"}, "use in_place, stop_and_replace or parallel"),
