@@ -18,7 +18,7 @@ from programs import found
 from streams import ROOT
 
 from pipeline import graph, metadata
-from pipeline.main import make_handler
+from pipeline.handlers import make_handler
 from pipeline.options import parse
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
 
