@@ -149,7 +149,10 @@ smoke() {
 update() {
   local before=$JOB
   templates/deploy.sh update "${FLAGS[@]}" || return 1
-  newest "$before" && reaches "$JOB" JOB_STATE_RUNNING && reaches "$before" JOB_STATE_UPDATED && smoke one
+  # In place the old job's state goes over to the new one; the other ways drain it.
+  local left=JOB_STATE_UPDATED
+  if [[ ${UPDATE:-in_place} != in_place ]]; then left=JOB_STATE_DRAINED; fi
+  newest "$before" && reaches "$JOB" JOB_STATE_RUNNING && reaches "$before" "$left" && smoke one
 }
 
 drain() {

@@ -165,3 +165,17 @@ def test_smoke_refuses_without_a_project(tmp_path, minilm):
     """Nothing is made where it is not said in which project."""
     ran = smoke(tmp_path, minilm, PROJECT="")
     assert ran.code == 2 and "set PROJECT and REGION" in ran.output and ran.commands == []
+
+
+def test_what_is_unproven_names_its_step():
+    """Each line of the documentation's list names a step of the script, and each step that proves has a line."""
+    text = (ROOT / "docs" / "dataflow.md").read_text("utf-8")
+    section = text[text.index("## What is unproven") :]
+    named: set[str] = set()
+    for line in re.findall(r"^\| (?!Unproven|-)(.*) \|$", section, re.M):
+        steps = set(re.findall(r"\w+", line.rpartition(" | ")[2])) & set(STEPS)
+        assert steps or "the same, with" in line, line
+        named |= steps
+    assert named == set(STEPS) - {"tools", "publish"}
+    script = (ROOT / "templates" / "smoke.sh").read_text("utf-8")
+    assert re.findall(r"^ +step (\w+) ", script, re.M) == STEPS
