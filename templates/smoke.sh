@@ -24,6 +24,8 @@ JOB='' FAILED=0 TABLE='' applied=''
 main() {
   [[ -n $PROJECT && -n $REGION ]] || { echo "error: set PROJECT and REGION; see the head of $0" >&2 && exit 2; }
   mkdir -p "$KEPT"
+  local repeats=''
+  if [[ ${MODE:-exactly_once} == at_least_once ]]; then repeats=1; fi
   # Each is a step of the table. After one has failed only what takes things away is run.
   step tools "gcloud, terraform and this package are here, and gcloud is logged in" tools
   step services "the services that enabling others takes are on" services
@@ -35,7 +37,7 @@ main() {
   step doctor "the doctor finds nothing wrong" doctor
   step launch "the launcher starts the job, and it runs" launch
   step publish "ten messages are sent" smoke publish
-  step messages "each message is accounted for" smoke check "--settle_s=$SETTLE" ${ACCELERATOR:+--device=cuda}
+  step messages "each message is accounted for" smoke check "--settle_s=$SETTLE" ${repeats:+--repeats} ${ACCELERATOR:+--device=cuda}
   step update "the job is replaced by an update, and goes on" update
   step drain "the job drains" drain
   step waits "what comes after the drain waits in the subscription" smoke waiting

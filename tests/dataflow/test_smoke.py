@@ -155,9 +155,11 @@ def test_a_job_that_never_runs_is_given_up(servers, minilm, tmp_path):
 
 @pytest.mark.slow
 def test_what_could_not_be_destroyed_is_said(servers, minilm, tmp_path):
-    """Where destroying fails, the command that does it by hand is in the table, and the exit code is 1."""
-    ran = smoke(tmp_path, minilm, broken="destroy", MODE="at_least_once", FAKE_NOTHING="")
-    assert ran.code == 1 and ran.results()["destroy"] == "FAILED"
+    """At least once a repeat may stay. Where destroying fails, the table has the command that does it by hand."""
+    ran = smoke(tmp_path, minilm, broken="destroy", MODE="at_least_once")
+    results = ran.results()
+    assert ran.code == 1 and results.pop("destroy") == "FAILED" and ran.failed() == []
+    assert set(results.values()) == {"ok"} and "repeats may stay: text-1 ended 2 times" in ran.output
     assert re.search(r"by hand: .*terraform .*destroy -state=\S+ .*-var=throwaway=true", ran.output)
 
 
