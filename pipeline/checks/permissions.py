@@ -130,7 +130,7 @@ def _secret(secret: str) -> _Ask:
 
 def _bucket(bucket: str, location: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
-        handle = cloud.storage_client().bucket(bucket)
+        handle: Any = cloud.storage_client().bucket(bucket)
         granted = set(handle.test_iam_permissions(permissions, timeout=TIMEOUT_S))
         # Rights on one folder only, as templates/terraform grants them, are none of the bucket's: they are told by use.
         blob = handle.blob(f"{location.removeprefix(f'gs://{bucket}').strip('/')}/doctor".lstrip("/"))

@@ -54,8 +54,8 @@ class Unexpected(ElementError):
     """What nobody foresaw, on this element alone; :func:`transforms.barrier.tell` has logged it."""
 
 
-class DeviceLost(BundleError):
-    """The device that holds the model is unusable from here on."""
+class KilledWorker(ElementError):
+    """The process died with this element in the model, and not only once."""
 
 
 def foreign(words: str) -> str:

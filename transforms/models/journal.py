@@ -54,7 +54,7 @@ class Journal:
         self._where = where or folder()
         self.max_deaths = max_deaths
         self._lock = threading.Lock()
-        self._free: list[_Entry] = []
+        self._free: list[Entry] = []
         self._deaths: dict[str, int] = {}
         self._read_at = -1
         self._looked_at = float("-inf")
@@ -93,7 +93,7 @@ class Journal:
                 self._write()
 
     @contextlib.contextmanager
-    def in_work(self, who: Sequence[str]) -> Iterator[_Entry]:
+    def in_work(self, who: Sequence[str]) -> Iterator[Entry]:
         """The messages of one batch, in work while the block runs."""
         with self._lock:
             entry = self._free.pop() if self._free else self._new()
@@ -105,11 +105,11 @@ class Journal:
             with self._lock:
                 self._free.append(entry)
 
-    def _new(self) -> _Entry:
+    def _new(self) -> Entry:
         if self._usable:
             with self._surviving():
-                return _Entry.create(self._where)
-        return _Entry(None)
+                return Entry.create(self._where)
+        return Entry(None)
 
     def _bury(self) -> None:
         """Counts the deaths of the processes whose files nobody holds any more."""
@@ -164,14 +164,14 @@ class Journal:
             _LOG.warning("the journal in %s: %s", self._where, error)
 
 
-class _Entry:
+class Entry:
     """The file of one batch at a time: at its head the indices in the forward now, behind it all identities."""
 
     def __init__(self, file: int | None) -> None:
         self._file = file
 
     @classmethod
-    def create(cls, where: Path) -> _Entry:
+    def create(cls, where: Path) -> Entry:
         file, path = tempfile.mkstemp(".work", f"{os.getpid()}-", where)
         fcntl.flock(file, fcntl.LOCK_EX)
         # Between the two another process may have taken the file for a dead one's and removed it.
