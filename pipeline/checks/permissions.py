@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from google.api_core import exceptions as api
@@ -134,11 +135,12 @@ def _bucket(bucket: str, location: str) -> _Ask:
         granted = set(handle.test_iam_permissions(permissions, timeout=TIMEOUT_S))
         # Rights on one folder only, as templates/terraform grants them, are none of the bucket's: they are told by use.
         blob = handle.blob(f"{location.removeprefix(f'gs://{bucket}').strip('/')}/doctor".lstrip("/"))
-        for permission, use in (
-            # An upload that is begun and never sent leaves no object.
-            ("storage.objects.create", lambda: blob.create_resumable_upload_session(size=0, timeout=TIMEOUT_S)),
-            ("storage.objects.get", lambda: blob.exists(timeout=TIMEOUT_S, retry=None)),
-        ):
+        # An upload that is begun and never sent leaves no object.
+        uses: dict[str, Callable[[], object]] = {
+            "storage.objects.create": lambda: blob.create_resumable_upload_session(size=0, timeout=TIMEOUT_S),
+            "storage.objects.get": lambda: blob.exists(timeout=TIMEOUT_S, retry=None),
+        }
+        for permission, use in uses.items():
             if permission in permissions and permission not in granted:
                 with contextlib.suppress(api.Forbidden):
                     use()
