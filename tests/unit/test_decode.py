@@ -89,7 +89,11 @@ EXPRESSIONS = [
     "a[99999999999999999999]", "a[-99999999999999999999:]", "not_null(a, b)", "to_array(a)", "zip(a)", "[&a]",
 ]  # fmt: skip
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "nan", "1e999", "-inf", "x", "é"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.sampled_from(["", "nan", "1e999", "-inf", "x", "é"]),
     lambda each: st.lists(each, max_size=3) | st.dictionaries(st.sampled_from("abxy"), each, max_size=3),
     max_leaves=8,
 )

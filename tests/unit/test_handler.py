@@ -27,6 +27,7 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from transforms.models import loaded_model
 from transforms.models.batching import cut
 from transforms.models.bisect import ForwardCounts
 from transforms.models.handler import HuggingFaceModelHandler
@@ -78,7 +79,7 @@ TEXT_CULPRITS: list[tuple[Callable[[int], Request], str, str]] = [
     (lambda i: request("", i), "InvalidInput", "empty"),
     (lambda i: request("fine", i, topk=2), "InvalidParameter", "takes: function_to_apply, top_k"),
     (lambda i: request("fine", i, top_k="two"), "InvalidParameter", "must be an integer"),
-    (lambda i: request("a lone surrogate \ud800", i), "InvalidInput", "TypeError"),
+    (lambda i: request("a lone surrogate \ud800", i), "InvalidInput", "half a surrogate pair"),
     (lambda i: request(f"poison number {i}", i), "ModelError", "ValueError: planted"),
 ]
 
@@ -197,9 +198,11 @@ def test_non_finite_output_is_that_elements_failure() -> None:
     assert counts.forwards == 1
 
 
-def test_a_lost_device_fails_the_bundle() -> None:
-    """An error that no message can be blamed for is raised, so that the runner tries the bundle again."""
+def test_a_lost_device_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that no message can be blamed for ends the process, so that the next one gets a device that works."""
     engine = fresh(tiny.sentiment())
+    ended: list[str] = []
+    monkeypatch.setattr(loaded_model, "end_process", ended.append)
 
     def lose(batch: Sequence[Any]) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -207,6 +210,30 @@ def test_a_lost_device_fails_the_bundle() -> None:
     plant(engine, lose)
     with pytest.raises(RuntimeError, match="CUDA error"):
         engine.answer([request("the order")])
+    assert ended == ["the device is lost (RuntimeError)"]
+
+
+@pytest.mark.parametrize("step", ["check", "prepare", "finish"])
+def test_what_nobody_foresaw_is_one_failure(step: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A bug around the model costs the message that meets it, and is told once with its traceback, without its text."""
+    engine = fresh(tiny.sentiment())
+    whole, hidden = getattr(engine.task, step), "my secret"
+
+    def broken(*given: Any) -> Any:
+        if any("bug" in str(one.ask.inputs if step == "finish" else one) for one in _elements(step, given)):
+            raise KeyError(hidden)
+        return whole(*given)
+
+    setattr(engine.task, step, broken)
+    outcomes, _ = run(engine, [request("a bug" if i == 7 else "the order", i) for i in range(40)])
+    (failure,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert (failure.error_type, failure.message.message_id) == ("Unexpected", "7")
+    assert "KeyError at" in failure.error and hidden not in failure.error + caplog.text
+    assert caplog.text.count("unexpected KeyError") == 1 and "test_handler.py" in caplog.text
+
+
+def _elements(step: str, given: tuple[Any, ...]) -> Sequence[Any]:
+    return given[1] if step == "finish" else given[0] if step == "prepare" else given
 
 
 def test_a_task_that_answers_too_few_loses_nothing() -> None:

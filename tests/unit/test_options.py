@@ -76,6 +76,8 @@ BAD = {
     "dtype": ["bf16", "int8"],
     "on_too_long": ["cut", "drop"],
     "model_copies": ["0", "-1", "two", "1.5", "٣", "1_0"],
+    "max_deaths": ["0", "101", "two", "1.5"],
+    "max_forward_s": ["0", "-3", "soon", "inf"],
     "time_limit_s": ["0", "-3", "soon", "inf", "nan", "1e400", "1_0", "５"],
     "window": ["fixd:60", "fixed:", "sliding:30:60", "fixed:999999999999", "session:1e400", "fixed:1e-9", "fixed:６0"],
     "max_batch_size": ["0", "many", "99999999999999999999"],

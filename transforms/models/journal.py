@@ -138,9 +138,7 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             changed = path.stat().st_mtime_ns
             if changed != self._read_at:
-                found = json.loads(path.read_bytes())
-                self._deaths = {str(who): int(count) for who, count in found.items()}
-                self._read_at = changed
+                self._deaths, self._read_at = _counts(path.read_bytes()), changed
 
     def _write(self) -> None:
         kept = dict(list(self._deaths.items())[-_REMEMBERED:])
@@ -195,6 +193,14 @@ class Entry:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk: this batch goes without a journal
                 os.pwrite(self._file, data, at)
+
+
+def _counts(data: bytes) -> dict[str, int]:
+    """Deaths by identity; none where the file is torn."""
+    try:
+        return {str(who): int(count) for who, count in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _blamed(data: bytes) -> list[str]:

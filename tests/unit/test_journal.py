@@ -1,0 +1,161 @@
+"""The journal: who is blamed for a process's death, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import tiny_models as tiny
+from streams import ROOT
+
+from transforms.models.journal import Journal, identity
+from transforms.records import Message
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def die_with(where: Path, who: list[str], forward: list[int] | None, signum: int = signal.SIGKILL) -> None:
+    """A process that has ``who`` in work, ``forward`` of them in a forward, and is ended."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from transforms.models.journal import Journal
+with Journal(Path({str(where)!r})).in_work({who!r}) as entry:
+    entry.forward({forward!r})
+    os.kill(os.getpid(), {int(signum)})
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signum
+
+
+def test_the_dead_are_told_from_the_living(where: Path) -> None:
+    """Only what a dead process had in a forward is blamed; what a living one has in work is not."""
+    journal = Journal(where)
+    with Journal(where).in_work(["alive"]):
+        die_with(where, ["a", "b", "c", "d"], [1, 3])
+        assert journal.deaths() == {"b": 1, "d": 1}
+        assert Journal(where).deaths() == {"b": 1, "d": 1}, "another process knows it too"
+
+
+def test_while_they_are_prepared_all_are_blamed(where: Path) -> None:
+    """A picture may kill its decoder: before the first forward, everything in work may have done it."""
+    die_with(where, ["a", "b"], None, signal.SIGSEGV)
+    assert Journal(where).deaths() == {"a": 1, "b": 1}
+
+
+def test_between_forwards_nobody_is_blamed(where: Path) -> None:
+    """A process that is killed from outside while it waits has no culprit."""
+    die_with(where, ["a", "b"], [])
+    assert Journal(where).deaths() == {}
+
+
+def test_only_who_was_alone_is_blamed_twice(where: Path) -> None:
+    """Two deaths among others are still one; a death alone counts, and an answer clears."""
+    for forward in ([0, 1], [0, 1], [0]):
+        die_with(where, ["a", "b"], forward)
+    journal = Journal(where)
+    assert journal.deaths() == {"a": 2, "b": 1}
+    journal.cleared("b")
+    assert Journal(where).deaths() == {"a": 2}
+
+
+def test_what_cannot_be_read_blames_nobody(where: Path) -> None:
+    """Files that are torn, foreign or empty are removed, and the journal goes on."""
+    Journal(where)
+    for number, data in enumerate((b"", b"x" * 20_000, b"[0]".ljust(8_192) + b'["a"', b"[7]".ljust(8_192) + b'["a"]')):
+        (where / f"{number}.work").write_bytes(data)
+    (where / "deaths.json").write_text("no json")
+    journal = Journal(where)
+    assert journal.deaths() == {} and not list(where.glob("*.work"))
+    die_with(where, ["a"], [0])
+    assert Journal(where).deaths() == {"a": 1}
+
+
+def test_a_folder_of_somebody_else_is_not_used(where: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where others may write, they could have any message dead-lettered: no journal then, and a warning."""
+    where.mkdir()
+    where.chmod(0o777)
+    journal = Journal(where)
+    with journal.in_work(["a"]):
+        assert journal.deaths() == {} and not list(where.iterdir())
+    assert "can be written by others" in caplog.text
+
+
+def test_nothing_that_a_message_holds_is_written(where: Path) -> None:
+    """The files hold ids alone, or a hash where there is none, and only their owner reads them."""
+    messages = [Message(b"secret", {"k": "secret"}, "17", 5.0), Message(b"secret")]
+    journal = Journal(where)
+    with journal.in_work([identity(message) for message in messages]):
+        (path,) = where.glob("*.work")
+        assert b"secret" not in path.read_bytes() and b"17@5.0" in path.read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(where.stat().st_mode) == 0o700
+
+
+def test_memory_of_deaths_is_bounded(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest are kept."""
+    monkeypatch.setattr("transforms.models.journal._REMEMBERED", 3)
+    die_with(where, list("abcde"), None)
+    journal = Journal(where)
+    journal.deaths()
+    assert len(json.loads((where / "deaths.json").read_bytes())) == 3
+
+
+_KILLERS = {
+    "segfault": "ctypes.string_at(0)",
+    "out of memory": "os.kill(os.getpid(), signal.SIGKILL)",
+    "abort": "os.abort()",
+    "hang": "time.sleep(600)",
+}
+
+_RUN = """
+import ctypes, json, os, signal, sys, time
+sys.path[:0] = [{root!r}, {support!r}]
+import tiny_models as tiny
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.records import Failure, Message, Request
+handler = HuggingFaceModelHandler({model!r}, "text-classification", device="cpu", dtype="float32", max_forward_s=1.0)
+model = handler.load_model()
+forward = model.task.forward
+def killing(batch):
+    if any("killer" in one.ask.inputs for one in batch):
+        {killer}
+    return forward(batch)
+model.task.forward = killing
+def request(n):
+    return Request("killer" if n == 617 else f"order number {{n}}", {{}}, Message(b"", {{}}, str(n), 1.0))
+def ended(one):
+    failed = isinstance(one, Failure)
+    return (one.message.message_id, one.error_type) if failed else (one.request.message.message_id, "ok")
+print(json.dumps([ended(one) for one in handler.run_inference([request(n) for n in range(1000)], model)]))
+"""
+
+
+@pytest.mark.parametrize("killer", list(_KILLERS))
+def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
+    """Started again as a runner does, the process dies twice and then gives 999 results and one KilledWorker."""
+    code = _RUN.format(
+        root=str(ROOT), support=str(ROOT / "tests" / "support"), model=tiny.sentiment(), killer=_KILLERS[killer]
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    deaths = 0
+    while True:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+        )
+        if done.returncode == 0:
+            break
+        deaths += 1
+        assert deaths <= 2, done.stderr[-2_000:]
+    outcomes = dict(json.loads(done.stdout.splitlines()[-1]))
+    assert deaths == 2 and len(outcomes) == 1000
+    assert Counter(outcomes.values()) == {"ok": 999, "KilledWorker": 1} and outcomes["617"] == "KilledWorker"
