@@ -113,7 +113,8 @@ class Journal:
 
     def _bury(self) -> None:
         """Counts the deaths of the processes whose files nobody holds any more."""
-        for path in self._where.glob("*.work"):
+        # In the order of their deaths: a message is blamed for the second one only if it was alone in that.
+        for path in sorted(self._where.glob("*.work"), key=_touched):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -193,6 +194,13 @@ class Entry:
         if self._file is not None:
             with contextlib.suppress(OSError):  # a full disk: this batch goes without a journal
                 os.pwrite(self._file, data, at)
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process was faster
+        return 0.0
 
 
 def _counts(data: bytes) -> dict[str, int]:
