@@ -103,7 +103,7 @@ def test_rejected_rows_are_dead_letters_of_their_own(servers, tmp_path):
         fake_job(resources.flags(), tmp_path / "log", QUICK, {"BIGQUERY_EMULATOR_HOST": proxy.address}) as job,
     ):
         proxy.fault = lambda method, path: RejectRows(
-            lambda row: row["status"] == "ok" and "poison" in (row["attributes"] or "")
+            lambda row: row.get("status") == "ok" and "poison" in (row["attributes"] or "")
         )
         job.until_running()
         good = publish_all(resources.input_topic, [text_message(f"healthy {n}") for n in range(200)])

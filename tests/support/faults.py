@@ -168,12 +168,15 @@ class _HttpHandler(BaseHTTPRequestHandler):
     def _insert(self, request: dict[str, Any], fault: RejectRows) -> bytes:
         rows = request["rows"]
         bad = {index for index, row in enumerate(rows) if fault.which(row["json"])}
-        good = [row for index, row in enumerate(rows) if index not in bad]
-        if good:
-            status, answer = self._ask(orjson.dumps({**request, "rows": good}))
-            assert status == 200 and "insertErrors" not in orjson.loads(answer), answer
+        good = [index for index in range(len(rows)) if index not in bad]
         error = {"reason": fault.reason, "location": "prediction", "debugInfo": "", "message": "scripted rejection"}
-        return orjson.dumps({"insertErrors": [{"index": index, "errors": [error]} for index in sorted(bad)]})
+        errors = [{"index": index, "errors": [error]} for index in sorted(bad)]
+        if good:
+            status, answer = self._ask(orjson.dumps({**request, "rows": [rows[index] for index in good]}))
+            assert status == 200, answer
+            # A row that the table itself refuses, such as an empty one.
+            errors += [{**each, "index": good[each["index"]]} for each in orjson.loads(answer).get("insertErrors", [])]
+        return orjson.dumps({"insertErrors": errors} if errors else {})
 
     def _write(self, status: int, answer: bytes, half: bool = False) -> None:
         self.send_response(status)
