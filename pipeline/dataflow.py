@@ -11,7 +11,8 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from pipeline.options import Settings, UsageError
+from pipeline.flags import UsageError
+from pipeline.options import Settings
 
 #: Threads of the one process beside a GPU: one runs the model, one prepares the next batch, the others wait for the
 #: audit table. Each holds a batch, so more of them cost memory and gain nothing.

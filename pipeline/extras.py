@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from pipeline.options import UsageError
+from pipeline.flags import UsageError
 
 
 def need(command: str, extra: str, *modules: str) -> None:
@@ -13,9 +13,16 @@ def need(command: str, extra: str, *modules: str) -> None:
     Raises:
         UsageError: one is not; its text says what ``command`` lacks and how to install it.
     """
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not _is_there(module)]
     if missing:
         raise UsageError(lacking(command, extra, missing))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # hidden on purpose, or half removed
+        return False
 
 
 def lacking(command: str, extra: str, missing: list[str]) -> str:

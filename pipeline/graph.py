@@ -20,7 +20,7 @@ from pipeline.audit_sink import BigQuerySink
 from pipeline.options import Settings
 from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
-from transforms.dead_letter import DeadLetter
+from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
@@ -46,19 +46,19 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler[Any
 
     # Main output
     results, failures = serve(messages, handler, settings.input_path)
+    failed = [failures]
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
         sink = BigQuerySink(settings.audit_table)
         results, rejected = results | "Audit" >> Audit(sink, context)
-        failures = (failures, rejected) | "AllFailures" >> beam.Flatten()
+        failed.append(rejected)
+    failed += results | "Publish" >> io.publish(settings.output_topic, settings)
+
+    # Error output
+    failures = failed | "AllFailures" >> beam.Flatten()
+    if settings.audit_table:
         failures, _ = failures | "AuditFailures" >> Audit(sink, context)
         if settings.summary_table and not settings.local:
             pipeline | "Summarise" >> Summarise(settings)
-    results | "Publish" >> io.publish(settings.output_topic, settings)
-
-    # Error output
-    (
-        failures
-        | "DeadLetter" >> DeadLetter(clients.LIMITS)
-        | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
-    )
+    letters = failures | "DeadLetter" >> DeadLetter(clients.LIMITS, Source(settings.job, settings.input_subscription))
+    letters | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)

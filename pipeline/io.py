@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
 from transforms.encode import has_date
-from transforms.records import Message
+from transforms.records import Message, identity
 
 if TYPE_CHECKING:
     from pipeline.direct.runner import LocalRunner
@@ -73,7 +74,7 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
     event_time = timestamp.micros / 1e6
     if not has_date(event_time):
         event_time = message.publish_time.timestamp() if message.publish_time else 0.0
-    return Message(
+    found = Message(
         data=message.data or b"",
         attributes=dict(message.attributes or {}),
         message_id=message.message_id or "",
@@ -81,8 +82,12 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         event_time=event_time,
         ordering_key=message.ordering_key or "",
     )
+    return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
 
 
-def publish(topic: str, settings: Settings) -> beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]:
-    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class."""
+def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:
+    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class.
+
+    On this machine it returns the failures of what the topic refused; a service's own sink tells of none.
+    """
     return DirectPublish(topic) if settings.local else NativePublish(topic)

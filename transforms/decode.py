@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +10,10 @@ import jmespath
 import jmespath.exceptions
 import orjson
 
-from transforms.outcome import Outcome, failed
-from transforms.records import Failure, Message, Request
+from transforms.barrier import guarded
+from transforms.errors import MessageError
+from transforms.outcome import Outcome, split
+from transforms.records import Message, Request
 
 #: Content types whose body is the model's input as raw bytes.
 RAW_TYPES = ("image/", "audio/")
@@ -22,7 +23,11 @@ RAW_TYPES = ("image/", "audio/")
 MAX_DEPTH = 100
 
 
-class InvalidBody(ValueError):
+class GivenUp(MessageError):
+    """Some later step failed on this message alone, for a reason that is not known to be anybody else's fault."""
+
+
+class InvalidBody(MessageError):
     """The body is not what its content type says; the message belongs in the dead letters."""
 
 
@@ -30,7 +35,7 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     """Reads ``message`` as a Hugging Face inference endpoint would.
 
     ``text/plain`` is the input itself and ``image/*`` or ``audio/*`` its raw bytes; anything else is JSON,
-    ``{"inputs": …, "parameters": {…}}``, or any JSON of which ``input_path`` picks the input.
+    ``{"inputs": …, "parameters": {…}}``, or any JSON of which `input_path` picks the input.
 
     Raises:
         InvalidBody: the bytes are not that.
@@ -46,7 +51,7 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     if input_path is not None:
         return Request(_pick(body, input_path), {}, message)
     if not isinstance(body, dict) or "inputs" not in body:
-        raise InvalidBody(f'the body is {_kind(body)}; use {{"inputs": …, "parameters": {{…}}}} or set --input_path')
+        raise InvalidBody(f'the body is {_kind(body)}; use {{"inputs": …, "parameters": {{…}}}} or set input_path')
     parameters = body.get("parameters")
     if parameters is None:
         parameters = {}
@@ -86,9 +91,9 @@ def _pick(body: Any, input_path: jmespath.parser.ParsedResult) -> Any:
     try:
         inputs = input_path.search(body)
     except jmespath.exceptions.JMESPathError as error:
-        raise InvalidBody(f"--input_path {input_path.expression!r} does not fit the body: {error}") from None
+        raise InvalidBody(f"input_path {input_path.expression!r} does not fit the body: {error}") from None
     if inputs is None:
-        raise InvalidBody(f"--input_path {input_path.expression!r} finds nothing in the body")
+        raise InvalidBody(f"input_path {input_path.expression!r} finds nothing in the body")
     return inputs
 
 
@@ -121,7 +126,9 @@ class _DecodeFn(beam.DoFn):
             self._input_path = jmespath.compile(self._expression)
 
     def process(self, message: Message) -> Iterator[Any]:
-        try:
-            yield decode(message, self._input_path)
-        except InvalidBody as error:
-            yield failed(Failure(message, "decode", type(error).__name__, str(error), time.time()))
+        yield split(guarded(self._decode, message, message, "decode"))
+
+    def _decode(self, message: Message) -> Request:
+        if message.given_up:
+            raise GivenUp(message.given_up)
+        return decode(message, self._input_path)

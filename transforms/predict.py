@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from transforms.outcome import Outcome, failed
+from transforms.outcome import Outcome, split
 from transforms.records import Failure, Prediction, Request
 
 
@@ -26,4 +26,4 @@ class Predict(beam.PTransform):
 
 class _SplitFn(beam.DoFn):
     def process(self, answer: Prediction | Failure) -> Iterator[Any]:
-        yield failed(answer) if isinstance(answer, Failure) else answer
+        yield split(answer)

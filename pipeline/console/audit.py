@@ -19,7 +19,7 @@ from sqlglot.errors import SqlglotError
 
 from pipeline import clients
 from pipeline.console.actions import Refused
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 
 #: Package data: an installed package has no docs folder.
 _QUERIES = importlib.resources.files("pipeline.console") / "queries"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apache_beam
 
-from pipeline.options import UsageError
+from pipeline.flags import UsageError
 
 #: pyproject.toml asks for the same.
 WRITTEN_FOR = "2.77"

@@ -20,7 +20,8 @@ from pipeline.console.flow import Flow, quantile
 from pipeline.console.observer import Observer
 from pipeline.console.show import readable, summary, whole
 from pipeline.emulators.process import Server, spawn
-from pipeline.options import TableName, UsageError
+from pipeline.flags import UsageError
+from pipeline.matchers import TableName
 from transforms.records import Message
 
 TABLE = TableName("my-project", "inference", "audit")
@@ -97,7 +98,7 @@ def test_every_answer_forbids_what_is_not_its_own(client):
 def test_it_listens_on_loopback_alone(console):
     """The address is 127.0.0.1; no flag makes it another."""
     assert console.address.startswith("127.0.0.1:")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="--host: no such flag"):
         settings.parse(["--host=0.0.0.0"])
 
 
@@ -105,7 +106,9 @@ def test_on_a_real_project_it_only_reads(monkeypatch):
     """Without emulators: no subscriptions of its own, no publishing, no SQL of one's own, until a flag says so."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
-    found = settings.parse(["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/a"])
+    found = settings.parse(
+        ["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/input"]
+    )
     assert (found.own_subscriptions, found.may_publish, found.may_query) == (False, False, False)
     allowed = settings.parse(["--audit_table=my-project:inference.audit", "--allow_publish", "--allow_query"])
     assert (allowed.own_subscriptions, allowed.may_publish, allowed.may_query) == (False, True, True)
@@ -208,7 +211,29 @@ def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
         each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]
     ]
     assert message.data == b"\xffraw" and message.ordering_key == "k"
-    assert dict(message.attributes) == {"colour": "green", "dead_letter_attempt": "1"}
+    kept = {"dead_letter_attempt": "1", "dead_letter_first_message_id": "odd-1"}
+    assert dict(message.attributes) == {"colour": "green", **kept}
+
+
+def test_what_belongs_elsewhere_is_not_replayed(client, resources):
+    """A dead letter of another input and a message that is none stay, and the page is told why; their group goes."""
+    other = fresh("other")
+    notes = {"dead_letter_stage": "predict", "dead_letter_error_type": "Elsewhere", "dead_letter_error": "because"}
+    theirs = {**notes, "dead_letter_message_id": "theirs", "dead_letter_subscription": other.input_subscription}
+    ours = {**notes, "dead_letter_message_id": "ours", "dead_letter_subscription": resources.input_subscription}
+    publish.publish_all(
+        resources.dead_letter_topic, [Message(b"t", theirs), Message(b"o", ours), Message(b"s", {"stranger": "yes"})]
+    )
+    path = "/api/dead-letters?stage=predict&error_type=Elsewhere"
+    wait(client, path, lambda found: found["count"] == 2)
+    wait(client, "/api/dead-letters?stage=unknown&error_type=unknown", lambda found: found["count"] >= 1)
+    refused = client.post("/api/replay", json={"message_ids": ["theirs"]})
+    assert refused.status_code == 400
+    assert f"a dead letter of {other.input_subscription}, which reads {other.input_topic}" in refused.json()["error"]
+    refused = client.post("/api/replay", json={"stage": "unknown", "error_type": "unknown"})
+    assert refused.status_code == 400 and "no dead letter" in refused.json()["error"]
+    answer = client.post("/api/replay", json={"stage": "predict", "error_type": "Elsewhere"}).json()
+    assert [each["message_id"] for each in answer["replayed"]] == ["ours"]
 
 
 def test_one_messages_story_has_its_audit_row(client, resources):

@@ -31,8 +31,9 @@ from streams import CASES, ROOT, audit_rows, fresh
 from pipeline import dataflow
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
+from pipeline.flags import UsageError
 from pipeline.io import incoming
-from pipeline.options import UsageError, parse
+from pipeline.options import parse
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/inference/cpu:0.1.0"
 JOB_OBJECT = "my-bucket/staging/template_launches/1/job_object"

@@ -32,7 +32,7 @@ VARIANTS = ("cpu", "gpu")
 def test_metadata_is_generated_from_the_flags():
     """metadata.json is what the command prints: nobody edits it by hand, and no flag is missing."""
     text = (FLEX / "metadata.json").read_text("utf-8")
-    assert json.loads(text) == metadata.metadata(), "python -m pipeline.metadata > templates/flex/metadata.json"
+    assert json.loads(text) == metadata.metadata(), "run: python -m pipeline.metadata --write"
     assert [parameter["name"] for parameter in json.loads(text)["parameters"]] == [flag.name for flag in FLAGS]
 
 

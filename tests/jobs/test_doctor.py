@@ -25,7 +25,8 @@ from pipeline import clients, doctor
 from pipeline.checks import model, resources
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
-from pipeline.options import Settings, TableName
+from pipeline.matchers import TableName
+from pipeline.options import Settings
 
 TABLE = TableName("my-project", "a", "b")
 

@@ -22,7 +22,7 @@ from fakes import FakeHandler
 
 import pipeline.main
 from pipeline import clients
-from pipeline.direct import subscriber
+from pipeline.direct import leases
 from transforms.records import Failure, Limits, Prediction, Request
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ class Behaviour:
 
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
-    ``message_bytes``; leases last ``lease_s``.
+    ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody foresaw.
     """
 
     delay_ms: float = 0.0
@@ -43,7 +43,8 @@ class Behaviour:
     allocate_mb: int = 0
     memory_mb: int = 0
     message_bytes: int = clients.LIMITS.message_bytes
-    lease_s: int = subscriber.LEASE_S
+    lease_s: int = leases.LEASE_S
+    unloadable: bool = False
 
 
 class Handler(FakeHandler):
@@ -52,6 +53,11 @@ class Handler(FakeHandler):
     def __init__(self, behaviour: Behaviour):
         super().__init__()
         self._behaviour = behaviour
+
+    def load_model(self) -> Any:
+        if self._behaviour.unloadable:
+            raise RuntimeError("header too large\nor so")
+        return super().load_model()
 
     def run_inference(
         self, batch: Sequence[Request], model: Any, inference_args: dict[str, Any] | None = None
@@ -74,7 +80,7 @@ def run(argv: Sequence[str], how: Behaviour) -> int:
     """Runs the job in this process and returns its exit code."""
     pipeline.handlers.make_handler = lambda settings: Handler(how)
     clients.LIMITS = Limits(how.message_bytes, clients.LIMITS.attributes, clients.LIMITS.attribute_value_bytes)
-    subscriber.LEASE_S, subscriber.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
+    leases.LEASE_S, leases.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
     if how.memory_mb:
         resource.setrlimit(resource.RLIMIT_AS, (how.memory_mb << 20, how.memory_mb << 20))
     return pipeline.main.main(argv)

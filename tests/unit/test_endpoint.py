@@ -16,7 +16,6 @@ from fake_endpoint import SHA, FakeEndpoint, Fault, vector
 from PIL import Image
 
 from transforms.models.remote.handler import EndpointModelHandler
-from transforms.models.remote.tasks import TASKS
 from transforms.records import Failure, Message, Prediction, Request
 
 ROOT = Path(__file__).parents[2]
@@ -229,21 +228,6 @@ def test_what_no_server_needs_to_see_is_refused_here(task, inputs, parameters, k
     with FakeEndpoint("tgi").running() as fake:
         (outcome,) = run(fake.url, task, [inputs], parameters)
     assert (outcome.error_type, fake.posts) == (kind, []) and words in outcome.error
-
-
-def test_parameters_are_those_of_local_weights():
-    """Each task takes the parameters that it takes with local weights, with the same bounds."""
-    from transforms.models.tasks import TASKS as LOCAL
-
-    for name, task in TASKS.items():
-        local = {key: (value.must_be, value.nullable) for key, value in LOCAL[name].parameters.items()}
-        assert {key: (value.must_be, value.nullable) for key, value in task.parameters.items()} == local, name
-    assert set(LOCAL) - set(TASKS) == {
-        "depth-estimation",
-        "text-to-audio",
-        "zero-shot-audio-classification",
-        "zero-shot-object-detection",
-    }
 
 
 def test_a_worker_that_only_calls_loads_no_model_library():

@@ -27,11 +27,11 @@ from apache_beam.transforms.window import FixedWindows, GlobalWindows, Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transforms.models import tasks
 from transforms.models.batching import cut
 from transforms.models.bisect import ForwardCounts
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
+from transforms.models.tasks import adapters
 from transforms.records import Failure, Message, Prediction, Request
 
 
@@ -68,7 +68,7 @@ def run(engine: LoadedModel, requests: Sequence[Request]) -> tuple[list[Predicti
     answers = engine.answer(requests)
     ids = [o.message.message_id if isinstance(o, Failure) else o.request.message.message_id for o in answers.outcomes]
     assert ids == [r.message.message_id for r in requests]
-    return answers.outcomes, answers.tally
+    return answers.outcomes, answers.counts
 
 
 TEXT_CULPRITS: list[tuple[Callable[[int], Request], str, str]] = [
@@ -119,7 +119,7 @@ def test_37_culprits_among_1000_cost_only_themselves(
     # Every second one passes validation and pre-processing, and only makes the model raise.
     bad = {27 * i + 5: culprits[-1 if i % 2 else i // 2 % (len(culprits) - 1)] for i in range(37)}
     requests = [bad[i][0](i) if i in bad else request(good(i), i) for i in range(1000)]
-    outcomes, tally = run(engine, requests)
+    outcomes, counts = run(engine, requests)
     for i, outcome in enumerate(outcomes):
         if i in bad:
             assert isinstance(outcome, Failure) and outcome.stage == "predict"
@@ -135,10 +135,10 @@ def test_37_culprits_among_1000_cost_only_themselves(
     bound = len(batches) + len(chunks) + 2 * planted * math.ceil(math.log2(largest))
     with capsys.disabled():
         print(
-            f"\n1,000 messages, 37 culprits ({planted} seen only by the model): {tally.forwards} forwards;"
+            f"\n1,000 messages, 37 culprits ({planted} seen only by the model): {counts.forwards} forwards;"
             f" bound {bound} = {len(batches)} micro-batches + {len(chunks)} + 2·{planted}·⌈log2 {largest}⌉"
         )
-    assert tally.forwards <= bound
+    assert counts.forwards <= bound
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_out_of_memory_finds_a_budget_that_fits(error: Exception, caplog: pytest
     plant(engine, starve)
     requests = [request(tiny.text_of(1 + i % 40, seed=i), i) for i in range(300)]
     with caplog.at_level(logging.WARNING, "transforms.models"):
-        first, tally = run(engine, requests)
+        first, counts = run(engine, requests)
         again, later = run(engine, requests)
     assert all(isinstance(outcome, Prediction) for outcome in first + again)
-    assert tally.out_of_memory > 0 and later.out_of_memory == 0
+    assert counts.out_of_memory > 0 and later.out_of_memory == 0
     assert 150 <= engine.budget.tokens <= 300
     logged = [record.getMessage() for record in caplog.records]
     assert len(logged) == 1 and str(engine.budget.tokens) in logged[0]
@@ -190,11 +190,11 @@ def test_non_finite_output_is_that_elements_failure() -> None:
     engine = fresh(tiny.sentiment())
     bad = engine.task.tokenizer.convert_tokens_to_ids("bad")  # type: ignore[attr-defined]
     with torch.no_grad():
-        engine.task.model.bert.embeddings.word_embeddings.weight[bad] = float("nan")
-    outcomes, tally = run(engine, [request("the order"), request("bad order"), request("my invoice")])
+        engine.task.model.module.bert.embeddings.word_embeddings.weight[bad] = float("nan")
+    outcomes, counts = run(engine, [request("the order"), request("bad order"), request("my invoice")])
     assert [type(outcome) for outcome in outcomes] == [Prediction, Failure, Prediction]
     assert outcomes[1].error_type == "NonFinite"  # type: ignore[union-attr]
-    assert tally.forwards == 1
+    assert counts.forwards == 1
 
 
 def test_a_lost_device_fails_the_bundle() -> None:
@@ -270,7 +270,7 @@ def test_any_payload_gives_one_outcome(folder: Any, task: str | None, data: st.D
     """Whatever the bytes, the JSON and the parameters, each element has one outcome and nothing is raised."""
     handler = HuggingFaceModelHandler(folder(), task, dtype="float32", parameters=None)
     model = handler.load_model()
-    names = st.sampled_from([*model.task.parameters, "bogus"])
+    names = st.sampled_from([*model.task.entry.parameters, "bogus"])
     requests = st.builds(
         Request,
         JSON | SHAPED | st.lists(SHAPED, max_size=3) | st.text(min_size=1, max_size=200),
@@ -288,8 +288,8 @@ def test_any_payload_gives_one_outcome(folder: Any, task: str | None, data: st.D
 def test_one_model_a_configuration_however_many_handlers_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Handlers of one configuration share one resident model, and eight threads at once load it once."""
     loads: list[Any] = []
-    real = tasks.build_task
-    monkeypatch.setattr(tasks, "build_task", lambda *given: loads.append(given) or real(*given))
+    real = adapters.build_task
+    monkeypatch.setattr(adapters, "build_task", lambda *given: loads.append(given) or real(*given))
     handlers = [HuggingFaceModelHandler(tiny.topics(), parameters={"top_k": 2}) for _ in range(8)]
     models: list[LoadedModel] = []
     threads = [threading.Thread(target=lambda h=h: models.append(h.load_model())) for h in handlers]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from transforms.errors import quoted
 from transforms.models.batching import Size, cost, cut
 from transforms.models.errors import ElementError, ModelError, OutOfMemory, is_device_lost, is_out_of_memory
 
@@ -31,7 +32,7 @@ def blame(error: BaseException, kind: type[ElementError] = ModelError) -> Elemen
 
 def _say(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {quoted(lines[0])}" if lines else type(error).__name__
 
 
 def isolate(
@@ -93,7 +94,7 @@ def run_planned(
     sizes: Sequence[Size],
     budget: Budget,
     max_size: int,
-    tally: ForwardCounts,
+    counts: ForwardCounts,
 ) -> list[Any]:
     """Runs ``forward`` over all of ``sizes`` in micro-batches; returns one result or ``ElementError`` each, in order.
 
@@ -113,9 +114,9 @@ def run_planned(
             parts = cut(own, budget.tokens, max_size, budget.padding)
             pending += [_Pending([indices[i] for i in part], batch.budget_before) for part in reversed(parts)]
             continue
-        tally.forwards += 1
-        tally.padded_tokens += tokens
-        tally.padding += tokens - sum(size.length * size.rows for size in own)
+        counts.forwards += 1
+        counts.padded_tokens += tokens
+        counts.padding += tokens - sum(size.length * size.rows for size in own)
         failure: Exception | None = None
         try:
             answers = forward(indices)
@@ -128,7 +129,7 @@ def run_planned(
                 results[index] = answer
             continue
         starved = is_out_of_memory(failure)
-        tally.out_of_memory += starved
+        counts.out_of_memory += starved
         if len(indices) == 1:
             results[indices[0]] = blame(failure)
             if starved and batch.budget_before:
@@ -138,7 +139,7 @@ def run_planned(
             budget.tokens = min(budget.tokens, max(1, tokens // 2))
             pending.append(_Pending(indices, before))
         else:
-            tally.bisections += 1
+            counts.bisections += 1
             middle = len(indices) // 2
             pending += [_Pending(part, batch.budget_before) for part in (indices[middle:], indices[:middle])]
     if budget.tokens < at_start:

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import reprlib
 
-
-class ModelLoadError(ValueError):
-    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out."""
+from transforms.errors import BundleError, MessageError, quoted
 
 
-class ElementError(Exception):
+class ModelLoadError(BundleError, ValueError):
+    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out.
+
+    A field that it names stands in backquotes, alone or with its value, as in "`dtype=int8`: must be auto, float32".
+    Who sets the fields by other names, as a program does by its flags, can so put these in their place.
+    """
+
+
+class ElementError(MessageError):
     """One element cannot be answered; every other element of its batch still is."""
 
 
@@ -44,9 +50,22 @@ class ModelError(ElementError):
     """The model raised on this element alone."""
 
 
+class Unexpected(ElementError):
+    """What nobody foresaw, on this element alone; :func:`transforms.barrier.tell` has logged it."""
+
+
+class DeviceLost(BundleError):
+    """The device that holds the model is unusable from here on."""
+
+
+def foreign(words: str) -> str:
+    """Another program's ``words`` for a ``ModelLoadError``, where only our own fields stand in backquotes."""
+    return words.replace("`", "'")
+
+
 def brief(value: object) -> str:
-    """``value`` as an error message shows it: its repr, at most some 80 characters."""
-    return _BRIEF.repr(value)
+    """``value`` as an error message shows it: its repr, at most some 80 characters, marked as the message's own."""
+    return quoted(_BRIEF.repr(value))
 
 
 _BRIEF = reprlib.Repr()

@@ -59,14 +59,14 @@ def _guard(model: str, revision: str | None, call: Callable[[], Any]) -> Any:
 
 
 def _explain(model: str, revision: str | None, error: Exception) -> NoReturn:
-    where = f"--model={model}" + (f" --revision={revision}" if revision else "")
+    where = f"`model={model}`" + (f" `revision={revision}`" if revision else "")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
-        text = f"gated; accept its terms at https://huggingface.co/{model} and give a token with --hf_token_source"
+        text = f"gated; accept its terms at https://huggingface.co/{model} and give `token`"
     elif isinstance(error, errors.RevisionNotFoundError):
         text = "no such revision; give a branch, a tag or a commit hash of this model"
     elif isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-        text = "no such model on the hub, or a private one; check the id, or give a token with --hf_token_source"
+        text = "no such model on the hub, or a private one; check the id, or give `token`"
     elif is_offline_mode() or isinstance(error, errors.OfflineModeIsEnabled):
         text = "not in the local cache, and HF_HUB_OFFLINE is set; fetch it first with `hf download`, or unset it"
     elif isinstance(error, errors.HFValidationError):

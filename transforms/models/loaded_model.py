@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
 from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
-from transforms.models.tasks.base import Ask, Prepared, Task
+from transforms.models.tasks.base import Prepared, Task
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 
@@ -23,7 +22,7 @@ class Answers:
     """One outcome for each request, in order, and what they cost."""
 
     outcomes: list[Prediction | Failure] = field(default_factory=list)
-    tally: ForwardCounts = field(default_factory=ForwardCounts)
+    counts: ForwardCounts = field(default_factory=ForwardCounts)
     tokens: int = 0
     truncated: int = 0
 
@@ -72,7 +71,7 @@ class LoadedModel:
         for start in range(0, len(requests), self.task.chunk):
             chunk = requests[start : start + self.task.chunk]
             prepared = self._prepare(chunk)
-            results = self._run(prepared, answers.tally)
+            results = self._run(prepared, answers.counts)
             now = time.time()
             for request, result in zip(chunk, results, strict=True):
                 if isinstance(result, _Answer):
@@ -94,20 +93,21 @@ class LoadedModel:
         try:
             parameters = self.parameters
             if given or not isinstance(given, Mapping):
-                parameters = {**parameters, **validate(given, self.task.parameters, self.task.name)}
+                parameters = {**parameters, **validate(given, self.task.entry.parameters, self.task.entry.name)}
+            self.task.entry.require(parameters)
             self.task.check_parameters(parameters)
             return Ask(self.task.check(request.inputs), parameters)
         except ElementError as error:
             return error
 
-    def _run(self, prepared: Sequence[Prepared | ElementError], tally: ForwardCounts) -> list[_Answer | ElementError]:
+    def _run(self, prepared: Sequence[Prepared | ElementError], counts: ForwardCounts) -> list[_Answer | ElementError]:
         """Runs what could be prepared, in micro-batches."""
         ready = [one for one in prepared if isinstance(one, Prepared)]
 
         def forward(chosen: list[int]) -> list[_Answer | ElementError]:
             batch = [ready[i] for i in chosen]
             started = time.perf_counter()
-            with torch.inference_mode():
+            with self.task.model.running():
                 outputs = self.task.forward(batch)
             elapsed = (time.perf_counter() - started) * 1000
             answers = self.task.finish(outputs, batch)
@@ -117,7 +117,7 @@ class LoadedModel:
             ]
 
         sizes = [one.size for one in ready]
-        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, tally)
+        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, counts)
         results = iter(run.result())
         return [next(results) if isinstance(one, Prepared) else one for one in prepared]
 

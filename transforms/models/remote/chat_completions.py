@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from transforms.models.errors import InvalidParameter, brief
-from transforms.models.remote.inputs import Ask
-from transforms.models.remote.shapes import Misfit
+from transforms.models.inputs import Ask
+from transforms.models.shapes import Misfit
 
 _NAMES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n"}
 _NONE = ("typical_p", "num_beams", "truncate")

@@ -1,4 +1,4 @@
-"""What the tasks that generate text share: their parameters, seeds, the time limit, and the call of ``generate``."""
+"""What the tasks that generate text share: seeds, the time limit, and the call of ``generate``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,10 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
 from transforms.models.errors import InvalidParameter, NonFinite, TimeLimit
-from transforms.models.parameters import boolean, integer, number, text_list
 from transforms.models.tasks.base import non_finite
 
 #: New tokens when neither the message, the job nor the model says.
 MAX_NEW_TOKENS = 256
-
-PARAMETERS = {
-    "max_new_tokens": integer(1, 1_000_000),
-    "do_sample": boolean(),
-    "temperature": number(0, 100, open_start=True),
-    "top_k": integer(1),
-    "top_p": number(0, 1, open_start=True),
-    "typical_p": number(0, 1, open_start=True),
-    "repetition_penalty": number(0, 100, open_start=True),
-    "num_beams": integer(1, 32),
-    "num_return_sequences": integer(1, 32),
-    "seed": integer(0, 2**63 - 1),
-    "stop": text_list(most=16),
-    "return_full_text": boolean(),
-}
 
 #: Parameters that only mean something when sampling; giving one asks for sampling, as on a text-generation endpoint.
 _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})

@@ -9,27 +9,14 @@ import torch
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
-from transforms.models.parameters import integer
-from transforms.models.tasks.base import Ask, Loading, Prepared
-from transforms.models.tasks.generation import PARAMETERS, Decoding, check_generation, generate
-from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.inputs import Ask, text
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared
+from transforms.models.tasks.generation import Decoding, check_generation, generate
+from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row, max_tokens
 
 Messages = list[dict[str, Any]]
-
-
-def check_messages(inputs: Any) -> Messages:
-    """``inputs``, if it is a chat: a list of ``{"role", "content"}``.
-
-    Raises:
-      InvalidInput: it is not.
-    """
-    if not isinstance(inputs, list) or not inputs:
-        raise InvalidInput(f'inputs={brief(inputs)}: must be a string, or a list of {{"role": …, "content": …}}')
-    for i, message in enumerate(inputs):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message.get("content"):
-            raise InvalidInput(f'inputs[{i}]={brief(message)}: must be {{"role": …, "content": …}}')
-    return inputs
 
 
 class TextGeneration(TextTask):
@@ -40,13 +27,13 @@ class TextGeneration(TextTask):
     leaves no room for the new tokens loses its beginning.
     """
 
-    name = "text-generation"
+    entry = TASKS["text-generation"]
     auto = (("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),)
-    parameters = {**PARAMETERS, "truncate": integer(1)}
-    takes_time_limit = True
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
         self.longest = max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
@@ -54,13 +41,14 @@ class TextGeneration(TextTask):
         return None
 
     def check(self, inputs: Any) -> Any:
-        if isinstance(inputs, str):
-            return check_text(inputs)
-        for i, message in enumerate(check_messages(inputs)):
-            check_text(message["content"], f"inputs[{i}].content")
+        checked = super().check(inputs)
+        if isinstance(checked, str):
+            return checked
+        for i, message in enumerate(checked):
+            text(message["content"], f"inputs[{i}].content")
         if self.tokenizer.chat_template is None:
             raise InvalidInput("inputs is a chat, and this model has no chat template; send a prompt as a string")
-        return inputs
+        return checked
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
@@ -81,7 +69,7 @@ class TextGeneration(TextTask):
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        settings = Decoding(ask.parameters, self.model.generation_config)
+        settings = Decoding(ask.parameters, self.generator.generation_config)
         if not row.ids:
             return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
         keep = ask.parameters.get("truncate", len(row.ids))
@@ -97,7 +85,7 @@ class TextGeneration(TextTask):
         if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
             return TooLong(
                 f"inputs has {len(row.ids)} tokens; with {settings.new_tokens} new ones that is over the model's"
-                f" {longest}; shorten it, lower max_new_tokens, or run with --on_too_long=truncate"
+                f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
@@ -105,10 +93,10 @@ class TextGeneration(TextTask):
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
+        settings = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
         inputs.pop("token_type_ids", None)
-        return generate(self.model, self.tokenizer, inputs, settings, self.loading.time_limit_s)
+        return generate(self.generator, self.tokenizer, inputs, settings, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -119,10 +107,10 @@ class TextGeneration(TextTask):
         ]
 
     def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
-        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        words = self.tokenizer.decode(row, skip_special_tokens=True)
         if not ask.parameters.get("return_full_text", True):
-            return text
-        return ask.inputs + text if isinstance(ask.inputs, str) else answered(ask.inputs, text)
+            return words
+        return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
 
 
 def _prefilled(chat: Messages) -> bool:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter
-from transforms.models.parameters import boolean, choice, integer, number, template, text_list
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
-    Ask,
     Loading,
     Prepared,
     Scores,
@@ -29,7 +29,7 @@ from transforms.models.tasks.base import (
     to_numpy,
     top,
 )
-from transforms.models.tasks.media import check_media, decode_image, read_all
+from transforms.models.tasks.media import decode_image, read_all
 from transforms.models.tasks.tokenizing import load_tokenizer
 
 #: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
@@ -46,15 +46,11 @@ def load_image_processor(folder: str | os.PathLike[str]) -> Any:
 class ImageTask(Task):
     """``inputs``: one image. Only images of equal processed size share a forward, so none is padded."""
 
-    modality = "image"
     chunk = 64
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
-
-    def check(self, inputs: Any) -> bytes | str:
-        return check_media(inputs)
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         images = read_all([ask.inputs for ask in asks], decode_image)
@@ -85,12 +81,11 @@ class ImageTask(Task):
 class ImageClassification(ImageTask):
     """``prediction``: ``[{"label", "score"}]``, best first, five unless ``top_k`` says otherwise."""
 
-    name = "image-classification"
+    entry = TASKS["image-classification"]
     auto = (("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1), "function_to_apply": choice("softmax", "sigmoid", "none")}
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
-        return to_numpy(self.model(pixel_values=self.pixels(batch)).logits)
+        return to_numpy(self.model.forward(pixel_values=self.pixels(batch)).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         return classify(outputs, batch, label_function(self.config), self.config.id2label)
@@ -113,9 +108,8 @@ def classify(logits: np.ndarray, batch: Sequence[Prepared], usual: str, labels: 
 class ImageFeatureExtraction(ImageTask):
     """``prediction``: the last hidden state ``[1, patches, width]``; with ``pool`` the pooled one, ``[1, width]``."""
 
-    name = "image-feature-extraction"
+    entry = TASKS["image-feature-extraction"]
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
-    parameters = {"pool": boolean()}
 
     @classmethod
     def architectures(cls) -> set[str]:
@@ -126,7 +120,7 @@ class ImageFeatureExtraction(ImageTask):
         return "pooler" in key
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         pooled = getattr(outputs, "pooler_output", None)
         return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
 
@@ -146,18 +140,13 @@ class ImageFeatureExtraction(ImageTask):
 class ZeroShotImageClassification(ImageTask):
     """``prediction``: ``[{"label", "score"}]`` over the message's ``candidate_labels``, best first."""
 
-    name = "zero-shot-image-classification"
+    entry = TASKS["zero-shot-image-classification"]
     auto = (("AutoModelForZeroShotImageClassification", "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {"candidate_labels": text_list(most=1000), "hypothesis_template": template()}
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.tokenizer = load_tokenizer(loading.folder)
         self.siglip = "siglip" in self.config.model_type
-
-    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        if not parameters.get("candidate_labels"):
-            raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")
 
     def group(self, ask: Ask) -> Hashable:
         form = ask.parameters.get("hypothesis_template", "This is a photo of {}.")
@@ -168,7 +157,7 @@ class ZeroShotImageClassification(ImageTask):
         # SigLIP was trained on texts padded to 64 tokens, and scores others wrongly.
         fixed = {"padding": "max_length", "max_length": 64} if self.siglip else {"padding": True}
         words = self.tokenizer(texts, return_tensors="pt", truncation=True, **fixed).to(self.device)
-        return to_numpy(self.model(**words, pixel_values=self.pixels(batch)).logits_per_image)
+        return to_numpy(self.model.forward(**words, pixel_values=self.pixels(batch)).logits_per_image)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         finite = finite_rows(outputs)
@@ -184,13 +173,12 @@ class ZeroShotImageClassification(ImageTask):
 class ObjectDetection(ImageTask):
     """``prediction``: ``[{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}]`` over ``threshold`` (0.5)."""
 
-    name = "object-detection"
+    entry = TASKS["object-detection"]
     auto = (("AutoModelForObjectDetection", "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES"),)
-    parameters = {"threshold": number(0, 1)}
     chunk = 16
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
 
     def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:

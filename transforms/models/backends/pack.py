@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from transforms.models.device import times_faster
+from transforms.models.backends.device import times_faster
 
 _LOG = logging.getLogger(__name__)
 
