@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import extras
-from pipeline.checks.finding import words
 from pipeline.options import FLAGS, Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
@@ -76,7 +75,8 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
         raise
     except Exception as error:  # any of a model's library
         name = settings.endpoint or settings.model
-        raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {words(error)}") from error
+        first = (str(error).strip().splitlines() or [""])[0][:500]
+        raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
 
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
@@ -99,6 +99,8 @@ def weights_handler(settings: Settings, token: Callable[[], str | None] | None) 
         on_too_long=settings.on_too_long,
         model_copies=settings.model_copies,
         time_limit_s=settings.time_limit_s,
+        max_deaths=settings.max_deaths,
+        max_forward_s=settings.max_forward_s,
         token=token,
     )
 

@@ -97,6 +97,20 @@ FLAGS: tuple[Flag, ...] = (
     Flag("model_copies", "copies of the model a worker loads, sharing its cores", Integer(1, 64), "1", group=_MODEL),
     Flag("time_limit_s", "longest a text generation may take, in seconds", seconds, group=_MODEL, regex=DECIMAL),
     Flag(
+        "max_deaths",
+        "worker processes that a message may end before it is a dead letter",
+        Integer(1, 100),
+        "2",
+        group=_MODEL,
+    ),
+    Flag(
+        "max_forward_s",
+        "longest one forward may take before its process is ended; without it, 600, and none for a generation on a CPU",
+        seconds,
+        group=_MODEL,
+        regex=DECIMAL,
+    ),
+    Flag(
         "window",
         "event-time windows: fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global",
         Windowing.parse,
@@ -213,6 +227,8 @@ class Settings:
     on_too_long: str = _default("on_too_long")
     model_copies: int = _default("model_copies")
     time_limit_s: float | None = None
+    max_deaths: int = _default("max_deaths")
+    max_forward_s: float | None = None
     window: Windowing = _default("window")
     max_batch_size: int = _default("max_batch_size")
     max_batch_tokens: int | None = None

@@ -162,7 +162,7 @@ def to_json(audit_row: AuditRow) -> dict[str, Any]:
     return dict(zip(_COLUMNS, _values(audit_row), strict=True))
 
 
-class Audit(beam.PTransform):
+class Audit(beam.PTransform[beam.PCollection[Any], Outcome]):
     """``Result`` or ``Failure`` → ``Outcome`` of the same records, each once its row is written.
 
     A result whose row is rejected fails with stage ``audit``. A failure whose row is rejected gets a bare row without

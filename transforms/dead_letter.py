@@ -137,7 +137,7 @@ def _cut(text: str, limit: int) -> str:
     return data.decode() if len(data) <= limit else data[: limit - 3].decode("utf-8", "ignore") + "…"
 
 
-class DeadLetter(beam.PTransform):
+class DeadLetter(beam.PTransform[beam.PCollection[Failure], beam.PCollection[Message]]):
     """``Failure`` → ``Message`` for the dead-letter topic."""
 
     def __init__(self, limits: Limits, source: Source = Source()):
@@ -147,4 +147,5 @@ class DeadLetter(beam.PTransform):
 
     def expand(self, failures: beam.PCollection[Failure]) -> beam.PCollection[Message]:
         made = beam.Map(dead_letter_in_any_case, self._limits, self._source).with_output_types(Message)
-        return failures | "Map(dead_letter)" >> made
+        letters: beam.PCollection[Message] = failures | "Map(dead_letter)" >> made
+        return letters

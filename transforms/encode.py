@@ -24,9 +24,16 @@ class NotJson(MessageError):
     """The prediction holds what JSON cannot; the message belongs in the dead letters."""
 
 
+#: First and last second that RFC 3339 and a timestamp column can hold: of the years 1 and 9999.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
+
+#: Attributes that say how a message's body is written. A result's body is its own, and the input's would lie about it.
+_OF_THE_BODY = frozenset({"content-type", "content-encoding", "ce-datacontenttype"})
+
+
 def has_date(seconds: float) -> bool:
-    """Whether ``seconds`` since the epoch are in the years 1 to 9999: what RFC 3339 and a timestamp column can hold."""
-    return -62_135_596_800 <= seconds <= 253_402_300_799
+    """Whether ``seconds`` since the epoch are in the years 1 to 9999."""
+    return FIRST_SECOND <= seconds <= LAST_SECOND
 
 
 @functools.lru_cache(maxsize=4096)
@@ -62,7 +69,8 @@ def encode(prediction: Prediction, limits: Limits) -> Result:
             "processed_time": rfc3339(prediction.time),
         }
     )
-    attributes = {**message.attributes, **names, "content-type": "application/json"}
+    own = {key: value for key, value in message.attributes.items() if key.lower() not in _OF_THE_BODY}
+    attributes = {**own, **names, "content-type": "application/json"}
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
@@ -86,7 +94,7 @@ def attributes_bytes(attributes: dict[str, str]) -> int:
     return sum(4 * (len(key) + len(value)) + 16 for key, value in attributes.items())
 
 
-class Encode(beam.PTransform):
+class Encode(beam.PTransform[beam.PCollection[Prediction], Outcome]):
     """``Prediction`` → ``Outcome`` of ``Result``; what no message can hold fails with stage ``encode``."""
 
     def __init__(self, limits: Limits):

@@ -33,6 +33,6 @@ def split(outcome: Any) -> Any:
     return failed(outcome) if isinstance(outcome, Failure) else outcome
 
 
-def failed(failure: Failure) -> beam.pvalue.TaggedOutput:
+def failed(failure: Failure) -> beam.pvalue.TaggedOutput[str, Failure]:
     """Routes ``failure`` to the side output of :class:`Outcome`."""
     return beam.pvalue.TaggedOutput(FAILURES, failure)

@@ -12,7 +12,7 @@ from transforms.outcome import Outcome, split
 from transforms.records import Failure, Prediction, Request
 
 
-class Predict(beam.PTransform):
+class Predict(beam.PTransform[beam.PCollection[Request], Outcome]):
     """``Request`` → ``Outcome`` of ``Prediction``, through RunInference and a handler that answers every element."""
 
     def __init__(self, handler: ModelHandler[Request, Prediction | Failure, Any]):
@@ -21,7 +21,7 @@ class Predict(beam.PTransform):
 
     def expand(self, requests: beam.PCollection[Request]) -> Outcome:
         answers = requests | "RunInference" >> RunInference(self._handler)
-        return Outcome.of(beam.ParDo(_SplitFn()), answers)
+        return Outcome.of(beam.ParDo(_SplitFn()), answers)  # type: ignore[no-untyped-call] # a DoFn of Beam's
 
 
 class _SplitFn(beam.DoFn):

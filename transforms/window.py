@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from transforms.encode import FIRST_SECOND, LAST_SECOND
+
 _KINDS = {"fixed": 1, "sliding": 2, "session": 1, "global": 0}
 _USE = "use fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global"
 #: ASCII alone, where float() reads other digits, underscores and blanks too.
@@ -51,11 +53,16 @@ class Windowing:
     def bounds(self, event_time: float) -> tuple[float, float] | None:
         """Start and end of the window of ``event_time``, or None for ``global``.
 
-        Of sliding windows, the one that starts last; of a session, the message's own gap, before any merging.
+        Of sliding windows, the one that starts last; of a session, the message's own gap, before any merging. Where a
+        window reaches beyond the years 1 to 9999, its bound is the first or the last second of those.
         """
         if self.kind == "global":
             return None
         if self.kind == "session":
-            return event_time, event_time + self.size
+            return _clamp(event_time), _clamp(event_time + self.size)
         start = event_time - event_time % (self.period or self.size)
-        return start, start + self.size
+        return _clamp(start), _clamp(start + self.size)
+
+
+def _clamp(seconds: float) -> float:
+    return min(max(seconds, FIRST_SECOND), LAST_SECOND)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest
 from google.pubsub_v1 import PublisherClient, SubscriberClient
@@ -91,7 +94,7 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
             ["storage.buckets.get", "storage.objects.create", "storage.objects.get"],
             "roles/storage.objectUser (and roles/storage.legacyBucketReader)",
             f"gcloud storage buckets add-iam-policy-binding gs://{bucket}",
-            _bucket(bucket),
+            _bucket(bucket, getattr(options.view_as(GoogleCloudOptions), name)),
         )
 
 
@@ -126,8 +129,22 @@ def _secret(secret: str) -> _Ask:
     return ask
 
 
-def _bucket(bucket: str) -> _Ask:
+def _bucket(bucket: str, location: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
-        return list(cloud.storage_client().bucket(bucket).test_iam_permissions(permissions, timeout=TIMEOUT_S))
+        handle: Any = cloud.storage_client().bucket(bucket)
+        granted = set(handle.test_iam_permissions(permissions, timeout=TIMEOUT_S))
+        # Rights on one folder only, as templates/terraform grants them, are none of the bucket's: they are told by use.
+        blob = handle.blob(f"{location.removeprefix(f'gs://{bucket}').strip('/')}/doctor".lstrip("/"))
+        # An upload that is begun and never sent leaves no object.
+        uses: dict[str, Callable[[], object]] = {
+            "storage.objects.create": lambda: blob.create_resumable_upload_session(size=0, timeout=TIMEOUT_S),
+            "storage.objects.get": lambda: blob.exists(timeout=TIMEOUT_S, retry=None),
+        }
+        for permission, use in uses.items():
+            if permission in permissions and permission not in granted:
+                with contextlib.suppress(api.Forbidden):
+                    use()
+                    granted.add(permission)
+        return granted
 
     return ask

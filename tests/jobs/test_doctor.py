@@ -250,6 +250,17 @@ def test_a_missing_role(patient, denied, words):
     assert_only(patient.examine(), f"{denied} not allowed", "add-iam-policy-binding", *words)
 
 
+@pytest.mark.parametrize(("folder", "allowed"), [("temp/", True), ("templates/", False)])
+def test_rights_by_folder(patient, folder, allowed):
+    """Rights limited to the folder staged to are found by use, with nothing left there; on another they are missing."""
+    patient.cloud.folder = folder
+    if allowed:
+        code, findings = patient.examine()
+        assert code == 0 and not wrong(findings) and not patient.cloud.objects
+    else:
+        assert_only(patient.examine(), "storage.objects.create and storage.objects.get not allowed", "gs://my-bucket")
+
+
 def test_workers_run_as_somebody_else(patient):
     """Permissions of the launcher prove nothing about the workers' account: it says how to ask as that one."""
     code, findings = patient.examine(service_account_email="worker@my-project.iam.gserviceaccount.com")

@@ -82,3 +82,12 @@ def test_an_attribute_over_its_quota_is_refused():
     """A value's length is counted in bytes."""
     with pytest.raises(TooLarge, match="'k'"):
         encode(prediction(1, attributes={"k": "é" * 600}), LIMITS)
+
+
+def test_a_result_says_nothing_of_its_inputs_body():
+    """Charset, encoding and content type of the input, in any capitals, are not the result's: the next job reads it."""
+    attributes = {"Content-Type": "text/plain", "CONTENT-ENCODING": "gzip", "ce-datacontenttype": "x/y", "k": "v"}
+    result = encode(prediction([1], attributes=attributes), LIMITS)
+    assert {key for key in result.attributes if key.lower() in ("content-encoding", "ce-datacontenttype")} == set()
+    assert [key for key in result.attributes if key.lower() == "content-type"] == ["content-type"]
+    assert result.attributes["k"] == "v"

@@ -369,9 +369,11 @@ def test_sdk_processes_of_a_worker_share_one_model(monkeypatch: pytest.MonkeyPat
     """In a worker container the model is reached through Beam's own cross-process proxy, with the same outcomes."""
     monkeypatch.setenv("CONTROL_API_SERVICE_DESCRIPTOR", "url: 'localhost:1'")
     handler = HuggingFaceModelHandler(tiny.sentiment(), "text-classification", parameters={"top_k": 1})
+    # Beam finds the process that has the model by its identifier: another run of this test must not be found.
+    own = f"tiny-{os.getpid()}"
     with TestPipeline() as pipeline:
         requests = [Request("I love it"), Request("thank you"), Request(17)]
-        assert_that(pipeline | beam.Create(requests) | RunInference(handler, model_identifier="tiny"), _check_three)
+        assert_that(pipeline | beam.Create(requests) | RunInference(handler, model_identifier=own), _check_three)
 
 
 def test_batching_gathers_more_than_a_micro_batch() -> None:

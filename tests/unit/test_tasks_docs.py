@@ -54,7 +54,7 @@ def shape(value: Any) -> Any:
 def test_the_example_of_every_task_runs(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The documented message gets a prediction of the documented shape."""
     stored = {".png": tiny.png(tiny.picture()), ".wav": tiny.wav(tiny.tone())}
-    monkeypatch.setattr(media, "_read_object", lambda uri: stored[uri[-4:]])
+    monkeypatch.setattr(media, "read_object", lambda uri: stored[uri[-4:]])
     message, documented = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", SECTIONS[task], re.S))
     model = HuggingFaceModelHandler(MODELS[task](), task)
     outcome = model.run_inference([Request(message["inputs"], message.get("parameters", {}))], model.load_model())[0]

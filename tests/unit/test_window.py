@@ -3,9 +3,11 @@
 import pytest
 from apache_beam.transforms import window as beam_window
 from apache_beam.utils.timestamp import Timestamp
+from failing_messages import case
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.encode import FIRST_SECOND, LAST_SECOND, rfc3339
 from transforms.window import Windowing
 
 TIMES = st.integers(-(10**9), 4 * 10**9)
@@ -60,6 +62,9 @@ def test_global_has_no_bounds():
         ("fixed:６0", "is not in seconds"),
         ("sliding:30:60", "leaves gaps"),
         ("global:1", "takes 0 number"),
+        ("fixed:999999999999", "a hundred years"),
+        ("session:1e300", "a hundred years"),
+        ("sliding:60:1e-9", "1e-9 seconds are not"),
     ],
 )
 def test_bad_windows_are_named(text, words):
@@ -67,6 +72,25 @@ def test_bad_windows_are_named(text, words):
     with pytest.raises(ValueError, match="use fixed:SECONDS") as error:
         Windowing.parse(text)
     assert words in str(error.value)
+
+
+@given(
+    st.floats(FIRST_SECOND, LAST_SECOND) | st.sampled_from([FIRST_SECOND, LAST_SECOND]),
+    st.sampled_from(["fixed", "sliding", "session"]),
+    st.floats(0.001, 36_525 * 86_400),
+)
+def test_every_window_of_every_time_has_a_date(time, kind, size):
+    """At both ends of the calendar a window's bound is the end itself: a row can always be written."""
+    start, end = Windowing(kind, size, size / 2).bounds(time)
+    assert start <= time <= end
+    assert rfc3339(start) <= rfc3339(time) <= rfc3339(end)
+
+
+def test_a_window_beyond_the_calendar_is_refused_at_launch():
+    """The flag of the report is one line of error."""
+    flag = case("window-beyond-calendar")["flags"][0].removeprefix("--window=")
+    with pytest.raises(ValueError, match="999999999999 seconds are not from"):
+        Windowing.parse(flag)
 
 
 def _at(time):

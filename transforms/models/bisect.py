@@ -11,9 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from transforms.errors import quoted
+from transforms.barrier import tell
+from transforms.errors import BundleError, quoted
 from transforms.models.batching import Size, cost, cut
-from transforms.models.errors import ElementError, ModelError, OutOfMemory, is_device_lost, is_out_of_memory
+from transforms.models.errors import (
+    ElementError,
+    ModelError,
+    OutOfMemory,
+    Unexpected,
+    is_device_lost,
+    is_out_of_memory,
+)
+from transforms.models.errors import cut as cut_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,34 +36,38 @@ def blame(error: BaseException, kind: type[ElementError] = ModelError) -> Elemen
         return error
     if is_out_of_memory(error):
         return OutOfMemory(f"this element alone does not fit into memory: {_say(error)}; send a smaller one")
+    if kind is Unexpected:
+        return Unexpected(tell(error, "predict"))
     return kind(_say(error))
 
 
 def _say(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {quoted(lines[0])}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {quoted(cut_text(lines[0], 300))}" if lines else type(error).__name__
 
 
 def isolate(
-    work: Callable[[Sequence[T]], list[R]], elements: Sequence[T], kind: type[ElementError]
+    work: Callable[[Sequence[T]], Sequence[R]], elements: Sequence[T], kind: type[ElementError]
 ) -> list[R | ElementError]:
     """``work(elements)``, with an ``ElementError`` where an element makes it raise: its own, or one of ``kind``.
 
+    Another number of results than there were elements is an error as any other.
+
     Raises:
-      ValueError: ``work`` returned another number of results than it got elements: a bug in the task.
       RuntimeError: the device is lost.
+      StorageUnavailable: so is Cloud Storage.
     """
     if not elements:
         return []
     try:
-        results = work(elements)
+        return [result for result, _ in zip(work(elements), elements, strict=True)]
+    except BundleError:
+        raise
     except Exception as error:
         if is_device_lost(error):
             raise
         if len(elements) == 1:
             return [blame(error, kind)]
-    else:
-        return [result for result, _ in zip(results, elements, strict=True)]
     middle = len(elements) // 2
     return isolate(work, elements[:middle], kind) + isolate(work, elements[middle:], kind)
 
@@ -119,13 +132,13 @@ def run_planned(
         counts.padding += tokens - sum(size.length * size.rows for size in own)
         failure: Exception | None = None
         try:
-            answers = forward(indices)
+            answers = dict(zip(indices, forward(indices), strict=True))
         except Exception as error:
             if is_device_lost(error):
                 raise
             failure = error.with_traceback(None)  # the traceback keeps the tensors of the failed forward alive
         if failure is None:
-            for index, answer in zip(indices, answers, strict=True):
+            for index, answer in answers.items():
                 results[index] = answer
             continue
         starved = is_out_of_memory(failure)

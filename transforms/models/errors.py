@@ -54,8 +54,8 @@ class Unexpected(ElementError):
     """What nobody foresaw, on this element alone; :func:`transforms.barrier.tell` has logged it."""
 
 
-class DeviceLost(BundleError):
-    """The device that holds the model is unusable from here on."""
+class KilledWorker(ElementError):
+    """The process died with this element in the model, and not only once."""
 
 
 def foreign(words: str) -> str:
@@ -63,13 +63,27 @@ def foreign(words: str) -> str:
     return words.replace("`", "'")
 
 
+class NotYet:
+    """No error: what is in memory already is enough, and the element is to be prepared with the next ones."""
+
+
+class StorageUnavailable(BundleError):
+    """Cloud Storage did not answer for too long. No element is to blame: the bundle fails and is delivered again."""
+
+
 def brief(value: object) -> str:
-    """``value`` as an error message shows it: its repr, at most some 80 characters, marked as the message's own."""
-    return quoted(_BRIEF.repr(value))
+    """``value`` as an error message shows it, marked as the message's own: its repr, at most 200 characters."""
+    return quoted(cut(_BRIEF.repr(value), 200))
+
+
+def cut(text: str, most: int = 80) -> str:
+    """``text``, at most ``most`` characters of it: what comes from a message or a library may be of any length."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 _BRIEF = reprlib.Repr()
 _BRIEF.maxstring = _BRIEF.maxother = 80
+_BRIEF.maxlevel = 3
 
 
 def is_out_of_memory(error: BaseException) -> bool:

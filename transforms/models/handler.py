@@ -14,9 +14,12 @@ from typing import Any
 from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models import load, metrics
+from transforms.models.answers import Answers
 from transforms.models.bisect import Budget
-from transforms.models.loaded_model import Answers, LoadedModel
+from transforms.models.journal import Journal
+from transforms.models.loaded_model import LoadedModel
 from transforms.models.spec import ModelSpec, freeze
+from transforms.models.supervise import Supervisor
 from transforms.models.task_table import TASKS, find
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -32,6 +35,9 @@ _MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
 #: Tokens of padding that cost a CPU what one more forward does (MiniLM and BERT base: 64). On a GPU, where a forward's
 #: launch weighs more, it was not measured and has no bound; nor in a task that generates, with many forwards an answer.
 _MAX_PADDING = {"cpu": 64, "cuda": None}
+
+#: Longest forward where none is given: many times what any takes that ends, and less than a lease that is given up.
+_MAX_FORWARD_S = 600.0
 
 # DirectRunner sets a DoFn up for every bundle, and Beam itself holds a model by a weak reference only: without this one
 # every bundle would load the model again.
@@ -72,6 +78,9 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
       on_too_long: ``truncate`` an input over the model's maximum (and mark it), or ``dead_letter`` it.
       model_copies: copies of the model on one machine, which share out its cores.
       time_limit_s: longest time for one element, in the tasks that generate text.
+      max_deaths: processes that a message may kill before it is a failure ``KilledWorker``.
+      max_forward_s: longest one forward may take before its process is ended; None is ten minutes, and no limit for
+        a model that generates on a CPU.
       token: returns the hub token, or None; called when the model is loaded, and must pickle.
     """
 
@@ -91,6 +100,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         on_too_long: str = "truncate",
         model_copies: int = 1,
         time_limit_s: float | None = None,
+        max_deaths: int = 2,
+        max_forward_s: float | None = None,
         token: Callable[[], str | None] | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +118,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
             on_too_long=on_too_long,
             model_copies=model_copies,
             time_limit_s=time_limit_s,
+            max_deaths=max_deaths,
+            max_forward_s=max_forward_s,
         )
         self.max_batch_latency_ms = max_batch_latency_ms
         self.token = token
@@ -169,7 +182,11 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         elapsed = time.perf_counter() - started
         metrics.loaded(elapsed * 1000)
         _LOG.info("loaded %s in %.1f s", info, elapsed)
-        return LoadedModel(task, info, spec.defaults(task.entry), spec.max_batch_size, budget, thread)
+        # A generation on a CPU may well take an hour; nothing else may.
+        slow = task.model.generates and kind == "cpu"
+        limit_s = spec.max_forward_s or (None if slow else _MAX_FORWARD_S)
+        supervisor = Supervisor(Journal(max_deaths=spec.max_deaths), limit_s)
+        return LoadedModel(task, info, spec.defaults(task.entry), spec.max_batch_size, budget, thread, supervisor)
 
     def run_inference(
         self, batch: Sequence[Request], model: LoadedModel, inference_args: dict[str, Any] | None = None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import huggingface_hub
 from huggingface_hub import errors, is_offline_mode
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.files import READ, read_json
+
+_T = TypeVar("_T")
 
 #: What a model needs to run here; weights in other formats and code are never fetched.
 _WANTED = [f"*{suffix}" for suffix in READ]
@@ -51,7 +53,7 @@ def _snapshot(model: str, revision: str | None, token: str | None) -> Path:
     )
 
 
-def _guard(model: str, revision: str | None, call: Callable[[], Any]) -> Any:
+def _guard(model: str, revision: str | None, call: Callable[[], _T]) -> _T:
     try:
         return call()
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.HTTPError, OSError) as error:

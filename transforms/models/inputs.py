@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.models.chats import check_chat, check_links
 from transforms.models.errors import InvalidInput, brief
 from transforms.models.tasks.media import check_media
 
@@ -33,16 +34,32 @@ def text(value: Any, what: str = "inputs") -> str:
         raise InvalidInput(f"{what}={brief(value)}: must be a string, not {type(value).__name__}")
     if not value:
         raise InvalidInput(f"{what} is an empty string; there is nothing to run the model on")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"{what} holds half a surrogate pair, which is no character") from None
     return value
 
 
 def text_or_pair(value: Any) -> Any:
-    """A text, or ``{"text", "text_pair"}``."""
-    if isinstance(value, dict) and value.keys() == {"text", "text_pair"}:
-        return {key: text(value[key], f"inputs.{key}") for key in ("text", "text_pair")}
+    """A text, or a text and its pair.
+
+    Endpoints and pipelines differ in the forms that they take; those that mean the same to all of them are taken here:
+    a text, ``{"text"}`` or ``[text]`` for one, ``{"text", "text_pair"}`` or ``[[text, pair]]`` for two.
+    """
     if isinstance(value, str):
         return text(value)
-    raise InvalidInput(f'inputs={brief(value)}: must be a string, or {{"text": …, "text_pair": …}}')
+    if isinstance(value, list) and len(value) == 1:
+        only = value[0]
+        if isinstance(only, list) and len(only) == 2:
+            return {"text": text(only[0], "inputs[0][0]"), "text_pair": text(only[1], "inputs[0][1]")}
+        return text(only[0] if isinstance(only, list) and len(only) == 1 else only, "inputs[0]")
+    if isinstance(value, dict) and "text" in value and value.keys() <= {"text", "text_pair"}:
+        if value.get("text_pair") is None:
+            return text(value["text"], "inputs.text")
+        return {key: text(value[key], f"inputs.{key}") for key in ("text", "text_pair")}
+    raise InvalidInput(f'inputs={brief(value)}: must be a string, {{"text": …, "text_pair": …}} or [["text", "pair"]]')
 
 
 def text_or_texts(value: Any) -> Any:
@@ -62,18 +79,8 @@ def question(value: Any) -> dict[str, str]:
 
 
 def prompt_or_chat(value: Any) -> Any:
-    """A prompt, or a list of ``{"role", "content"}``."""
-    return text(value) if isinstance(value, str) else chat(value)
-
-
-def chat(value: Any) -> list[dict[str, Any]]:
-    """A list of ``{"role", "content"}``, whatever their content is."""
-    if not isinstance(value, list) or not value:
-        raise InvalidInput(f'inputs={brief(value)}: must be a string, or a list of {{"role": …, "content": …}}')
-    for i, message in enumerate(value):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message.get("content"):
-            raise InvalidInput(f'inputs[{i}]={brief(message)}: must be {{"role": …, "content": …}}')
-    return value
+    """A prompt, or a list of ``{"role", "content"}``; what is no text in it is a ``data:`` URI or base64."""
+    return text(value) if isinstance(value, str) else check_links(check_chat(value))
 
 
 def media(value: Any) -> bytes | str:
@@ -100,22 +107,20 @@ def picture_and_text(value: Any) -> tuple[Any, list[bytes | str]]:
     images: list[bytes | str] = []
     messages = [
         {**message, "content": _content(message["content"], f"inputs[{i}].content", images)}
-        for i, message in enumerate(chat(value))
+        for i, message in enumerate(check_chat(value))
     ]
     return messages, images
 
 
-def _content(content: Any, what: str, images: list[bytes | str]) -> str | list[dict[str, str]]:
+def _content(content: Any, what: str, images: list[bytes | str]) -> Any:
     """A message's content, with its images taken out and added to ``images``."""
-    if isinstance(content, str):
-        return content
     if not isinstance(content, list):
-        raise InvalidInput(f"{what}={brief(content)}: must be a string, or a list of texts and images")
+        return content
     parts: list[dict[str, str]] = []
     for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
+        kind = part["type"]
         if kind == "text":
-            parts.append({"type": "text", "text": text(part.get("text"), f"{what}[{i}].text")})
+            parts.append({"type": "text", "text": part["text"]})
             continue
         if kind == "image_url":
             url = part.get("image_url")

@@ -112,10 +112,11 @@ def check_files(listing: Listing) -> dict[str, Any]:
             " Convert them: https://huggingface.co/docs/safetensors/convert-weights"
         )
     config = listing.read(f"{root}config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    known: dict[str, Any] = config if isinstance(config, dict) else {}
+    kind = known.get("model_type")
     if kind in CONFIG_MAPPING_NAMES:
-        return config
-    if isinstance(config, dict) and "auto_map" in config:
+        return known
+    if "auto_map" in known:
         raise ModelLoadError(
             f"`model={model}`: needs Python code of its own (auto_map in config.json), which is never run here;"
             " use a model that transformers itself knows"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from apache_beam.metrics import Metrics
 
-from transforms.models.loaded_model import Answers
+from transforms.models.answers import Answers
 from transforms.records import Failure, Prediction
 
 NAMESPACE = "HuggingFaceModelHandler"

@@ -40,6 +40,8 @@ class ModelSpec:
     on_too_long: str = "truncate"
     model_copies: int = 1
     time_limit_s: float | None = None
+    max_deaths: int = 2
+    max_forward_s: float | None = None
 
     def __post_init__(self) -> None:
         engines = ("auto", *ENGINES)
@@ -53,6 +55,8 @@ class ModelSpec:
             ("max_batch_size", self.max_batch_size >= 1, "1 or more"),
             ("max_batch_tokens", self.max_batch_tokens is None or self.max_batch_tokens >= 1, "1 or more"),
             ("model_copies", self.model_copies >= 1, "1 or more"),
+            ("max_deaths", self.max_deaths >= 1, "1 or more"),
+            ("max_forward_s", self.max_forward_s is None or self.max_forward_s > 0, "over 0"),
             ("time_limit_s", self.time_limit_s is None or self.time_limit_s > 0, "over 0"),
         ):
             if not known:

@@ -87,13 +87,14 @@ def _from_secret(name: str, source: str) -> str:
         ) from None
     if payload.data_crc32c and not _intact(payload):
         raise TokenError(f"`token={source}`: it came damaged; it is read again")
-    return payload.data.decode("utf-8", "replace")
+    data: bytes = payload.data
+    return data.decode("utf-8", "replace")
 
 
 def _intact(payload: Any) -> bool:
     import google_crc32c
 
-    return google_crc32c.value(payload.data) == payload.data_crc32c
+    return bool(google_crc32c.value(payload.data) == payload.data_crc32c)
 
 
 @functools.cache

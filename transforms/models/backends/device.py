@@ -47,7 +47,8 @@ def pick_device(asked: str) -> torch.device:
 def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The number format for ``asked``; ``auto`` is bfloat16 where the hardware multiplies it faster than float32."""
     if asked != "auto":
-        return getattr(torch, asked)
+        dtype: torch.dtype = getattr(torch, asked)
+        return dtype
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transforms.models.chats import continued, is_text
 from transforms.models.errors import InvalidParameter, brief
 from transforms.models.inputs import Ask
 from transforms.models.shapes import Misfit
@@ -58,10 +59,11 @@ def _text(choice: Any, ask: Ask) -> Any:
         return ask.inputs + text
     *before, last = ask.inputs
     if last["role"] == "assistant":  # the beginning of the model's own answer
-        return [*before, {**last, "content": last["content"] + text}]
+        return [*before, {**last, "content": continued(last["content"], text)}]
     return [*ask.inputs, {"role": "assistant", "content": text}]
 
 
 def _has_pictures(ask: Ask) -> bool:
     """Whether it is image-text-to-text, which answers with the new text only."""
-    return is_chat(ask) and any(isinstance(message.get("content"), list) for message in ask.inputs)
+    contents = [message["content"] for message in ask.inputs] if is_chat(ask) else []
+    return any(not is_text(part) for content in contents if isinstance(content, list) for part in content)

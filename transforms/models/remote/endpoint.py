@@ -143,7 +143,8 @@ class Endpoint:
         try:
             async with self._slots:
                 post = await self._post(about, asks)
-                return await self.caller.ask(post, read, counts, alone=len(asks) == 1)
+                answers: list[_Answer | ElementError] = await self.caller.ask(post, read, counts, len(asks) == 1)
+                return answers
         except (EndpointRefused, EndpointFailed) as error:
             if len(asks) == 1:
                 return [error]

@@ -39,7 +39,7 @@ def _picture_chat(prompt: Any, sources: list[bytes | str]) -> list[dict[str, Any
     pictures = iter(_picture(data) for data in _read(sources))
     return [
         message
-        if isinstance(message["content"], str)
+        if not isinstance(message["content"], list)
         else {
             **message,
             "content": [next(pictures) if part["type"] == "image" else part for part in message["content"]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -12,11 +11,12 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task, label_function, non_finite, to_numpy
-from transforms.models.tasks.media import decode_audio, read_all
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import classify
 
@@ -44,13 +44,9 @@ class AudioTask(Task):
             loading.folder, trust_remote_code=False, local_files_only=True
         )
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        decode = partial(decode_audio, rate=self.extractor.sampling_rate)
-        sounds = read_all([ask.inputs for ask in asks], decode)
-        return [
-            sound if isinstance(sound, ElementError) else self.one(ask, sound)
-            for ask, sound in zip(asks, sounds, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        rate = self.extractor.sampling_rate
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_audio(data, rate)))
 
     def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
         """An element of one recording."""
@@ -166,7 +162,8 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
-        return self.pipeline(sounds, batch_size=len(sounds), **given)
+        answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
+        return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs

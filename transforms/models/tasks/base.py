@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ import torch
 from transforms.models.backends import Engine, Place, Source
 from transforms.models.backends.architectures import model_classes
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, NonFinite
+from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.spec import ModelSpec
 from transforms.models.task_table import TaskEntry
@@ -91,8 +91,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        """Each element ready for a forward, or what is wrong with it."""
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        """Each element ready for a forward, or what is wrong with it; the first is never ``NotYet``."""
 
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:
@@ -119,16 +119,22 @@ class Scores:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """The logistic function, without overflow."""
-    return np.exp(-np.logaddexp(0, -logits))
+    scores: np.ndarray = np.exp(-np.logaddexp(0, -logits))
+    return scores
 
 
-_FUNCTIONS = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}
 
 
 def label_function(config: Any) -> str:
@@ -154,7 +160,8 @@ def finite_rows(values: np.ndarray) -> np.ndarray | None:
     """Which rows of ``values`` are finite, or None when all are: one pass in the usual case."""
     if np.isfinite(values).all():
         return None
-    return np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    rows: np.ndarray = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    return rows
 
 
 def top(scores: np.ndarray, k: int | None, labels: Mapping[int, str]) -> list[dict[str, Any]]:

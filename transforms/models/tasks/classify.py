@@ -11,6 +11,7 @@ import torch
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
 from transforms.models.inputs import Ask
+from transforms.models.parameters import fill
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
     Loading,
@@ -85,7 +86,7 @@ class ZeroShotClassification(TextTask):
         for ask in asks:
             form = ask.parameters.get("hypothesis_template", "This example is {}.")
             labels = _labels(ask.parameters)
-            pairs += [(ask.inputs, form.format(label)) for label in labels]
+            pairs += [(ask.inputs, fill(form, label)) for label in labels]
             counts.append(len(labels))
         rows = iter(self.encoder.encode(pairs))
         prepared: list[Prepared | ElementError] = []

@@ -14,11 +14,13 @@ import transformers
 from PIL import Image
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError
+from transforms.models.errors import ElementError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
-from transforms.models.tasks.media import decode_audio, decode_image, read_all
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
 
@@ -41,11 +43,8 @@ class Fallback(Task):
         """What the pipeline needs beside the model."""
         return {"image_processor": load_image_processor(self.loading.folder)}
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        decoded = read_all([ask.inputs for ask in asks], self.decode)
-        return [
-            one if isinstance(one, ElementError) else self.one(ask, one) for ask, one in zip(asks, decoded, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], self.decode(data)))
 
     def decode(self, data: bytes) -> Any:
         """The image or sound that the pipeline reads."""
@@ -150,12 +149,11 @@ class DocumentQuestionAnswering(Fallback):
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "tokenizer": load_tokenizer(self.loading.folder)}
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        images = read_all([ask.inputs["image"] for ask in asks], decode_image)
-        return [
-            image if isinstance(image, ElementError) else self.one(ask, {**ask.inputs, "image": image})
-            for ask, image in zip(asks, images, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return read_each(
+            [ask.inputs["image"] for ask in asks],
+            lambda i, data: self.one(asks[i], {**asks[i].inputs, "image": decode_image(data)}),
+        )
 
 
 FALLBACKS: tuple[type[Fallback], ...] = (

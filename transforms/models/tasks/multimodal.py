@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.generation import Decoding, check_generation, generate
-from transforms.models.tasks.media import decode_image, read_all
+from transforms.models.tasks.media import in_turn, read_all
+from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
 
 #: Tokens that an image is taken to cost; models differ, and only planning depends on it.
@@ -57,13 +58,13 @@ class ImageTextToText(Task):
         if self.processor.chat_template is None:
             raise InvalidInput('inputs is a chat, and this model has no chat template; send {"image": …, "text": …}')
         # The templates take a list of parts only.
-        return [{"role": message["role"], "content": _parts(message["content"])} for message in prompt], images
+        return [{**message, "content": _parts(message["content"])} for message in prompt], images
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        return [self._one(ask) for ask in asks]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return in_turn(len(asks), lambda i: self._one(asks[i]))
 
     def _one(self, ask: Ask) -> Prepared | ElementError:
         prompt, sources = ask.inputs
@@ -75,14 +76,14 @@ class ImageTextToText(Task):
         if not isinstance(prompt, str):
             text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         tokens = len(self.counter.encode([text])[0].ids)
-        settings = Decoding(ask.parameters, self.generator.generation_config)
-        length = tokens + len(images) * TOKENS_AN_IMAGE + settings.new_tokens
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
+        length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (settings.group(ask.parameters), len(images), isinstance(prompt, str))
-        return Prepared(ask, (text, images), Size(length, settings.rows, group), tokens)
+        group = (decoding.group(ask.parameters), len(images), isinstance(prompt, str))
+        return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.generator.generation_config)
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         pictures = [prepared.rows[1] for prepared in batch]
         inputs = self.processor(
             images=pictures if pictures[0] else None,
@@ -96,7 +97,7 @@ class ImageTextToText(Task):
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
             for name, value in inputs.items()
         }
-        return generate(self.generator, self.tokenizer, on_device, settings, self.loading.spec.time_limit_s)
+        return generate(self.generator, self.tokenizer, on_device, decoding, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -105,8 +106,8 @@ class ImageTextToText(Task):
         ]
 
     def _text(self, row: torch.Tensor) -> str:
-        return self.tokenizer.decode(row, skip_special_tokens=True)
+        return str(self.tokenizer.decode(row, skip_special_tokens=True))
 
 
-def _parts(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []

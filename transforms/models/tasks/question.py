@@ -44,7 +44,7 @@ class QuestionAnswering(TextTask):
 
     def window(self, parameters: Mapping[str, Any]) -> int:
         """Tokens of one window."""
-        asked = parameters.get("max_seq_len", MAX_WINDOW)
+        asked: int = parameters.get("max_seq_len", MAX_WINDOW)
         return min(asked, self.encoder.max_length) if self.encoder.max_length else asked
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:

@@ -52,4 +52,5 @@ class TextTask(Task):
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """The model's logits for ``rows``, in float32 on the CPU."""
         inputs = self.encoder.pad(rows, self.device)
-        return self.model.forward(**inputs).logits.float().cpu()
+        logits: torch.Tensor = self.model.forward(**inputs).logits
+        return logits.float().cpu()

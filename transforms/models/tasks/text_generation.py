@@ -8,15 +8,14 @@ from typing import Any
 import torch
 
 from transforms.models.batching import Size
+from transforms.models.chats import Messages, continued, is_text
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
-from transforms.models.inputs import Ask, text
+from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
 from transforms.models.tasks.generation import Decoding, check_generation, generate
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row, max_tokens
-
-Messages = list[dict[str, Any]]
 
 
 class TextGeneration(TextTask):
@@ -45,7 +44,10 @@ class TextGeneration(TextTask):
         if isinstance(checked, str):
             return checked
         for i, message in enumerate(checked):
-            text(message["content"], f"inputs[{i}].content")
+            content = message["content"]
+            other = next((part for part in content if not is_text(part)), None) if isinstance(content, list) else None
+            if other is not None:
+                raise InvalidInput(f"inputs[{i}].content={brief(other)}: this model reads texts only")
         if self.tokenizer.chat_template is None:
             raise InvalidInput("inputs is a chat, and this model has no chat template; send a prompt as a string")
         return checked
@@ -64,39 +66,42 @@ class TextGeneration(TextTask):
         return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
 
     def _render(self, chat: Messages) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=not _prefilled(chat), continue_final_message=_prefilled(chat)
+        begun = _prefilled(chat)
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+            )
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        settings = Decoding(ask.parameters, self.generator.generation_config)
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
         if not row.ids:
             return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
         keep = ask.parameters.get("truncate", len(row.ids))
         longest = self.longest
         if longest is not None:
-            if settings.new_tokens >= longest:
+            if decoding.new_tokens >= longest:
                 return InvalidParameter(
-                    f"parameters.max_new_tokens={settings.new_tokens}: the model takes {longest} tokens in all,"
+                    f"parameters.max_new_tokens={decoding.new_tokens}: the model takes {longest} tokens in all,"
                     " prompt included; ask for fewer"
                 )
-            keep = min(keep, longest - settings.new_tokens)
+            keep = min(keep, longest - decoding.new_tokens)
         cut = keep < len(row.ids)
         if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
             return TooLong(
-                f"inputs has {len(row.ids)} tokens; with {settings.new_tokens} new ones that is over the model's"
+                f"inputs has {len(row.ids)} tokens; with {decoding.new_tokens} new ones that is over the model's"
                 f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
-        size = Size(len(row.ids) + settings.new_tokens, settings.rows, settings.group(ask.parameters))
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group(ask.parameters))
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.generator.generation_config)
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
         inputs.pop("token_type_ids", None)
-        return generate(self.generator, self.tokenizer, inputs, settings, self.loading.spec.time_limit_s)
+        return generate(self.generator, self.tokenizer, inputs, decoding, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -107,7 +112,7 @@ class TextGeneration(TextTask):
         ]
 
     def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
-        words = self.tokenizer.decode(row, skip_special_tokens=True)
+        words = str(self.tokenizer.decode(row, skip_special_tokens=True))
         if not ask.parameters.get("return_full_text", True):
             return words
         return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
@@ -115,11 +120,11 @@ class TextGeneration(TextTask):
 
 def _prefilled(chat: Messages) -> bool:
     """Whether the chat ends in the beginning of the model's own answer."""
-    return chat[-1]["role"] == "assistant"
+    return bool(chat[-1]["role"] == "assistant")
 
 
 def answered(chat: Messages, text: str) -> Messages:
     """``chat`` with the model's ``text``: as a new message, or at the end of one that was begun."""
     if _prefilled(chat):
-        return [*chat[:-1], {**chat[-1], "content": chat[-1]["content"] + text}]
+        return [*chat[:-1], {**chat[-1], "content": continued(chat[-1]["content"], text)}]
     return [*chat, {"role": "assistant", "content": text}]

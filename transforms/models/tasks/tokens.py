@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax
@@ -162,5 +162,5 @@ class FillMask(TextTask):
         ids = [self.vocabulary.get(word, next(iter(row.ids), None)) for word, row in zip(words, pieces, strict=True)]
         found = list(dict.fromkeys(i for i in ids if i is not None))
         if not found:
-            raise InvalidParameter(f"parameters.targets={targets!r}: none is in the model's vocabulary")
+            raise InvalidParameter(f"parameters.targets={brief(targets)}: none is in the model's vocabulary")
         return np.array(found)

@@ -13,8 +13,9 @@ import transformers
 from PIL import Image
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
 from transforms.models.inputs import Ask
+from transforms.models.parameters import fill
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
     Loading,
@@ -29,7 +30,8 @@ from transforms.models.tasks.base import (
     to_numpy,
     top,
 )
-from transforms.models.tasks.media import decode_image, read_all
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.tokenizing import load_tokenizer
 
 #: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
@@ -52,19 +54,18 @@ class ImageTask(Task):
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        images = read_all([ask.inputs for ask in asks], decode_image)
-        return [
-            image if isinstance(image, ElementError) else self.one(ask, image)
-            for ask, image in zip(asks, images, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        # Processed as soon as decoded: what the model sees of a picture is far smaller than the picture.
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_image(data)))
 
     def one(self, ask: Ask, image: Image.Image) -> Prepared:
         """An element of one processed image."""
         try:
             pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
         except ValueError as error:
-            raise InvalidInput(f"inputs is an image that the model's processor refuses: {error}") from error
+            raise InvalidInput(
+                f"inputs is an image that the model's processor refuses: {cut(str(error), 200)}"
+            ) from error
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
         group = (tuple(pixels.shape[1:]), self.group(ask))
         return Prepared(ask, (pixels, (image.height, image.width)), Size(length, len(pixels), group))
@@ -150,7 +151,7 @@ class ZeroShotImageClassification(ImageTask):
 
     def group(self, ask: Ask) -> Hashable:
         form = ask.parameters.get("hypothesis_template", "This is a photo of {}.")
-        return tuple(form.format(label) for label in ask.parameters["candidate_labels"])
+        return tuple(fill(form, label) for label in ask.parameters["candidate_labels"])
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         texts = list(self.group(batch[0].ask))  # type: ignore[call-overload]
