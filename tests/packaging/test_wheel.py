@@ -138,8 +138,20 @@ def test_a_model_without_torch_is_one_line(endpoint_only):
 
 def test_the_console_without_its_extra_is_one_line(endpoint_only):
     """The console says which extra to install."""
-    line = error_line(run(endpoint_only, "python", "-m", "pipeline.console", "--port=0", "--audit_table=p:d.t"))
+    command = ("python", "-m", "pipeline.console", "--port=0", "--audit_table=my-project:inference.audit")
+    line = error_line(run(endpoint_only, *command))
     assert "pip install 'beam-hf-inference[console]'" in line
+
+
+def test_the_console_script_is_installed(endpoint_only):
+    """``beam-hf-inference`` runs the commands of the installed package; emulators, which it has not, are one line."""
+    assert run(endpoint_only, "beam-hf-inference", "--version").stdout.split() == ["beam-hf-inference", __version__]
+    done = run(endpoint_only, "beam-hf-inference", "run", "--help")
+    assert done.returncode == 0 and "--input_subscription" in done.stdout
+    line = error_line(run(endpoint_only, "beam-hf-inference", "run", *FLAGS, "--model=a/b"))
+    assert "pip install 'beam-hf-inference[torch]'" in line
+    line = error_line(run(endpoint_only, "beam-hf-inference", "emulators"))
+    assert "in a checkout of the repository alone" in line and "pip install -e '.[" in line
 
 
 def test_the_console_has_its_ready_queries(wheel, tmp_path):
