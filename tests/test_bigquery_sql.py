@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.local.bigquery.query import Answer, Statement, execute
 from pipeline.local.bigquery.rows import check_rows, to_arrow
-from pipeline.local.bigquery.store import DatasetRef, Store, TableRef
+from pipeline.local.bigquery.refs import DatasetRef, TableRef
+from pipeline.local.bigquery.store import Store
 from transforms.records import AUDIT_SCHEMA
 
 UTC = dt.timezone.utc

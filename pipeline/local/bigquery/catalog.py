@@ -14,7 +14,8 @@ from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.methods import Request
 from pipeline.local.bigquery.query import LOCATION, view_fields
 from pipeline.local.bigquery.results import page_of
-from pipeline.local.bigquery.store import DatasetRef, Store, Table, TableRef
+from pipeline.local.bigquery.refs import DatasetRef, Table, TableRef
+from pipeline.local.bigquery.store import Store
 from pipeline.local.bigquery.types import Field, parse_schema
 
 _DATASET_NAME = re.compile(r"\w{1,1024}", re.ASCII)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.local.bigquery.errors import BigQueryError
-from pipeline.local.bigquery.store import DatasetRef, TableRef
+from pipeline.local.bigquery.refs import DatasetRef, TableRef
 
 _PROJECT = "projects/{projectId}"
 _DATASET = _PROJECT + "/datasets/{datasetId}"
@@ -78,7 +78,8 @@ _KINDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
 def check_body(method: str, body: Any) -> Mapping[str, Any]:
     """``body`` if it has the shape that ``method`` takes; raises ``invalid`` naming the place that has not."""
     _check_shape(body, _BODIES.get(method, {}), "")
-    return body
+    checked: Mapping[str, Any] = body
+    return checked
 
 
 def _check_shape(value: Any, example: Any, path: str) -> None:

@@ -11,9 +11,10 @@ import pyarrow as pa
 from sqlglot import exp
 
 from pipeline.local.bigquery import sql
-from pipeline.local.bigquery.errors import BigQueryError, not_found
+from pipeline.local.bigquery.errors import BigQueryError, not_found, query_error
 from pipeline.local.bigquery.rows import Rejected, converter
-from pipeline.local.bigquery.store import Store, TableRef
+from pipeline.local.bigquery.refs import Table, TableRef
+from pipeline.local.bigquery.store import Store
 from pipeline.local.bigquery.types import ALIASES, Field, field_of, parse_schema
 
 #: Where the embedded server says its data is.
@@ -61,7 +62,9 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         if isinstance(tree, exp.Drop) and tree.args["kind"] in ("VIEW", "TABLE"):
             return runner.drop(tree)
     except duckdb.Error as error:
-        raise service_error(error) from error
+        if isinstance(error, duckdb.FatalException):
+            store.recover()
+        raise query_error(error) from error
     except RecursionError:
         raise BigQueryError("invalidQuery", "the statement is too deeply nested", "query") from None
     raise BigQueryError(
@@ -70,14 +73,6 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         "MERGE, TRUNCATE TABLE, and CREATE and DROP of tables and views",
         "query",
     )
-
-
-def service_error(error: duckdb.Error) -> BigQueryError:
-    """DuckDB's error as the service's: the statement's fault, unless the disk or the database is to blame."""
-    ours = duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.OutOfMemoryException
-    if isinstance(error, ours):
-        return BigQueryError("backendError", str(error))
-    return BigQueryError("invalidQuery", str(error), "query")
 
 
 def view_fields(store: Store, query: str, project: str) -> tuple[Field, ...]:
@@ -166,7 +161,7 @@ class _Runner:
             return ref
         return ref._replace(project=self.statement.project)
 
-    def _table(self, ref: TableRef) -> Any:
+    def _table(self, ref: TableRef) -> Table:
         if ref.parent not in self.store.datasets:
             raise not_found("Dataset", str(ref.parent), LOCATION)
         if ref not in self.store.tables:

@@ -19,6 +19,7 @@ from pipeline.local.bigquery.discovery import discovery_document
 from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.methods import METHODS, Request, check_body
 from pipeline.local.bigquery.tabledata import MAX_REQUEST_BYTES
+from pipeline.local.guard import refusal
 
 _log = logging.getLogger(__name__)
 
@@ -77,21 +78,42 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """Reads one request, calls the API, writes its answer or its error."""
         try:
+            self._check_sender()
             body = self._read_body()
             status, answer = 200, self._call(body)
+            payload = orjson.dumps(answer) if answer else b""
         except BigQueryError as error:
-            status, answer = error.code, error.envelope()
+            status, payload = error.code, orjson.dumps(error.envelope())
         except Exception as error:
             _log.exception("%s %s failed", self.command, self.path)
-            status, answer = 500, BigQueryError("internalError", f"{type(error).__name__}: {error}").envelope()
-        payload = orjson.dumps(answer) if answer else b""
-        self.send_response(status if payload else 204)
+            failure = BigQueryError("internalError", f"The embedded BigQuery failed: {type(error).__name__}: {error}")
+            status, payload = failure.code, orjson.dumps(failure.envelope())
+        self._send(status if payload else 204, payload)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names http.server calls
+
+    def _send(self, status: int, payload: bytes) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(payload)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names http.server calls
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What ``http.server`` itself refuses, in the API's shape too: bytes that are not HTTP, unknown verbs."""
+        self.close_connection = True
+        reason = "notImplemented" if code == 501 else "invalid"
+        if getattr(self, "request_version", "HTTP/0.9") == "HTTP/0.9":
+            self.request_version = "HTTP/1.0"  # or the answer would have no status line
+        self._send(code, orjson.dumps(BigQueryError(reason, message or f"HTTP status {code}").envelope()))
+
+    def _check_sender(self) -> None:
+        reason = refusal(dict(self.headers.items()))
+        if reason:
+            self.close_connection = True  # its body is not read
+            raise BigQueryError("accessDenied", f"Access Denied: {reason}")
 
     def _read_body(self) -> bytes:
         try:
@@ -108,10 +130,13 @@ class _Handler(BaseHTTPRequestHandler):
             )
         body = self.rfile.read(length)
         if self.headers.get("Content-Encoding") == "gzip":
+            unpacking = zlib.decompressobj(wbits=31)
             try:
-                return zlib.decompressobj(wbits=31).decompress(body, _MAX_BODY_BYTES)
+                body = unpacking.decompress(body, _MAX_BODY_BYTES)
             except zlib.error as error:
                 raise BigQueryError("invalid", f"the body is not gzip, as Content-Encoding says: {error}") from None
+            if not unpacking.eof:
+                raise BigQueryError("invalid", f"the gzip body is cut short, or over {_MAX_BODY_BYTES} bytes")
         return body
 
     def _call(self, body: bytes) -> Mapping[str, Any]:

@@ -9,11 +9,11 @@ from typing import TypeVar
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.mends import MENDS
-from pipeline.local.bigquery.store import TableRef
+from pipeline.local.bigquery.refs import TableRef
 from pipeline.local.bigquery.types import Field, duckdb_type
 
 Tree = TypeVar("Tree", bound=exp.Expr)
