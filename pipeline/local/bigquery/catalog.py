@@ -13,8 +13,8 @@ import orjson
 from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.methods import Request
 from pipeline.local.bigquery.query import LOCATION, view_fields
-from pipeline.local.bigquery.results import page_of
 from pipeline.local.bigquery.refs import DatasetRef, Table, TableRef
+from pipeline.local.bigquery.results import page_of
 from pipeline.local.bigquery.store import Store
 from pipeline.local.bigquery.types import Field, parse_schema
 

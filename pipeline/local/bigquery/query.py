@@ -12,8 +12,8 @@ from sqlglot import exp
 
 from pipeline.local.bigquery import sql
 from pipeline.local.bigquery.errors import BigQueryError, not_found, query_error
-from pipeline.local.bigquery.rows import Rejected, converter
 from pipeline.local.bigquery.refs import Table, TableRef
+from pipeline.local.bigquery.rows import Rejected, converter
 from pipeline.local.bigquery.store import Store
 from pipeline.local.bigquery.types import ALIASES, Field, field_of, parse_schema
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.methods import Request
+from pipeline.local.bigquery.refs import Table, TableRef
 from pipeline.local.bigquery.results import PAGE_ROWS, rows_page
 from pipeline.local.bigquery.rows import check_rows, to_arrow
-from pipeline.local.bigquery.refs import Table, TableRef
 from pipeline.local.bigquery.store import Store
 
 #: Quotas of ``tabledata.insertAll``: https://cloud.google.com/bigquery/quotas#streaming_inserts

@@ -12,6 +12,7 @@ import grpc
 from pipeline.local.process import add_exit_with_parent, on_stop
 from pipeline.local.pubsub.broker import Broker
 from pipeline.local.pubsub.journal import Journal
+from pipeline.local.pubsub.methods import methods_of
 from pipeline.local.pubsub.rpc import handlers
 from pipeline.local.pubsub.service import Service
 
@@ -44,7 +45,7 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool) -> None:
     on_stop(request_stop, exit_with_parent)
     service = Service(Broker(Journal(state)))
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(handlers(service))
+    server.add_generic_rpc_handlers(handlers(service, methods_of(service)))
     try:
         port = server.add_insecure_port(f"127.0.0.1:{port}")
     except RuntimeError:
