@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import signal
 import threading
@@ -38,6 +39,10 @@ def main() -> None:
         print("\n# In another terminal, with those two lines:")
         print("python -m pipeline.main --runner=DirectRunner --model=MODEL \\")
         print(" \\\n".join(f"  {flag}" for flag in resources.flags()))
+        body = base64.b64encode(b'{"inputs": "Where is my parcel?"}').decode()
+        print("\n# A message from a shell (gcloud pubsub works too: see docs/emulators.md):")
+        print(f"curl http://{pubsub.address}/v1/{resources.input_topic}:publish", end=" ")
+        print(f'--json \'{{"messages": [{{"data": "{body}"}}]}}\'')
         print(f"\n# Publish to {resources.input_topic}; results arrive at {resources.output_subscription},")
         print(f"# dead letters at {resources.dead_letter_subscription}. Ctrl-C stops.", flush=True)
         stop.wait()
