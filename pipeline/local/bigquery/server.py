@@ -19,6 +19,7 @@ from pipeline.local.bigquery.discovery import discovery_document
 from pipeline.local.bigquery.errors import BigQueryError
 from pipeline.local.bigquery.methods import METHODS, Request, check_body
 from pipeline.local.bigquery.tabledata import MAX_REQUEST_BYTES
+from pipeline.local.bigquery.uploads import Reply, Uploads
 from pipeline.local.guard import refusal
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class BigQueryServer(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
         self.api = api
+        self.uploads = Uploads(api)
 
     @property
     def url(self) -> str:
@@ -77,10 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         """Reads one request, calls the API, writes its answer or its error."""
+        headers: Mapping[str, str] = {}
         try:
             self._check_sender()
-            body = self._read_body()
-            status, answer = 200, self._call(body)
+            status, headers, answer = self._call(self._read_body())
             payload = orjson.dumps(answer) if answer else b""
         except BigQueryError as error:
             status, payload = error.code, orjson.dumps(error.envelope())
@@ -88,12 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
             _log.exception("%s %s failed", self.command, self.path)
             failure = BigQueryError("internalError", f"The embedded BigQuery failed: {type(error).__name__}: {error}")
             status, payload = failure.code, orjson.dumps(failure.envelope())
-        self._send(status if payload else 204, payload)
+        self._send(204 if status == 200 and not payload and not headers else status, payload, headers)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names http.server calls
 
-    def _send(self, status: int, payload: bytes) -> None:
+    def _send(self, status: int, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(payload)))
         if self.close_connection:
@@ -139,18 +143,21 @@ class _Handler(BaseHTTPRequestHandler):
                 raise BigQueryError("invalid", f"the gzip body is cut short, or over {_MAX_BODY_BYTES} bytes")
         return body
 
-    def _call(self, body: bytes) -> Mapping[str, Any]:
+    def _call(self, body: bytes) -> Reply:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         if url.path in _DISCOVERY_PATHS:
-            return discovery_document(self.server.url)
+            return Reply(200, {}, discovery_document(self.server.url))
+        upload = self.server.uploads.call(self.command, url.path, query, dict(self.headers.items()), body)
+        if upload is not None:
+            return upload
         for method, pattern, name in _ROUTES:
             match = pattern.fullmatch(url.path)
             if method == self.command and match:
                 path = {key: unquote(value) for key, value in match.groupdict().items()}
                 parsed = check_body(name, _parse(body))
                 request = Request(path, query, parsed, len(body), self.headers.get("If-Match"))
-                return self.server.api.call(name, request)
+                return Reply(200, {}, self.server.api.call(name, request))
         raise BigQueryError(
             "notFound",
             f"{self.command} {url.path} is not a method of the embedded BigQuery; it has {', '.join(METHODS)}",
