@@ -57,9 +57,9 @@ def test_full_disk_is_503_and_over_when_there_is_room(disk: Path, taken: int) ->
         body = {"rows": [{"json": audit_row(n, input=os.urandom(30_000).hex())} for n in range(rows)]}
         return requests.post(f"{base}/datasets/{dataset}/tables/audit/insertAll", json=body, timeout=30).status_code
 
-    def query(text: str) -> int:
-        body = {"query": text, "useLegacySql": False}
-        return requests.post(f"{base}/queries", json=body, timeout=30).status_code
+    def query(text: str, **options: Any) -> int:
+        body = {"configuration": {"query": {"query": text, "useLegacySql": False, **options}}}
+        return requests.post(f"{base}/jobs", json=body, timeout=30).status_code
 
     with spawn("pipeline.local.bigquery", "--port", "0", "--data", str(disk / "data.duckdb")) as server:
         base = f"{server.address}/bigquery/v2/projects/my-project"
@@ -78,6 +78,9 @@ def test_full_disk_is_503_and_over_when_there_is_room(disk: Path, taken: int) ->
         columns, values = "message_id, status, processed_time, input", "'1', 'ok', CURRENT_TIMESTAMP()"
         assert query(f"INSERT `{audit}` ({columns}) SELECT {values}, ({uuids})") == 503
         assert insert(100) == 503
+        target = {"projectId": "my-project", "datasetId": dataset, "tableId": "audit"}
+        replace = {"destinationTable": target, "writeDisposition": "WRITE_TRUNCATE"}
+        assert query(f"SELECT ({uuids}) AS input", **replace) == 503  # and what it would have replaced is still there
         (disk / "filler").unlink()
         assert insert(1) == 200
         assert rows_of(client, f"SELECT COUNT(*) FROM `{audit}`") == [(stored + 1,)]

@@ -46,14 +46,15 @@ def write(
         raise BigQueryError("duplicate", f"Already Exists: Table {ref}")
     resource = {"schema": {"fields": [field.resource() for field in fields]}}
     if old is None or (not old.fields and fields):
-        store.create_table(ref, {**(old.resource if old else {}), **resource}, replace=old is not None)
+        store.create_table(ref, {**(old.resource if old else {}), **resource}, None, old is not None, rows)
     elif disposition == "WRITE_TRUNCATE":
         kept = {key: value for key, value in old.resource.items() if key not in ("timePartitioning", "clustering")}
         same = _shape(fields) == _shape(old.fields)
-        store.create_table(ref, old.resource if same else {**kept, **resource}, replace=True)
+        store.create_table(ref, old.resource if same else {**kept, **resource}, None, True, rows)
     else:
         _check_fits(old, fields, rows)
-    return store.append(ref, rows, [None] * rows.num_rows)
+        store.append(ref, rows)
+    return int(rows.num_rows)
 
 
 def _shape(fields: Sequence[Field]) -> list[Any]:

@@ -114,10 +114,12 @@ class Store:
         resource: dict[str, Any],
         select: tuple[str, dict[str, Any]] | None = None,
         replace: bool = False,
+        rows: pa.Table | None = None,
     ) -> Table:
         """Creates a table or, if ``resource`` has a ``view``, a view; raises ``duplicate`` unless it may ``replace``.
 
-        ``select``, a DuckDB query and its parameters, fills it, and may read the table that is being replaced.
+        ``select``, a DuckDB query and its parameters, fills it, and may read the table that is being replaced; or
+        ``rows`` do. All of it happens or nothing.
         """
         table = table_of(ref, resource)
         with self._writer:
@@ -137,6 +139,8 @@ class Store:
                 if select:
                     cursor.execute(f"INSERT INTO {ref.duckdb} FROM temp.selected")
                     cursor.execute("DROP TABLE temp.selected")
+                if rows is not None:
+                    _insert(cursor, ref, rows)
                 put(cursor, "tables", ref, resource)
             self.tables[ref] = table
             self._seen.pop(ref, None)
@@ -186,11 +190,7 @@ class Store:
                 rows = rows.take(pa.array(keep, pa.int64()))
             if rows.num_rows:
                 with self.writing() as cursor:
-                    cursor.register("incoming", rows)
-                    try:
-                        cursor.execute(f"INSERT INTO {ref.duckdb} BY NAME FROM incoming")
-                    finally:
-                        cursor.unregister("incoming")
+                    _insert(cursor, ref, rows)
             seen.update(dict.fromkeys(new, now))
         return int(rows.num_rows)
 
@@ -204,3 +204,12 @@ class Store:
         return self.cursor.sql(
             f"SELECT {columns} FROM {table.ref.duckdb} LIMIT {limit} OFFSET {offset}"
         ).to_arrow_table()
+
+
+def _insert(cursor: duckdb.DuckDBPyConnection, ref: TableRef, rows: pa.Table) -> None:
+    if rows.num_rows:
+        cursor.register("incoming", rows)
+        try:
+            cursor.execute(f"INSERT INTO {ref.duckdb} BY NAME FROM incoming")
+        finally:
+            cursor.unregister("incoming")
