@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 #: The beginning of ``PRI * HTTP/2.0``, which no HTTP/1.1 method has.
 _PREFACE = b"PRI"
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024
 #: How long a port may still be held by a server that was just killed.
 _BIND_SECONDS = 1.0
 
@@ -85,6 +85,7 @@ class _Front:
     def add(self, end: _End) -> None:
         end.connection.setblocking(False)
         end.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        end.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self.selector.register(end.connection, selectors.EVENT_READ, end)
 
     def read(self, end: _End) -> None:
