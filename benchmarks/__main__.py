@@ -20,8 +20,8 @@ from typing import Any
 
 from benchmarks import growth, measure, plots, report
 from benchmarks.workloads import CACHE, model, texts
-from pipeline import io
-from pipeline.local.process import spawn
+from pipeline import clients
+from pipeline.emulators.process import spawn
 
 #: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
 COUNTS = {"ours": 1800, "planned subscriber": 1800, "subscriber": 250, "stock": 120}
@@ -113,12 +113,12 @@ def embedded_servers() -> Iterator[None]:
     """Pub/Sub and BigQuery of our own, for this process and its children."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (
-        spawn("pipeline.local.pubsub", "--port", "0") as pubsub,
-        spawn("pipeline.local.bigquery", "--port", "0") as bigquery,
+        spawn("pipeline.emulators.pubsub", "--port", "0") as pubsub,
+        spawn("pipeline.emulators.bigquery", "--port", "0") as bigquery,
     ):
         os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
-        io.pubsub.cache_clear()
-        io.bigquery_client.cache_clear()
+        clients.pubsub.cache_clear()
+        clients.bigquery_client.cache_clear()
         yield
 
 
@@ -146,7 +146,7 @@ def google_emulator() -> Iterator[None]:
     try:
         with embedded_servers():
             os.environ["PUBSUB_EMULATOR_HOST"] = address
-            io.pubsub.cache_clear()
+            clients.pubsub.cache_clear()
             _wait_for(address)
             yield
     finally:

@@ -20,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import grpc  # noqa: E402
 import stock_job  # noqa: E402
-from chaos import Collector, Load, account  # noqa: E402, I001 - tests/chaos.py, see sys.path
+from chaos import Collector, Load, account  # noqa: E402, I001 - tests/support/chaos.py, see sys.path
 from fake_job import Behaviour, fake_job, run  # noqa: E402
 from faults import Answer, DropHalf, GrpcProxy, Hang, HttpProxy  # noqa: E402
 from fuzz import payload  # noqa: E402
 from streams import Servers, fresh, use_pubsub  # noqa: E402
 
-from pipeline import io  # noqa: E402
-from pipeline.local import setup  # noqa: E402
-from pipeline.local.pubsub import start as start_pubsub  # noqa: E402
+from pipeline import publish  # noqa: E402
+from pipeline.emulators import setup  # noqa: E402
+from pipeline.emulators.pubsub import start as start_pubsub  # noqa: E402
 from transforms.records import Message  # noqa: E402
 
 #: A model of 500 messages a second, and a load that two lives out of three cannot keep up with.
@@ -173,7 +173,7 @@ def fuzz(servers: Servers, work: Path, count: int, seed: int) -> dict[str, Any]:
         with fake_job(flags, work / "log", Behaviour()) as job:
             job.until_running()
             while len(sent) < count:
-                sent += io.publish_all(
+                sent += publish.publish_all(
                     resources.input_topic, [payload(source) for _ in range(min(1000, count - len(sent)))]
                 )
                 while len(sent) - len(collected.first) > 5_000 and job.alive:

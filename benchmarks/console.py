@@ -21,10 +21,10 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipeline import io
-from pipeline.local import setup
-from pipeline.local.demo.tickets import read_tickets
-from pipeline.local.process import Server, spawn
+from pipeline import publish
+from pipeline.demo.tickets import read_tickets
+from pipeline.emulators import setup
+from pipeline.emulators.process import Server, spawn
 from transforms.records import Message
 
 VIEWS = ("flow", "results", "dead-letters", "try", "windows", "audit")
@@ -39,8 +39,8 @@ def main() -> None:
     args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
-        spawn("pipeline.local.pubsub", "--port=0") as pubsub,
-        spawn("pipeline.local.bigquery", "--port=0", f"--data={Path(folder) / 'tables.duckdb'}") as bigquery,
+        spawn("pipeline.emulators.pubsub", "--port=0") as pubsub,
+        spawn("pipeline.emulators.bigquery", "--port=0", f"--data={Path(folder) / 'tables.duckdb'}") as bigquery,
         sync_playwright() as driver,
     ):
         os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
@@ -72,13 +72,13 @@ def stream(resources: setup.Resources, total: int, seconds: float, page: Page) -
             Message(ticket.data, dict(ticket.attributes))
             for ticket in itertools.islice(tickets, min(CHUNK, total - start))
         ]
-        ids = io.publish_all(resources.input_topic, inputs)
+        ids = publish.publish_all(resources.input_topic, inputs)
         ended = [
             outcome(number, message_id, each) for number, (message_id, each) in enumerate(zip(ids, inputs, strict=True))
         ]
         results = [message for is_result, message in ended if is_result]
-        io.publish_all(resources.output_topic, results)
-        io.publish_all(resources.dead_letter_topic, [message for is_result, message in ended if not is_result])
+        publish.publish_all(resources.output_topic, results)
+        publish.publish_all(resources.dead_letter_topic, [message for is_result, message in ended if not is_result])
         good += len(results)
         page.evaluate("name => { location.hash = name }", next(views))
         page.wait_for_timeout(max(0.0, 1000 * (began + seconds * start / total - time.monotonic())))

@@ -23,8 +23,8 @@ from typing import Any
 from google.pubsub_v1 import SubscriberClient
 
 from benchmarks.workloads import CACHE
-from pipeline import io
-from pipeline.local import setup
+from pipeline import clients, publish
+from pipeline.emulators import setup
 from transforms.records import Message
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -74,7 +74,7 @@ class Run:
         records = [
             Message(json.dumps({"inputs": text}).encode(), dict(each)) for text, each in zip(texts, given, strict=True)
         ]
-        ids = io.publish_all(self.resources.input_topic, records)
+        ids = publish.publish_all(self.resources.input_topic, records)
         self.published += len(ids)
         return ids
 
@@ -102,7 +102,7 @@ class Run:
             Incomplete: fewer than ``count`` in ``timeout`` seconds, or the process ended.
         """
         found: dict[str, float] = {}
-        client, deadline = io.pubsub(SubscriberClient), time.monotonic() + timeout
+        client, deadline = clients.pubsub(SubscriberClient), time.monotonic() + timeout
         while len(found) < count:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise Incomplete(f"{self.system}: {len(found)} of {count} results; see {self.log}")
@@ -131,7 +131,7 @@ class Run:
         while time.monotonic() < deadline:
             # A query shares the cores of what is measured; the time that counts is the row's own.
             time.sleep(1)
-            (row,) = io.bigquery_client(table.project).query(query).result()
+            (row,) = clients.bigquery_client(table.project).query(query).result()
             if row["n"] >= self.published:
                 return row["last"] / 1e6
         raise Incomplete(f"{self.system}: {row['n']} of {self.published} audit rows")

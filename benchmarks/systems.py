@@ -17,10 +17,10 @@ from benchmarks.null import NullHandler
 
 def ours(model: str, flags: Sequence[str]) -> int:
     """The project's pipeline, as its users run it."""
-    from pipeline import main
+    from pipeline import handlers, main
 
     if model == "null":
-        main.make_handler = lambda settings: NullHandler()  # type: ignore[assignment]
+        handlers.make_handler = lambda settings: NullHandler()  # type: ignore[assignment]
     return main.main([*flags, f"--model={model}", "--task=text-classification"])
 
 
@@ -36,13 +36,13 @@ def subscriber(model: str, flags: Sequence[str], planned: bool = False) -> int:
     from google.cloud import bigquery, pubsub_v1
 
     from benchmarks.stock import BATCH, classifier, result, row
-    from pipeline import io
+    from pipeline import clients
     from transforms.models.handler import HuggingFaceModelHandler
     from transforms.records import Request
 
     args = _parse(flags)
     reader, publisher = pubsub_v1.SubscriberClient(), pubsub_v1.PublisherClient()
-    client: bigquery.Client = io.bigquery_client(args.audit_table.partition(":")[0])
+    client: bigquery.Client = clients.bigquery_client(args.audit_table.partition(":")[0])
     table = args.audit_table.replace(":", ".")
     if planned:
         handler = HuggingFaceModelHandler(model, "text-classification")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from pipeline.checks import resources
-from pipeline.options import Settings, UsageError
+from pipeline.flags import UsageError
+from pipeline.options import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ def check(settings: Settings) -> None:
     Raises:
         UsageError: the first thing that is missing or wrong, with the way out.
     """
-    for finding in resources.look(settings):
+    for finding in resources.check(settings):
         if finding.ok is False:
             raise UsageError(str(finding))
         if finding.ok is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,18 +11,27 @@ import jmespath
 import jmespath.exceptions
 import orjson
 
-from transforms.outcome import Outcome, failed
-from transforms.records import Failure, Message, Request
+from transforms import body
+from transforms.barrier import guarded
+from transforms.errors import MessageError
+from transforms.outcome import Outcome, split
+from transforms.records import Message, Request
 
 #: Content types whose body is the model's input as raw bytes.
 RAW_TYPES = ("image/", "audio/")
 
+#: First bytes of a byte order mark.
+_MARKED = (b"\xef", b"\xff", b"\xfe")
 
 #: Nesting beyond this no model reads, and what recurses into it (pickle, to begin with) fails at some hundred levels.
 MAX_DEPTH = 100
 
 
-class InvalidBody(ValueError):
+class Unexpected(MessageError):
+    """Some later step failed on this message alone, for a reason that is not known to be anybody else's fault."""
+
+
+class InvalidBody(MessageError):
     """The body is not what its content type says; the message belongs in the dead letters."""
 
 
@@ -30,47 +39,50 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     """Reads ``message`` as a Hugging Face inference endpoint would.
 
     ``text/plain`` is the input itself and ``image/*`` or ``audio/*`` its raw bytes; anything else is JSON,
-    ``{"inputs": …, "parameters": {…}}``, or any JSON of which ``input_path`` picks the input.
+    ``{"inputs": …, "parameters": {…}}``, or any JSON of which ``input_path`` picks the input. A charset, and gzip as
+    ``content-encoding``, are honoured.
 
     Raises:
         InvalidBody: the bytes are not that.
     """
-    content_type = message.attributes.get("content-type", "").partition(";")[0].strip().lower()
     if not message.data:
         raise InvalidBody("the body is empty")
-    if content_type.startswith(RAW_TYPES):
-        return Request(message.data, {}, message)
-    if content_type == "text/plain":
-        return Request(_text(message.data), {}, message)
-    body = _json(message.data)
+    try:
+        content_type = body.content_type(message.attributes)
+        data = body.unpack(message.data, body.find(message.attributes, "content-encoding"))
+        if content_type.kind.startswith(RAW_TYPES):
+            return Request(data, {}, message)
+        if content_type.kind == "text/plain":
+            return Request(body.text(data, content_type.charset), {}, message)
+        value = _json(data, content_type.charset)
+    except body.Unreadable as error:
+        raise InvalidBody(str(error)) from None
     if input_path is not None:
-        return Request(_pick(body, input_path), {}, message)
-    if not isinstance(body, dict) or "inputs" not in body:
-        raise InvalidBody(f'the body is {_kind(body)}; use {{"inputs": …, "parameters": {{…}}}} or set --input_path')
-    parameters = body.get("parameters")
+        return Request(_pick(value, input_path), {}, message)
+    if not isinstance(value, dict) or "inputs" not in value:
+        raise InvalidBody(f'the body is {_kind(value)}; use {{"inputs": …, "parameters": {{…}}}} or set input_path')
+    parameters = value.get("parameters")
     if parameters is None:
         parameters = {}
     elif not isinstance(parameters, dict):
         raise InvalidBody(f"'parameters' is {_kind(parameters)}; it must be an object")
-    return Request(body["inputs"], parameters, message)
+    return Request(value["inputs"], parameters, message)
 
 
-def _text(data: bytes) -> str:
+def _json(data: bytes, charset: str | None) -> Any:
+    # UTF-8 without a mark is what JSON is, and is read as it is. A NUL among its first bytes tells UTF-16 or UTF-32.
+    other = charset is not None and charset.lower() not in ("utf-8", "utf8")
+    if other or data[:1] in _MARKED or 0 in data[:4]:
+        found = json.detect_encoding(data) if charset is None and 0 in data[:4] else charset
+        data = body.text(data, found).encode()
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidBody(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-
-
-def _json(data: bytes) -> Any:
-    try:
-        body = orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # The parser's message may quote the input; its words and position are enough.
         raise InvalidBody(f"the body is not JSON: {error.msg} at character {error.pos}") from None
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise InvalidBody(f"the body is nested deeper than {MAX_DEPTH} levels")
-    return body
+    return value
 
 
 def _depth(value: Any) -> int:
@@ -82,14 +94,29 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _pick(body: Any, input_path: jmespath.parser.ParsedResult) -> Any:
+def _pick(value: Any, input_path: jmespath.parser.ParsedResult) -> Any:
+    expression = _cut(input_path.expression)
     try:
-        inputs = input_path.search(body)
-    except jmespath.exceptions.JMESPathError as error:
-        raise InvalidBody(f"--input_path {input_path.expression!r} does not fit the body: {error}") from None
+        inputs = input_path.search(value)
+    except Exception as error:  # noqa: BLE001 (it raises TypeError, ValueError, OverflowError and more)
+        # What it says quotes the body; which function took offence at which type does not.
+        raise InvalidBody(f"input_path {expression!r} does not fit the body: {_why(error)}") from None
     if inputs is None:
-        raise InvalidBody(f"--input_path {input_path.expression!r} finds nothing in the body")
+        raise InvalidBody(f"input_path {expression!r} finds nothing in the body")
+    if not isinstance(inputs, (str, int, float, list, dict)):
+        raise InvalidBody(f"input_path {expression!r} gives an expression, not a value")
     return inputs
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, jmespath.exceptions.JMESPathTypeError):
+        expected = " or ".join(map(str, error.expected_types))
+        return f"{error.function_name}() takes {expected}, not {error.actual_type}"
+    return type(error).__name__
+
+
+def _cut(expression: str) -> str:
+    return expression if len(expression) <= 200 else expression[:199] + "…"
 
 
 def _kind(value: Any) -> str:
@@ -100,7 +127,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-class Decode(beam.PTransform):
+class Decode(beam.PTransform[beam.PCollection[Message], Outcome]):
     """``Message`` → ``Outcome`` of ``Request``; what cannot be decoded fails with stage ``decode``."""
 
     def __init__(self, input_path: str | None = None):
@@ -121,7 +148,9 @@ class _DecodeFn(beam.DoFn):
             self._input_path = jmespath.compile(self._expression)
 
     def process(self, message: Message) -> Iterator[Any]:
-        try:
-            yield decode(message, self._input_path)
-        except InvalidBody as error:
-            yield failed(Failure(message, "decode", type(error).__name__, str(error), time.time()))
+        yield split(guarded(self._decode, message, message, "decode"))
+
+    def _decode(self, message: Message) -> Request:
+        if message.given_up:
+            raise Unexpected(message.given_up)
+        return decode(message, self._input_path)

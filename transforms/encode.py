@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -11,21 +10,30 @@ from typing import Any
 import apache_beam as beam
 import orjson
 
-from transforms.outcome import Outcome, failed
-from transforms.records import SCHEMA_VERSION, Failure, Limits, Prediction, Result
+from transforms.barrier import guarded
+from transforms.errors import MessageError
+from transforms.outcome import Outcome, split
+from transforms.records import SCHEMA_VERSION, Limits, Prediction, Result
 
 
-class TooLarge(ValueError):
+class TooLarge(MessageError):
     """The result is beyond what one message may hold; the message belongs in the dead letters."""
 
 
-class NotJson(ValueError):
+class NotJson(MessageError):
     """The prediction holds what JSON cannot; the message belongs in the dead letters."""
 
 
+#: First and last second that RFC 3339 and a timestamp column can hold: of the years 1 and 9999.
+FIRST_SECOND, LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
+
+#: Attributes that say how a message's body is written. A result's body is its own, and the input's would lie about it.
+_OF_THE_BODY = frozenset({"content-type", "content-encoding", "ce-datacontenttype"})
+
+
 def has_date(seconds: float) -> bool:
-    """Whether ``seconds`` since the epoch are in the years 1 to 9999: what RFC 3339 and a timestamp column can hold."""
-    return -62_135_596_800 <= seconds <= 253_402_300_799
+    """Whether ``seconds`` since the epoch are in the years 1 to 9999."""
+    return FIRST_SECOND <= seconds <= LAST_SECOND
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,7 +69,8 @@ def encode(prediction: Prediction, limits: Limits) -> Result:
             "processed_time": rfc3339(prediction.time),
         }
     )
-    attributes = {**message.attributes, **names, "content-type": "application/json"}
+    own = {key: value for key, value in message.attributes.items() if key.lower() not in _OF_THE_BODY}
+    attributes = {**own, **names, "content-type": "application/json"}
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
@@ -85,7 +94,7 @@ def attributes_bytes(attributes: dict[str, str]) -> int:
     return sum(4 * (len(key) + len(value)) + 16 for key, value in attributes.items())
 
 
-class Encode(beam.PTransform):
+class Encode(beam.PTransform[beam.PCollection[Prediction], Outcome]):
     """``Prediction`` → ``Outcome`` of ``Result``; what no message can hold fails with stage ``encode``."""
 
     def __init__(self, limits: Limits):
@@ -101,9 +110,8 @@ class _EncodeFn(beam.DoFn):
         self._limits = limits
 
     def process(self, prediction: Prediction) -> Iterator[Any]:
-        try:
-            yield encode(prediction, self._limits)
-        except (NotJson, TooLarge) as error:
-            message = prediction.request.message
-            failure = Failure(message, "encode", type(error).__name__, str(error), time.time(), prediction.model)
-            yield failed(failure)
+        message = prediction.request.message
+        yield split(guarded(self._encode, prediction, message, "encode", prediction.model))
+
+    def _encode(self, prediction: Prediction) -> Result:
+        return encode(prediction, self._limits)

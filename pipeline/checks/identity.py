@@ -29,7 +29,7 @@ def credentials() -> Credentials:
     return found
 
 
-def look(options: PipelineOptions) -> Iterator[Finding]:
+def check(options: PipelineOptions) -> Iterator[Finding]:
     """The credentials' owner and scopes; says so where emulators need none."""
     emulated = all(os.environ.get(name) for name in ("PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"))
     if emulated and not options.view_as(GoogleCloudOptions).temp_location:

@@ -12,6 +12,7 @@ from huggingface_hub import RepoCard, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pipeline.checks.finding import Finding, flag, words
+from pipeline.handlers import as_flags, make_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
@@ -19,7 +20,7 @@ from transforms.models.token import TokenSource
 _LOGGER = logging.getLogger(__name__)
 
 
-def look(settings: Settings) -> Iterator[Finding]:
+def check(settings: Settings) -> Iterator[Finding]:
     """The token first, as it may be why the model cannot be reached."""
     token = None
     if settings.hf_token_source:
@@ -27,7 +28,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         try:
             token = TokenSource(settings.hf_token_source)()
         except ModelLoadError as error:
-            yield Finding(False, subject, f"gives no token: {error}")
+            yield Finding(False, subject, f"gives no token: {as_flags(error)}")
         else:
             yield _token(subject, token)
     if settings.endpoint:
@@ -53,34 +54,21 @@ def _token(subject: str, token: str) -> Finding:
 
 
 def _endpoint(settings: Settings) -> Iterator[Finding]:
-    # Imported here: the model's libraries take seconds, and are not needed to tell a wrong flag.
-    from pipeline.main import make_handler
-
     subject = flag("endpoint", settings.endpoint)
     try:
         make_handler(replace(settings, local=True))
     except ModelLoadError as error:
-        yield Finding(False, subject, f"cannot be used: {error}")
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
         yield Finding(True, subject, f"answers, task {settings.task}")
 
 
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:
-    from transforms.models.handler import HuggingFaceModelHandler
-
     subject = flag("model", model)
-    handler = HuggingFaceModelHandler(
-        model,
-        settings.task,
-        revision=settings.revision,
-        parameters=settings.inference_params,
-        time_limit_s=settings.time_limit_s,
-        token=lambda: token,
-    )
     try:
-        task = handler.check()
+        task = weights_handler(settings, lambda: token).check()
     except ModelLoadError as error:
-        yield Finding(False, subject, f"cannot be used: {error}")
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
         return
     at = f" at {settings.revision}" if settings.revision else ""
     yield Finding(

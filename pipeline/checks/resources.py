@@ -8,9 +8,10 @@ from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.types import Subscription
 
-from pipeline import io
+from pipeline import clients
 from pipeline.checks.finding import Finding, Wrong, asking, flag
-from pipeline.options import Settings, TableName
+from pipeline.matchers import TableName
+from pipeline.options import Settings
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
 
 TIMEOUT_S = 20.0
@@ -22,7 +23,7 @@ LEAST_ACK_DEADLINE_S = 30
 LEAST_DELIVERY_ATTEMPTS = 10
 
 
-def look(settings: Settings) -> Iterator[Finding]:
+def check(settings: Settings) -> Iterator[Finding]:
     """Everything that the flags name, in the order of the flow."""
     for check in (_subscription, _output_topic, _dead_letter_topic, _table):
         try:
@@ -42,7 +43,7 @@ def _dead_letter_topic(settings: Settings) -> Iterator[Finding]:
 def _topic(name: str, topic: str) -> Iterator[Finding]:
     subject = flag(name, topic)
     with asking(subject, f"create it with: gcloud pubsub topics create {topic}"):
-        io.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=TIMEOUT_S)
+        clients.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=TIMEOUT_S)
     yield Finding(True, subject, "exists")
 
 
@@ -50,7 +51,7 @@ def _subscription(settings: Settings) -> Iterator[Finding]:
     name = settings.input_subscription
     subject = flag("input_subscription", name)
     with asking(subject, f"create it with: gcloud pubsub subscriptions create {name} --topic=TOPIC"):
-        found = io.pubsub(SubscriberClient).get_subscription(subscription=name, retry=None, timeout=TIMEOUT_S)
+        found = clients.pubsub(SubscriberClient).get_subscription(subscription=name, retry=None, timeout=TIMEOUT_S)
     wrong = list(wrong_settings(found, settings))
     yield from (Finding(False, subject, words, way_out) for words, way_out in wrong)
     if not wrong:
@@ -101,7 +102,7 @@ def _table(settings: Settings) -> Iterator[Finding]:
         return
     subject = flag("audit_table", name)
     with asking(subject, f"create it with: {create_table_command(name)}"):
-        table = io.bigquery_client(name.project).get_table(str(name), retry=io.ONCE, timeout=TIMEOUT_S)
+        table = clients.bigquery_client(name.project).get_table(str(name), retry=clients.ONCE, timeout=TIMEOUT_S)
     wrong = schema_differences(table.schema)
     if wrong:
         yield Finding(False, subject, f"has another schema: {'; '.join(wrong)}", mend_table_command(name, table.schema))

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import ReceivedMessage
 
-from pipeline import io
+from pipeline import clients
 from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,13 +51,13 @@ class Watch:
         self._thread.join(10)
         if self._own and self._made:
             self._try(
-                lambda: io.pubsub(SubscriberClient).delete_subscription(subscription=self.subscription, timeout=5)
+                lambda: clients.pubsub(SubscriberClient).delete_subscription(subscription=self.subscription, timeout=5)
             )
 
     def _make(self) -> None:
         request = {"name": self.subscription, "topic": self._topic, "expiration_policy": {"ttl": _EXPIRES}}
         # Not tried again by the client: the page is there at once, and `_run` tries again.
-        io.pubsub(SubscriberClient).create_subscription(request=request, retry=None, timeout=5)
+        clients.pubsub(SubscriberClient).create_subscription(request=request, retry=None, timeout=5)
         self._made = True
 
     def _run(self) -> None:
@@ -67,7 +67,7 @@ class Watch:
             pause = 0.0 if done else min(5.0, 2 * pause + 0.2)
 
     def _pull(self) -> None:
-        client = io.pubsub(SubscriberClient)
+        client = clients.pubsub(SubscriberClient)
         try:
             answer = client.pull(subscription=self.subscription, max_messages=_MESSAGES, retry=None, timeout=2)
         except api.DeadlineExceeded:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.models.errors import InvalidParameter, brief
+from transforms.models.errors import InvalidParameter, brief, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,21 @@ def text() -> Parameter:
     return Parameter("a string that is not empty", lambda v: isinstance(v, str) and v != "")
 
 
+#: Longest template, in characters: what is made of one for each of a thousand labels stays small.
+MAX_TEMPLATE = 1000
+
+
 def template() -> Parameter:
-    """A string with one ``{}`` in it."""
-    return Parameter("a string with {} where the label goes", lambda v: isinstance(v, str) and _fills(v))
+    """A string with one ``{}`` in it, and no other brace: a server would format it, and so run what stands there."""
+    return Parameter(
+        f"a string of at most {MAX_TEMPLATE} characters with one {{}} where the label goes, and no other brace",
+        lambda v: isinstance(v, str) and len(v) <= MAX_TEMPLATE and _has_one_place(v),
+    )
+
+
+def fill(template: str, label: str) -> str:
+    """``template`` with ``label`` in its place; both come from a message, and neither is ever formatted."""
+    return template.replace("{}", label, 1)
 
 
 def texts(most: int) -> Parameter:
@@ -81,11 +93,8 @@ def _is_texts(value: Any, most: int) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= most and all(isinstance(v, str) and v for v in value)
 
 
-def _fills(value: str) -> bool:
-    try:
-        return value.format("a") != value and value.format("a") == value.replace("{}", "a", 1)
-    except (IndexError, KeyError, ValueError, AttributeError):
-        return False
+def _has_one_place(value: str) -> bool:
+    return "{}" in value and value.count("{") == value.count("}") == 1
 
 
 def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
         parameter = declared.get(name) if isinstance(name, str) else None
         if parameter is None:
             allowed = ", ".join(sorted(declared)) or "none"
-            raise InvalidParameter(f"parameters.{name}: {task} has no such parameter; it takes: {allowed}")
+            raise InvalidParameter(f"parameters.{cut(str(name))}: {task} has no such parameter; it takes: {allowed}")
         if value is None:
             if parameter.nullable:
                 valid[name] = None

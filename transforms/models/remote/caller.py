@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 from google.api_core.retry import exponential_sleep_generator
 
+from transforms.errors import BundleError
 from transforms.models.errors import ElementError
-from transforms.models.remote.gate import Gate
+from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.reply import Reply, Verdict, judge
-from transforms.models.remote.shapes import Misfit
 from transforms.models.remote.transport import Transport
+from transforms.models.shapes import Misfit
 from transforms.models.token import TokenError, TokenKeeper
 
 #: Seconds of back-off, with full jitter: the bound at first, doubled each time, and at last.
@@ -28,7 +29,7 @@ STRIKES = 5
 _KEEP_BYTES = 65_536
 
 
-class EndpointUnavailable(RuntimeError):
+class EndpointUnavailable(BundleError):
     """The endpoint gave no answer for too long; no input is to blame, and the bundle must come again."""
 
 
@@ -41,7 +42,7 @@ class EndpointFailed(ElementError):
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestCounts:
     """What a batch cost, for the metrics."""
 
     requests: int = 0
@@ -53,11 +54,11 @@ class Tally:
 
 
 class Caller:
-    """One endpoint, asked by many requests at once; they share its gate and its token. Lives on one event loop."""
+    """One endpoint, asked by many requests at once; they share its breaker and its token. Lives on one event loop."""
 
     def __init__(self, name: str, token: TokenKeeper, concurrency: int, timeout_s: float, max_wait_s: float) -> None:
         self.name = name
-        self.gate = Gate(name, concurrency)
+        self.breaker = CircuitBreaker(name, concurrency)
         self.token = token
         self.timeout_s = timeout_s
         self.max_wait_s = max_wait_s
@@ -65,11 +66,11 @@ class Caller:
         self._good: Post | None = None
 
     async def once(self, post: Post, timeout_s: float) -> Reply:
-        """One attempt, whatever comes of it, past the gate: to look at an endpoint."""
+        """One attempt, whatever comes of it, past the circuit breaker: to look at an endpoint."""
         token = await self._token()
         return self._clean(await self._transport.send(post, token, timeout_s))
 
-    async def ask(self, post: Post, read: Callable[[Reply], Any], tally: Tally, alone: bool) -> Any:
+    async def ask(self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts, alone: bool) -> Any:
         """What ``read`` makes of the answer to ``post``.
 
         Raises:
@@ -77,24 +78,24 @@ class Caller:
           EndpointUnavailable: there was no answer for ``max_wait_s``.
         """
         waits = exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S)
-        deadline = time.monotonic() + self.max_wait_s if self.gate.is_open else None
+        deadline = time.monotonic() + self.max_wait_s if self.breaker.is_open else None
         strikes, seen, attempts = 0, -1, 0
         while True:
             arrived = time.monotonic()
             try:
-                probe = await self.gate.enter(deadline)
+                probe = await self.breaker.enter(deadline)
             except TimeoutError:
                 self._give_up()
-            tally.throttled_s += time.monotonic() - arrived
+            counts.throttled_s += time.monotonic() - arrived
             if probe and self._good is not None and self._good is not post:
                 # What went well before is the better probe: this request may be what the endpoint fails on.
-                verdict, _, _ = await self._attempt(self._good, lambda reply: None, tally)
+                verdict, _, _ = await self._attempt(self._good, lambda reply: None, counts)
                 if verdict is not Verdict.OK:
                     deadline = deadline or time.monotonic() + self.max_wait_s
                 continue
-            tally.retries += attempts > 0
+            counts.retries += attempts > 0
             attempts += 1
-            verdict, reply, value = await self._attempt(post, read, tally)
+            verdict, reply, value = await self._attempt(post, read, counts)
             if verdict is Verdict.OK:
                 if post.body is not None and len(post.body) <= _KEEP_BYTES:
                     self._good = post
@@ -105,9 +106,9 @@ class Caller:
             if verdict is None:
                 continue  # there is another token now
             if verdict is Verdict.BROKEN:
-                if 0 <= seen < self.gate.successes:
+                if 0 <= seen < self.breaker.successes:
                     strikes += 1
-                seen = self.gate.successes
+                seen = self.breaker.successes
                 if strikes >= (STRIKES if alone else 1):
                     raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
             deadline = deadline or time.monotonic() + self.max_wait_s
@@ -115,14 +116,14 @@ class Caller:
             pause = reply.retry_after() + next(waits)
             pause = max(0.0, min(pause, deadline - time.monotonic()))
             await asyncio.sleep(pause)
-            tally.throttled_s += pause
+            counts.throttled_s += pause
             if time.monotonic() >= deadline:
                 self._give_up()
 
     async def _attempt(
-        self, post: Post, read: Callable[[Reply], Any], tally: Tally
+        self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts
     ) -> tuple[Verdict | None, Reply, Any]:
-        """One attempt inside the gate: its verdict (None: there is another token now), and what ``read`` made of it."""
+        """One attempt inside the breaker: its verdict (None: there is another token now), and what ``read`` made."""
         sent_at = time.monotonic()
         verdict: Verdict | None = None
         reply, value = Reply(0), None
@@ -132,7 +133,7 @@ class Caller:
             except TokenError as error:
                 verdict, value = Verdict.DENIED, str(error)
                 return verdict, reply, value
-            tally.requests += 1
+            counts.requests += 1
             reply = self._clean(await self._transport.send(post, token, self.timeout_s))
             verdict = judge(reply)
             if verdict is Verdict.OK:
@@ -144,7 +145,7 @@ class Caller:
                 verdict = None
             return verdict, reply, value
         finally:
-            self.gate.leave(
+            self.breaker.leave(
                 verdict, sent_at, value if isinstance(value, str) else reply.describe(), reply.retry_after()
             )
 
@@ -161,7 +162,7 @@ class Caller:
 
     def _give_up(self) -> NoReturn:
         raise EndpointUnavailable(
-            f"{self.name} gave no answer for {self.max_wait_s:g} s (--endpoint_max_wait_s); at last: {self.gate.words}."
+            f"{self.name} gave no answer for {self.max_wait_s:g} s; at last: {self.breaker.words}."
             " No message is lost: they are delivered again"
         )
 

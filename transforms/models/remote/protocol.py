@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
-from transforms.models.remote import chat
-from transforms.models.remote.inputs import Ask, content_type
-from transforms.models.remote.shapes import Misfit
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.inputs import Ask
+from transforms.models.remote import chat_completions
+from transforms.models.remote.wire import content_type
+from transforms.models.shapes import Misfit
+from transforms.models.task_table import TaskEntry
 
 #: Rows that go into one request where the server takes several and names no limit of its own.
 ROWS = 32
@@ -43,7 +44,7 @@ class InferenceApi:
 
     rows = 1
 
-    def __init__(self, task: RemoteTask, url: str, model: str) -> None:
+    def __init__(self, task: TaskEntry, url: str, model: str) -> None:
         self.task = task
         self.url = url
         self.model = model
@@ -55,16 +56,16 @@ class InferenceApi:
           ElementError: a parameter has no meaning on this kind of server.
         """
         ask = asks[0]
-        if chat.is_chat(ask):
-            payload = {"model": self.model or "default", "messages": ask.inputs, **chat.parameters(ask)}
+        if chat_completions.is_chat(ask):
+            payload = {"model": self.model or "default", "messages": ask.inputs, **chat_completions.parameters(ask)}
             return Post.json(f"{self.url}/v1/chat/completions", payload)
         given = dict(ask.parameters)
-        if self.task.media and not given:
+        if self.task.is_file and not given:
             return Post(self.url, ask.inputs, {"content-type": content_type(ask.inputs), "accept": "application/json"})
         if self.task.name == "text-generation":
             # Servers differ in what they do when it is left out.
             given.setdefault("return_full_text", True)
-        inputs = base64.b64encode(ask.inputs).decode() if self.task.media else ask.inputs
+        inputs = base64.b64encode(ask.inputs).decode() if self.task.is_file else ask.inputs
         payload = {"inputs": inputs, **({"parameters": given} if given else {})}
         if self.task.name == "feature-extraction":
             # Its specification has parameters beside the inputs; the default container reads them from "parameters".
@@ -77,13 +78,13 @@ class InferenceApi:
         Raises:
           Misfit: it is not an answer to them.
         """
-        return [chat.read(answer, asks[0])] if chat.is_chat(asks[0]) else [answer]
+        return [chat_completions.read(answer, asks[0])] if chat_completions.is_chat(asks[0]) else [answer]
 
 
 class TextEmbeddings:
     """Text Embeddings Inference: embeddings and classifications, several rows a request, parameters beside them."""
 
-    def __init__(self, task: RemoteTask, url: str, rows: int, truncate: bool) -> None:
+    def __init__(self, task: TaskEntry, url: str, rows: int, truncate: bool) -> None:
         self.task = task
         self.url = url
         self.rows = rows
@@ -111,10 +112,10 @@ class TextEmbeddings:
 class OpenAi:
     """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions and embeddings."""
 
-    def __init__(self, task: RemoteTask, url: str, model: str) -> None:
+    def __init__(self, task: TaskEntry, url: str, model: str) -> None:
         if task.name not in ("text-generation", "image-text-to-text", "feature-extraction"):
             raise ModelLoadError(
-                f"--task={task.name}: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
+                f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
                 " text-generation, image-text-to-text and feature-extraction"
             )
         self.task = task
@@ -129,13 +130,15 @@ class OpenAi:
             if unknown:
                 raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
             return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks]})
-        if chat.is_chat(ask):
-            return Post.json(f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat.parameters(ask)})
-        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat.parameters(ask)})
+        if chat_completions.is_chat(ask):
+            return Post.json(
+                f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
+            )
+        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat_completions.parameters(ask)})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.task.name != "feature-extraction":
-            return [chat.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0])]
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
             raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
@@ -165,7 +168,7 @@ def locate(url: str) -> tuple[str, bool]:
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ModelLoadError(
-            "--endpoint: the URL holds a user, a password or a query; give a token by --hf_token_source"
+            "`endpoint`: the URL holds a user, a password or a query; say where a token is read by `token`"
         )
     path = parts.path.rstrip("/")
     route = next((one for one in (*_OPENAI, *_PLAIN) if path.endswith(one)), "")

@@ -12,10 +12,10 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.inference._providers import PROVIDERS, get_provider_helper
 
 from transforms.models.errors import ModelLoadError
-from transforms.models.remote import chat
-from transforms.models.remote.inputs import Ask
+from transforms.models.inputs import Ask
+from transforms.models.remote import chat_completions
 from transforms.models.remote.protocol import Post
-from transforms.models.remote.tasks import RemoteTask
+from transforms.models.task_table import TaskEntry
 
 #: The helpers route by the look of a token; the real one is added when the request is sent.
 _ROUTED = "hf_routed"
@@ -32,10 +32,10 @@ class Provider:
 
     rows = 1
 
-    def __init__(self, task: RemoteTask, name: str, model: str) -> None:
+    def __init__(self, task: TaskEntry, name: str, model: str) -> None:
         if name != "auto" and name not in PROVIDERS:
             raise ModelLoadError(
-                f"--endpoint={PREFIX}{name}: no such provider; there are: auto, {', '.join(PROVIDERS)}"
+                f"`endpoint={PREFIX}{name}`: no such provider; there are: auto, {', '.join(PROVIDERS)}"
             )
         self.name = name
         self.model = model
@@ -44,7 +44,7 @@ class Provider:
         tasks = dict(PROVIDERS).get(name, {})  # type: ignore[call-overload]
         if name != "auto" and self.task not in tasks:
             known = ", ".join("text-generation" if one == "conversational" else one for one in tasks)
-            raise ModelLoadError(f"--task={task.name}: {PREFIX}{name} has none; it has: {known}")
+            raise ModelLoadError(f"`task={task.name}`: {PREFIX}{name} has none; it has: {known}")
 
     def post(self, asks: Sequence[Ask]) -> Post:
         """The request; the first call asks the hub who serves the model, and may take a moment.
@@ -55,15 +55,15 @@ class Provider:
         ask = asks[0]
         inputs, given = ask.inputs, dict(ask.parameters)
         if self.generates:
-            inputs = inputs if chat.is_chat(ask) else [{"role": "user", "content": inputs}]
-            given = chat.parameters(ask)
+            inputs = inputs if chat_completions.is_chat(ask) else [{"role": "user", "content": inputs}]
+            given = chat_completions.parameters(ask)
         failure: NobodyServes | None = None
         try:
             ready = self._helper().prepare_request(
                 inputs=inputs, parameters=given, headers={}, model=self.model, api_key=_ROUTED
             )
         except (ValueError, StopIteration, HTTPError, OSError) as error:
-            failure = NobodyServes(f"--model={self.model}: {' '.join(str(error).split())[:300] or 'no provider'}")
+            failure = NobodyServes(f"model={self.model}: {' '.join(str(error).split())[:300] or 'no provider'}")
         if failure is not None:
             raise failure  # out here, without its cause: that holds the request to the hub, and with it a token
         headers = {name: value for name, value in ready.headers.items() if name != "authorization"}
@@ -73,7 +73,7 @@ class Provider:
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.generates:
-            return [chat.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0])]
         return [self._helper().get_response(answer)]
 
     def _helper(self) -> Any:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import transformers
 
-from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
-from transforms.models.parameters import choice, integer, number, text
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, non_finite, to_numpy
-from transforms.models.tasks.encode import load_tokenizer
-from transforms.models.tasks.media import check_media, decode_audio, read_all
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NotYet
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, Task, label_function, non_finite, to_numpy
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.sounds import decode_audio
+from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import classify
 
 #: Samples of audio that cost as much as one token: 20 ms at 16 kHz, one frame of the usual encoders.
@@ -30,28 +31,22 @@ _GENERATE = frozenset({"max_new_tokens", "num_beams", "language", "task"})
 class AudioTask(Task):
     """``inputs``: one recording, of any rate and number of channels."""
 
-    modality = "audio"
     chunk = 64
 
     def __init__(self, loading: Loading) -> None:
         for package in ("soundfile", "soxr"):
             if importlib.util.find_spec(package) is None:
-                raise ModelLoadError(f"{self.name} needs {package}; install it: pip install 'beam-hf-inference[audio]'")
+                raise ModelLoadError(
+                    f"{self.entry.name} needs {package}; install it: pip install 'beam-hf-inference[audio]'"
+                )
         super().__init__(loading)
         self.extractor = transformers.AutoFeatureExtractor.from_pretrained(
             loading.folder, trust_remote_code=False, local_files_only=True
         )
 
-    def check(self, inputs: Any) -> bytes | str:
-        return check_media(inputs)
-
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        decode = partial(decode_audio, rate=self.extractor.sampling_rate)
-        sounds = read_all([ask.inputs for ask in asks], decode)
-        return [
-            sound if isinstance(sound, ElementError) else self.one(ask, sound)
-            for ask, sound in zip(asks, sounds, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        rate = self.extractor.sampling_rate
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_audio(data, rate)))
 
     def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
         """An element of one recording."""
@@ -61,9 +56,8 @@ class AudioTask(Task):
 class AudioClassification(AudioTask):
     """``prediction``: ``[{"label", "score"}]``, best first, five unless ``top_k`` says otherwise."""
 
-    name = "audio-classification"
+    entry = TASKS["audio-classification"]
     auto = (("AutoModelForAudioClassification", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1), "function_to_apply": choice("softmax", "sigmoid", "none")}
 
     def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
         features = self.extractor(sound, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
@@ -75,7 +69,7 @@ class AudioClassification(AudioTask):
         names = list(batch[0].rows)
         inputs = {name: torch.cat([prepared.rows[name] for prepared in batch]).to(self.device) for name in names}
         floats = {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in inputs.items()}
-        return to_numpy(self.model(**floats).logits)
+        return to_numpy(self.model.forward(**floats).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         # transformers scores audio with softmax even where there is a single label.
@@ -89,35 +83,27 @@ class SpeechRecognition(AudioTask):
     Decoding (CTC, Whisper's segments and words, long recordings) is transformers' own.
     """
 
-    name = "automatic-speech-recognition"
+    entry = TASKS["automatic-speech-recognition"]
     auto = (
         ("AutoModelForCTC", "MODEL_FOR_CTC_MAPPING_NAMES"),
         ("AutoModelForSpeechSeq2Seq", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES"),
     )
-    parameters = {
-        "return_timestamps": choice(True, False, "word", "char"),
-        "chunk_length_s": number(0, 600, open_start=True),
-        "stride_length_s": number(0, 600),
-        "max_new_tokens": integer(1, 4096),
-        "num_beams": integer(1, 16),
-        "language": text(),
-        "task": choice("transcribe", "translate"),
-    }
     chunk = 32
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        make: Any = transformers.pipeline
+        # Whisper and its kin generate, in transformers' own pipeline: past the engine, on the model itself.
+        module, make = self.model.module, cast(Any, transformers.pipeline)
         self.pipeline = make(
-            self.name,
-            model=self.model,
+            self.entry.name,
+            model=module,
             feature_extractor=self.extractor,
             tokenizer=load_tokenizer(loading.folder),
             device=self.device,
         )
-        self.generates = self.model.can_generate()
+        self.generates = self.model.generates
         # Frames of each recording in a padded batch; transformers' pipeline would decode the padding too.
-        self.frames: Any = None if self.generates else getattr(self.model, "_get_feat_extract_output_lengths", None)
+        self.frames: Any = None if self.generates else getattr(module, "_get_feat_extract_output_lengths", None)
         # Group normalisation averages over padding, and other inputs than waves are not padded here.
         self.pads = self.frames is not None and getattr(self.config, "feat_extract_norm", "") == "layer"
         # Whisper makes 30 seconds of every recording that is not longer.
@@ -154,7 +140,9 @@ class SpeechRecognition(AudioTask):
             return_attention_mask=True,
             return_tensors="pt",
         ).to(self.device)
-        logits = self.model(inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]).logits
+        logits = self.model.forward(
+            input_values=inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]
+        ).logits
         frames = self.frames(inputs["attention_mask"].sum(-1)).tolist()
         answers: list[Any] = []
         for own, count, prepared in zip(logits, frames, batch, strict=True):
@@ -174,7 +162,8 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
-        return self.pipeline(sounds, batch_size=len(sounds), **given)
+        answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
+        return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs

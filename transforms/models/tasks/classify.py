@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
-from transforms.models.parameters import boolean, choice, integer, template, texts
-from transforms.models.plan import Size
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.inputs import Ask
+from transforms.models.parameters import fill
+from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
-    Ask,
     Loading,
     Prepared,
     Scores,
@@ -22,8 +23,8 @@ from transforms.models.tasks.base import (
     softmax,
     top,
 )
-from transforms.models.tasks.encode import Text
-from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import Text
 
 _SEQUENCE = (("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"),)
 
@@ -31,19 +32,12 @@ _SEQUENCE = (("AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFI
 class TextClassification(TextTask):
     """``inputs``: a text, or ``{"text", "text_pair"}``. ``prediction``: ``[{"label", "score"}]``, best first."""
 
-    name = "text-classification"
+    entry = TASKS["text-classification"]
     auto = _SEQUENCE
-    parameters = {
-        "top_k": integer(1, nullable=True),
-        "function_to_apply": choice("softmax", "sigmoid", "none"),
-    }
 
     def check(self, inputs: Any) -> Text:
-        if isinstance(inputs, str):
-            return check_text(inputs)
-        if isinstance(inputs, dict) and inputs.keys() == {"text", "text_pair"}:
-            return check_text(inputs["text"], "inputs.text"), check_text(inputs["text_pair"], "inputs.text_pair")
-        raise InvalidInput(f'inputs={brief(inputs)}: must be a string, or {{"text": …, "text_pair": …}}')
+        checked = super().check(inputs)
+        return checked if isinstance(checked, str) else (checked["text"], checked["text_pair"])
 
     def finish(self, outputs: torch.Tensor, batch: Sequence[Prepared]) -> list[Any]:
         scores = Scores(outputs.numpy())
@@ -66,14 +60,9 @@ class ZeroShotClassification(TextTask):
     language inference.
     """
 
-    name = "zero-shot-classification"
+    entry = TASKS["zero-shot-classification"]
     auto = _SEQUENCE
     strategy = "only_first"
-    parameters = {
-        "candidate_labels": texts(most=100),
-        "hypothesis_template": template(),
-        "multi_label": boolean(),
-    }
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -88,14 +77,16 @@ class ZeroShotClassification(TextTask):
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         if not _labels(parameters):
-            raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")
+            raise InvalidParameter(
+                "parameters.candidate_labels: holds no label; give a list of the labels to choose from"
+            )
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         pairs, counts = [], []
         for ask in asks:
             form = ask.parameters.get("hypothesis_template", "This example is {}.")
             labels = _labels(ask.parameters)
-            pairs += [(ask.inputs, form.format(label)) for label in labels]
+            pairs += [(ask.inputs, fill(form, label)) for label in labels]
             counts.append(len(labels))
         rows = iter(self.encoder.encode(pairs))
         prepared: list[Prepared | ElementError] = []

@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
-from transforms.models.parameters import boolean, choice, text
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, finite_rows, non_finite
-from transforms.models.tasks.encode import max_tokens
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidParameter, TooLong, brief
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_finite
 from transforms.models.tasks.pooling import read_sentence_model
-from transforms.models.tasks.text import TextTask, check_text
-
-#: Texts in one message.
-MAX_TEXTS = 1000
+from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import max_tokens
 
 
 class FeatureExtraction(TextTask):
@@ -29,17 +27,11 @@ class FeatureExtraction(TextTask):
     token embeddings, ``[1, tokens, width]``, as ``transformers.pipeline`` does.
     """
 
-    name = "feature-extraction"
+    entry = TASKS["feature-extraction"]
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
-    parameters = {
-        "normalize": boolean(),
-        "truncate": boolean(),
-        "prompt_name": text(),
-        "pooling": choice("none"),
-    }
 
     def __init__(self, loading: Loading) -> None:
-        self.sentences = read_sentence_model(loading.folder, loading.device)
+        self.sentences = read_sentence_model(loading.folder, loading.place.device)
         super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
 
     @classmethod
@@ -53,13 +45,6 @@ class FeatureExtraction(TextTask):
     def max_length(self) -> int | None:
         limits = [n for n in (self.sentences.max_length, max_tokens(self.tokenizer, self.model)) if n]
         return min(limits) if limits else None
-
-    def check(self, inputs: Any) -> list[str] | str:  # type: ignore[override]
-        if not isinstance(inputs, list):
-            return check_text(inputs)
-        if not 1 <= len(inputs) <= MAX_TEXTS:
-            raise InvalidInput(f"inputs={brief(inputs)}: must be a text, or a list of 1 to {MAX_TEXTS} texts")
-        return [check_text(text, f"inputs[{i}]") for i, text in enumerate(inputs)]
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         name = parameters.get("prompt_name")
@@ -93,13 +78,13 @@ class FeatureExtraction(TextTask):
     def too_long(self) -> TooLong:
         return TooLong(
             f"inputs is longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or let it be cut (--on_too_long=truncate, parameters.truncate=true)"
+            " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
         )
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]
         inputs = self.encoder.pad(rows, self.device)
-        tokens = self.model(**inputs).last_hidden_state
+        tokens = self.model.forward(**inputs).last_hidden_state
         lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
         pooled = self.sentences.pool(tokens, mask).cpu().numpy()

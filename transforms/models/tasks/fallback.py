@@ -6,20 +6,22 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from PIL import Image
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, brief
-from transforms.models.parameters import choice, integer, number, template, text_list
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.encode import load_tokenizer
-from transforms.models.tasks.media import check_media, decode_audio, decode_image, read_all
-from transforms.models.tasks.text import check_text
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, NotYet
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, Task
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.sounds import decode_audio
+from transforms.models.tasks.tokenizing import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
 
 
@@ -29,31 +31,20 @@ class Fallback(Task):
     ``media`` is what ``inputs`` holds, decoded before the pipeline sees it: a pipeline would open any path or URL.
     """
 
-    needed: ClassVar[tuple[str, ...]] = ()
     chunk = 16
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # The pipeline runs the model itself, past the engine.
         make: Any = transformers.pipeline
-        self.pipeline = make(self.name, model=self.model, device=self.device, **self.parts())
+        self.pipeline = make(self.entry.name, model=self.model.module, device=self.device, **self.parts())
 
     def parts(self) -> dict[str, Any]:
         """What the pipeline needs beside the model."""
         return {"image_processor": load_image_processor(self.loading.folder)}
 
-    def check(self, inputs: Any) -> Any:
-        return check_media(inputs)
-
-    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        for name in self.needed:
-            if name not in parameters:
-                raise InvalidParameter(f"parameters.{name}: needed by {self.name}")
-
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        decoded = read_all([ask.inputs for ask in asks], self.decode)
-        return [
-            one if isinstance(one, ElementError) else self.one(ask, one) for ask, one in zip(asks, decoded, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], self.decode(data)))
 
     def decode(self, data: bytes) -> Any:
         """The image or sound that the pipeline reads."""
@@ -89,37 +80,26 @@ def to_json(value: Any) -> Any:
 class ImageSegmentation(Fallback):
     """``prediction``: ``[{"score", "label", "mask"}]``, each mask a black and white PNG."""
 
-    name = "image-segmentation"
-    modality = "image"
+    entry = TASKS["image-segmentation"]
     auto = (
         ("AutoModelForImageSegmentation", "MODEL_FOR_IMAGE_SEGMENTATION_MAPPING_NAMES"),
         ("AutoModelForSemanticSegmentation", "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES"),
         ("AutoModelForUniversalSegmentation", "MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES"),
     )
-    parameters = {
-        "threshold": number(0, 1),
-        "mask_threshold": number(0, 1),
-        "overlap_mask_area_threshold": number(0, 1),
-        "subtask": choice("semantic", "instance", "panoptic"),
-    }
 
 
 class DepthEstimation(Fallback):
     """``prediction``: ``{"predicted_depth", "depth"}``: the depth of each pixel, and a grey PNG of it."""
 
-    name = "depth-estimation"
-    modality = "image"
+    entry = TASKS["depth-estimation"]
     auto = (("AutoModelForDepthEstimation", "MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES"),)
 
 
 class ZeroShotObjectDetection(Fallback):
     """``prediction``: ``[{"score", "label", "box"}]`` for the message's ``candidate_labels``."""
 
-    name = "zero-shot-object-detection"
-    modality = "image"
+    entry = TASKS["zero-shot-object-detection"]
     auto = (("AutoModelForZeroShotObjectDetection", "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING_NAMES"),)
-    parameters = {"candidate_labels": text_list(most=1000), "threshold": number(0, 1), "top_k": integer(1)}
-    needed = ("candidate_labels",)
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "tokenizer": load_tokenizer(self.loading.folder)}
@@ -128,11 +108,8 @@ class ZeroShotObjectDetection(Fallback):
 class ZeroShotAudioClassification(Fallback):
     """``prediction``: ``[{"score", "label"}]`` over the message's ``candidate_labels``."""
 
-    name = "zero-shot-audio-classification"
-    modality = "audio"
+    entry = TASKS["zero-shot-audio-classification"]
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
-    parameters = {"candidate_labels": text_list(most=1000), "hypothesis_template": template()}
-    needed = ("candidate_labels",)
 
     @classmethod
     def architectures(cls) -> set[str]:
@@ -150,7 +127,7 @@ class ZeroShotAudioClassification(Fallback):
 class TextToAudio(Fallback):
     """``inputs``: a text. ``prediction``: ``{"audio", "sampling_rate"}``, the samples between -1 and 1."""
 
-    name = "text-to-audio"
+    entry = TASKS["text-to-audio"]
     auto = (
         ("AutoModelForTextToWaveform", "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES"),
         ("AutoModelForTextToSpectrogram", "MODEL_FOR_TEXT_TO_SPECTROGRAM_MAPPING_NAMES"),
@@ -159,9 +136,6 @@ class TextToAudio(Fallback):
     def parts(self) -> dict[str, Any]:
         return {"tokenizer": load_tokenizer(self.loading.folder)}
 
-    def check(self, inputs: Any) -> str:
-        return check_text(inputs)
-
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         return [Prepared(ask, ask.inputs, Size(len(ask.inputs), 1, object())) for ask in asks]
 
@@ -169,25 +143,17 @@ class TextToAudio(Fallback):
 class DocumentQuestionAnswering(Fallback):
     """``inputs``: ``{"image", "question"}``. ``prediction``: ``[{"score", "answer", "start", "end"}]``."""
 
-    name = "document-question-answering"
-    modality = "image"
+    entry = TASKS["document-question-answering"]
     auto = (("AutoModelForDocumentQuestionAnswering", "MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1, 100), "max_answer_len": integer(1), "lang": choice("eng", "deu", "fra", "spa")}
 
     def parts(self) -> dict[str, Any]:
         return {**super().parts(), "tokenizer": load_tokenizer(self.loading.folder)}
 
-    def check(self, inputs: Any) -> tuple[str, bytes | str]:
-        if not isinstance(inputs, dict) or inputs.keys() != {"image", "question"}:
-            raise InvalidInput(f'inputs={brief(inputs)}: must be {{"image": …, "question": …}}')
-        return check_text(inputs["question"], "inputs.question"), check_media(inputs["image"], "inputs.image")
-
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        images = read_all([ask.inputs[1] for ask in asks], decode_image)
-        return [
-            image if isinstance(image, ElementError) else self.one(ask, {"image": image, "question": ask.inputs[0]})
-            for ask, image in zip(asks, images, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return read_each(
+            [ask.inputs["image"] for ask in asks],
+            lambda i, data: self.one(asks[i], {**asks[i].inputs, "image": decode_image(data)}),
+        )
 
 
 FALLBACKS: tuple[type[Fallback], ...] = (

@@ -1,4 +1,4 @@
-"""What the tasks that generate text share: their parameters, seeds, the time limit, and the call of ``generate``."""
+"""What the tasks that generate text share: seeds, the time limit, and the call of ``generate``."""
 
 from __future__ import annotations
 
@@ -10,26 +10,10 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
 from transforms.models.errors import InvalidParameter, NonFinite, TimeLimit
-from transforms.models.parameters import boolean, integer, number, text_list
 from transforms.models.tasks.base import non_finite
 
 #: New tokens when neither the message, the job nor the model says.
 MAX_NEW_TOKENS = 256
-
-PARAMETERS = {
-    "max_new_tokens": integer(1, 1_000_000),
-    "do_sample": boolean(),
-    "temperature": number(0, 100, open_start=True),
-    "top_k": integer(1),
-    "top_p": number(0, 1, open_start=True),
-    "typical_p": number(0, 1, open_start=True),
-    "repetition_penalty": number(0, 100, open_start=True),
-    "num_beams": integer(1, 32),
-    "num_return_sequences": integer(1, 32),
-    "seed": integer(0, 2**63 - 1),
-    "stop": text_list(most=16),
-    "return_full_text": boolean(),
-}
 
 #: Parameters that only mean something when sampling; giving one asks for sampling, as on a text-generation endpoint.
 _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
@@ -38,7 +22,7 @@ _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
 _OURS = frozenset({"seed", "stop", "return_full_text", "truncate"})
 
 
-class Settings:
+class Decoding:
     """How one micro-batch generates; every element in it asked for the same."""
 
     def __init__(self, parameters: Mapping[str, Any], defaults: Any) -> None:
@@ -74,34 +58,34 @@ def check_generation(parameters: Mapping[str, Any]) -> None:
 
 
 def generate(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], settings: Settings, limit_s: float | None
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], decoding: Decoding, limit_s: float | None
 ) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
     """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs and not model.config.is_encoder_decoder else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
-    kwargs = dict(settings.kwargs)
-    if settings.stop:
-        kwargs |= {"stop_strings": settings.stop, "tokenizer": tokenizer}
+    kwargs = dict(decoding.kwargs)
+    if decoding.stop:
+        kwargs |= {"stop_strings": decoding.stop, "tokenizer": tokenizer}
     if tokenizer.pad_token_id is None:
         kwargs["pad_token_id"] = model.generation_config.pad_token_id or tokenizer.eos_token_id
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices, enabled=settings.seed is not None):
-        if settings.seed is not None:
-            torch.manual_seed(settings.seed)
+    with torch.random.fork_rng(devices, enabled=decoding.seed is not None):
+        if decoding.seed is not None:
+            torch.manual_seed(decoding.seed)
         sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=[watch]).cpu()
     bad = watch.rows(count)
     answers: list[list[Any]] = []
     for i in range(count):
-        own = [row[prompt:] for row in sequences[i * settings.sequences : (i + 1) * settings.sequences]]
-        late = clock.stopped and not all(_ended(row, tokenizer, model, settings) for row in own)
+        own = [row[prompt:] for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
+        late = clock.stopped and not all(_ended(row, tokenizer, model, decoding) for row in own)
         if bad[i]:
             answers.append([non_finite()])
         elif late:
             answers.append(
                 [
                     TimeLimit(
-                        f"generation was stopped after {limit_s:g} s, at {len(own[0])} of {settings.new_tokens} tokens;"
+                        f"generation was stopped after {limit_s:g} s, at {len(own[0])} of {decoding.new_tokens} tokens;"
                         " lower max_new_tokens, or raise the time limit"
                     )
                 ]
@@ -111,14 +95,14 @@ def generate(
     return answers
 
 
-def _ended(row: torch.Tensor, tokenizer: Any, model: Any, settings: Settings) -> bool:
+def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
     """Whether a generated row came to its own end before the clock stopped it."""
     ends = model.generation_config.eos_token_id
     ends = [tokenizer.eos_token_id] if ends is None else ends
     if set(row.tolist()) & set(ends if isinstance(ends, list) else [ends]):
         return True
-    words = tokenizer.decode(row) if settings.stop else ""
-    return len(row) >= settings.new_tokens or any(stop in words for stop in settings.stop or ())
+    words = tokenizer.decode(row) if decoding.stop else ""
+    return len(row) >= decoding.new_tokens or any(stop in words for stop in decoding.stop or ())
 
 
 class _Clock(StoppingCriteria):

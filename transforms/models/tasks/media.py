@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-from apache_beam.io.filesystems import FileSystems
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from transforms.models.errors import ElementError, InvalidInput, brief
+from transforms.models.bisect import blame
+from transforms.models.errors import InvalidInput, NotYet, StorageUnavailable, brief
+from transforms.models.objects import read_object
 
-#: Most bytes read from a ``gs://`` URI; Pub/Sub itself carries 10 MB a message.
-MAX_BYTES = 64 * 1024 * 1024
-
-#: Most pixels of an image before it is decoded: a small file can hold an image that fills all memory.
-MAX_PIXELS = 64_000_000
-
-#: Image formats that are read. Pillow knows more, and hands some of them to other programs (EPS to Ghostscript).
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-
-#: Most samples of a recording: half an hour at 48 kHz.
-MAX_SAMPLES = 1800 * 48_000
+#: Bytes of decoded images and recordings in memory before the next are left for later.
+CHUNK_BYTES = 512 * 1024 * 1024
 
 #: Parallel reads from Cloud Storage.
-_READERS = 16
+_READERS = 8
+
+_BLANKS = b" \t\r\n\v\f"
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def check_media(inputs: Any, what: str = "inputs") -> bytes | str:
-    """``inputs`` as ``read_media`` takes it, before any of it is read.
+    """``inputs`` as ``read_each`` takes it, before any of it is read.
 
     Raises:
       InvalidInput: it is neither bytes, nor base64, nor a ``gs://`` URI.
@@ -43,94 +37,108 @@ def check_media(inputs: Any, what: str = "inputs") -> bytes | str:
         raise InvalidInput(
             f"{what}={brief(inputs)}: must be base64 or a gs:// URI (or raw bytes with a content-type of their own)"
         )
-    if inputs.startswith("gs://"):
+    if inputs.startswith("gs://") or is_data_uri(inputs):
         return inputs
-    if "://" in inputs[:20]:
+    if ":" in inputs[:100]:  # base64 has none
         raise InvalidInput(f"{what}={brief(inputs)}: only gs:// URIs are read; send the content as base64 instead")
     return inputs
 
 
-def read_all(sources: Sequence[bytes | str], decode: Callable[[bytes], Any]) -> list[Any]:
-    """``decode`` of what each of ``sources`` holds, or its ``ElementError``; Cloud Storage is read in parallel."""
+def is_data_uri(text: str) -> bool:
+    """Whether ``text`` holds its content itself: ``data:image/png;base64,…``."""
+    return text[:5].lower() == "data:"
 
-    def one(source: bytes | str) -> Any:
+
+def in_turn(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """``work(index)``, or the ``ElementError`` of that element, for ``count`` elements, one after the other.
+
+    Once the results hold ``CHUNK_BYTES``, the rest is ``NotYet``.
+
+    Raises:
+      StorageUnavailable: no element is to blame.
+    """
+    left = CHUNK_BYTES
+    results: list[Any] = []
+    while len(results) < count and (left > 0 or not results):
         try:
-            return decode(_read(source))
-        except ElementError as error:
-            return error
+            result = work(len(results))
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever one picture makes a processor raise is its own)
+            result = blame(error, InvalidInput)
+        left -= _bytes(result)
+        results.append(result)
+    return results + [NotYet()] * (count - len(results))
 
-    if any(isinstance(source, str) and source.startswith("gs://") for source in sources):
-        with ThreadPoolExecutor(_READERS) as pool:
-            return list(pool.map(one, sources))
-    return [one(source) for source in sources]
+
+def read_each(sources: Sequence[bytes | str], work: Callable[[int, bytes], Any]) -> list[Any]:
+    """``work(index, content)`` for each of ``sources``, in turn; Cloud Storage is read in parallel, a little ahead."""
+    if not any(isinstance(source, str) and source.startswith("gs://") for source in sources):
+        return in_turn(len(sources), lambda index: work(index, read_one(sources[index])))
+    pool = ThreadPoolExecutor(_READERS)
+    try:
+        ahead = {index: pool.submit(read_one, source) for index, source in enumerate(sources[:_READERS])}
+
+        def one(index: int) -> Any:
+            after = index + _READERS
+            if after < len(sources):
+                ahead[after] = pool.submit(read_one, sources[after])
+            return work(index, ahead.pop(index).result())
+
+        return in_turn(len(sources), one)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(source: bytes | str) -> bytes:
+def read_all(sources: Sequence[bytes | str], decode: Callable[[bytes], Any]) -> list[Any]:
+    """``decode`` of what each of one message's ``sources`` holds, or its ``ElementError``."""
+    return [
+        InvalidInput(f"inputs holds over {CHUNK_BYTES:,} bytes of images, once decoded; send fewer or smaller ones")
+        if isinstance(one, NotYet)
+        else one
+        for one in read_each(sources, lambda _, data: decode(data))
+    ]
+
+
+def read_one(source: bytes | str) -> bytes:
+    """The bytes that ``source`` is, holds or names.
+
+    Raises:
+      InvalidInput: it is not base64, or the object cannot be read.
+      StorageUnavailable: Cloud Storage is away.
+    """
     if isinstance(source, bytes):
         return source
     if source.startswith("gs://"):
-        return _read_object(source)
-    text = source.partition(",")[2] if source.startswith("data:") else source
+        return read_object(source)
+    text = source
+    if is_data_uri(source):
+        head, _, text = source.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise InvalidInput(f"inputs={brief(source)}: a data URI must be in base64: data:image/png;base64,…")
     try:
-        return base64.b64decode(text, validate=True)
+        return _base64(text)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(f"inputs={brief(source)}: not base64 ({error})") from None
 
 
-def _read_object(uri: str) -> bytes:
+def _base64(text: str) -> bytes:
+    """``text`` decoded: also with line breaks, without padding, or of the alphabet for URLs."""
     try:
-        with FileSystems.open(uri) as file:
-            data = file.read(MAX_BYTES + 1)
-    except Exception as error:  # noqa: BLE001 (each client library behind FileSystems has errors of its own)
-        raise InvalidInput(f"inputs={brief(uri)}: cannot be read: {type(error).__name__}: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise InvalidInput(f"inputs={brief(uri)}: over {MAX_BYTES:,} bytes")
-    return data
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        plain = text.encode("ascii").translate(_URL_SAFE, _BLANKS).rstrip(b"=")
+    return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
 
 
-def decode_image(data: bytes) -> Image.Image:
-    """The image in ``data``, upright and in RGB.
-
-    Raises:
-      InvalidInput: it is no image that Pillow reads, or too large.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InvalidInput(
-                    f"inputs is an image of {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are taken"
-                )
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except UnidentifiedImageError:
-        raise InvalidInput(f"inputs is not an image that can be read ({', '.join(FORMATS)})") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise InvalidInput(f"inputs is not an image that can be read: {error}") from None
-
-
-def decode_audio(data: bytes, rate: int) -> np.ndarray:
-    """The sound in ``data`` as mono float32 at ``rate`` samples a second.
-
-    Raises:
-      InvalidInput: it is no sound that libsndfile reads (WAV, FLAC, OGG, MP3), or too long.
-    """
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.frames > MAX_SAMPLES:
-                raise InvalidInput(f"inputs is audio of {file.frames:,} samples; at most {MAX_SAMPLES:,} are taken")
-            own_rate = file.samplerate
-            # In blocks, so that many channels are never in memory at once.
-            blocks = [block.mean(axis=1) for block in file.blocks(1 << 20, dtype="float32", always_2d=True)]
-            samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    except (soundfile.LibsndfileError, TypeError, ValueError) as error:
-        # The library's own message names the object in memory that was read.
-        reason = getattr(error, "error_string", error)
-        raise InvalidInput(f"inputs is not audio that can be read (WAV, FLAC, OGG, MP3): {reason}") from None
-    if not len(samples):
-        raise InvalidInput("inputs is audio without a single sample")
-    if own_rate != rate:
-        import soxr
-
-        samples = soxr.resample(samples, own_rate, rate)
-    return np.ascontiguousarray(samples, np.float32)
+def _bytes(value: Any) -> int:
+    """What ``value``, a prepared element, holds in memory, by its pictures and arrays."""
+    if isinstance(value, Image.Image):
+        return value.width * value.height * 3
+    if isinstance(getattr(value, "nbytes", None), int):
+        return int(value.nbytes)
+    if isinstance(value, (list, tuple)):
+        return sum(map(_bytes, value))
+    if hasattr(value, "values"):
+        return sum(map(_bytes, value.values()))
+    return _bytes(value.rows) if hasattr(value, "rows") else sys.getsizeof(value)

@@ -8,14 +8,15 @@ from typing import Any
 import torch
 import transformers
 
-from transforms.models.errors import ElementError, InvalidInput, brief
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.chat import check_messages
-from transforms.models.tasks.encode import Encoder, load_tokenizer
-from transforms.models.tasks.generation import PARAMETERS, Settings, check_generation, generate
-from transforms.models.tasks.media import check_media, decode_image, read_all
-from transforms.models.tasks.text import check_text
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidInput, NotYet
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, Task
+from transforms.models.tasks.generation import Decoding, check_generation, generate
+from transforms.models.tasks.media import in_turn, read_all
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
 
 #: Tokens that an image is taken to cost; models differ, and only planning depends on it.
 TOKENS_AN_IMAGE = 576
@@ -31,15 +32,14 @@ class ImageTextToText(Task):
     ``{"type": "image_url", "image_url": {"url"}}`` with a data URI or a ``gs://`` URI).
     """
 
-    name = "image-text-to-text"
-    modality = "image"
+    entry = TASKS["image-text-to-text"]
     auto = (("AutoModelForImageTextToText", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"),)
-    parameters = {name: parameter for name, parameter in PARAMETERS.items() if name != "return_full_text"}
-    takes_time_limit = True
     chunk = 16
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
         self.processor = transformers.AutoProcessor.from_pretrained(
             loading.folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
@@ -50,26 +50,21 @@ class ImageTextToText(Task):
 
     def check(self, inputs: Any) -> tuple[Any, list[bytes | str]]:
         """The prompt (a text, or a chat whose images are marked), and the images in order."""
-        if isinstance(inputs, dict) and inputs.keys() == {"image", "text"}:
-            return check_text(inputs["text"], "inputs.text"), [check_media(inputs["image"], "inputs.image")]
-        if isinstance(inputs, dict):
-            raise InvalidInput(f'inputs={brief(inputs)}: must be {{"image": …, "text": …}}, or a chat')
-        chat, images = [], []
-        for i, message in enumerate(check_messages(inputs)):
-            content, own = _content(message["content"], f"inputs[{i}].content")
-            images += own
-            chat.append({"role": message["role"], "content": content})
+        prompt, images = super().check(inputs)
+        if isinstance(prompt, str):
+            return prompt, images
         if len(images) > MAX_IMAGES:
             raise InvalidInput(f"inputs has {len(images)} images; at most {MAX_IMAGES} are taken")
         if self.processor.chat_template is None:
             raise InvalidInput('inputs is a chat, and this model has no chat template; send {"image": …, "text": …}')
-        return chat, images
+        # The templates take a list of parts only.
+        return [{**message, "content": _parts(message["content"])} for message in prompt], images
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
 
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        return [self._one(ask) for ask in asks]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        return in_turn(len(asks), lambda i: self._one(asks[i]))
 
     def _one(self, ask: Ask) -> Prepared | ElementError:
         prompt, sources = ask.inputs
@@ -81,14 +76,14 @@ class ImageTextToText(Task):
         if not isinstance(prompt, str):
             text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         tokens = len(self.counter.encode([text])[0].ids)
-        settings = Settings(ask.parameters, self.model.generation_config)
-        length = tokens + len(images) * TOKENS_AN_IMAGE + settings.new_tokens
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
+        length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (settings.group(ask.parameters), len(images), isinstance(prompt, str))
-        return Prepared(ask, (text, images), Size(length, settings.rows, group), tokens)
+        group = (decoding.group(ask.parameters), len(images), isinstance(prompt, str))
+        return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Settings(batch[0].ask.parameters, self.model.generation_config)
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         pictures = [prepared.rows[1] for prepared in batch]
         inputs = self.processor(
             images=pictures if pictures[0] else None,
@@ -102,7 +97,7 @@ class ImageTextToText(Task):
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
             for name, value in inputs.items()
         }
-        return generate(self.model, self.tokenizer, on_device, settings, self.loading.time_limit_s)
+        return generate(self.generator, self.tokenizer, on_device, decoding, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -111,29 +106,8 @@ class ImageTextToText(Task):
         ]
 
     def _text(self, row: torch.Tensor) -> str:
-        return self.tokenizer.decode(row, skip_special_tokens=True)
+        return str(self.tokenizer.decode(row, skip_special_tokens=True))
 
 
-def _content(content: Any, what: str) -> tuple[list[dict[str, str]], list[bytes | str]]:
-    """A message's content as the chat templates take it, and its images."""
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}], []
-    if not isinstance(content, list):
-        raise InvalidInput(f"{what}={brief(content)}: must be a string, or a list of texts and images")
-    parts: list[dict[str, str]] = []
-    images: list[bytes | str] = []
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind == "text":
-            parts.append({"type": "text", "text": check_text(part.get("text"), f"{what}[{i}].text")})
-            continue
-        if kind == "image_url":
-            url = part.get("image_url")
-            source = url.get("url") if isinstance(url, dict) else url
-        elif kind == "image":
-            source = next((part[key] for key in ("image", "url", "base64") if key in part), None)
-        else:
-            raise InvalidInput(f"{what}[{i}]={brief(part)}: its type must be text, image or image_url")
-        images.append(check_media(source, f"{what}[{i}].{kind}"))
-        parts.append({"type": "image"})
-    return parts, images
+def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
-from transforms.models.parameters import boolean, integer
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax, to_numpy
-from transforms.models.tasks.encode import Row
-from transforms.models.tasks.text import TextTask, check_text
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax, to_numpy
+from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import Row
 
 #: Defaults of the task on the hub: tokens of a window (question and context), and how much two windows share.
 MAX_WINDOW, STRIDE = 384, 128
@@ -28,18 +29,9 @@ class QuestionAnswering(TextTask):
     ``start`` and ``end`` count characters of the context.
     """
 
-    name = "question-answering"
+    entry = TASKS["question-answering"]
     auto = (("AutoModelForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),)
     strategy = "only_second"
-    parameters = {
-        "top_k": integer(1, 100),
-        "doc_stride": integer(0),
-        "max_answer_len": integer(1, 512),
-        "max_seq_len": integer(8),
-        "max_question_len": integer(1),
-        "handle_impossible_answer": boolean(),
-        "align_to_words": boolean(),
-    }
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -47,13 +39,12 @@ class QuestionAnswering(TextTask):
             raise ModelLoadError("question-answering needs a fast tokenizer (tokenizer.json); this model has none")
 
     def check(self, inputs: Any) -> tuple[str, str]:
-        if not isinstance(inputs, dict) or inputs.keys() != {"question", "context"}:
-            raise InvalidInput(f'inputs={brief(inputs)}: must be {{"question": …, "context": …}}')
-        return check_text(inputs["question"], "inputs.question"), check_text(inputs["context"], "inputs.context")
+        checked = super().check(inputs)
+        return checked["question"], checked["context"]
 
     def window(self, parameters: Mapping[str, Any]) -> int:
         """Tokens of one window."""
-        asked = parameters.get("max_seq_len", MAX_WINDOW)
+        asked: int = parameters.get("max_seq_len", MAX_WINDOW)
         return min(asked, self.encoder.max_length) if self.encoder.max_length else asked
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
@@ -82,7 +73,7 @@ class QuestionAnswering(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         rows = [row for prepared in batch for row in prepared.rows]
-        outputs = self.model(**self.encoder.pad(rows, self.device))
+        outputs = self.model.forward(**self.encoder.pad(rows, self.device))
         return to_numpy(torch.stack([outputs.start_logits, outputs.end_logits], dim=1))
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:

@@ -7,23 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task
-from transforms.models.tasks.encode import Encoder, Row, Text, load_tokenizer, max_tokens
-
-
-def check_text(value: Any, what: str = "inputs") -> str:
-    """``value``, if it is a text.
-
-    Raises:
-      InvalidInput: it is no string, or an empty one.
-    """
-    if not isinstance(value, str):
-        raise InvalidInput(f"{what}={brief(value)}: must be a string, not {type(value).__name__}")
-    if not value:
-        raise InvalidInput(f"{what} is an empty string; there is nothing to run the model on")
-    return value
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, TooLong
+from transforms.models.inputs import Ask
+from transforms.models.tasks.base import Loading, Prepared, Task
+from transforms.models.tasks.tokenizing import Encoder, Row, load_tokenizer, max_tokens
 
 
 class TextTask(Task):
@@ -40,9 +28,6 @@ class TextTask(Task):
         """The longest input in tokens, special ones included."""
         return max_tokens(self.tokenizer, self.model)
 
-    def check(self, inputs: Any) -> Text:
-        return check_text(inputs)
-
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         rows = self.encoder.encode([ask.inputs for ask in asks])
         return [self.one(ask, row) for ask, row in zip(asks, rows, strict=True)]
@@ -58,7 +43,7 @@ class TextTask(Task):
         """The failure of an element over the model's maximum."""
         return TooLong(
             f"inputs is longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or run with --on_too_long=truncate"
+            " shorten it, or run with on_too_long=truncate"
         )
 
     def forward(self, batch: Sequence[Prepared]) -> Any:
@@ -67,4 +52,5 @@ class TextTask(Task):
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """The model's logits for ``rows``, in float32 on the CPU."""
         inputs = self.encoder.pad(rows, self.device)
-        return self.model(**inputs).logits.float().cpu()
+        logits: torch.Tensor = self.model.forward(**inputs).logits
+        return logits.float().cpu()

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 import transformers
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError
-from transforms.models.parameters import choice, integer, text_list, texts
-from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax
-from transforms.models.tasks.encode import Row
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax
 from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import Row
 
 #: Logits over a vocabulary that cost as much as one token: fill-mask needs a whole vocabulary of them a token.
 LOGITS_A_TOKEN = 8192
@@ -27,19 +28,15 @@ class TokenClassification(TextTask):
     overlapping windows instead of cut. The grouping itself is transformers' own.
     """
 
-    name = "token-classification"
+    entry = TASKS["token-classification"]
     auto = (("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {
-        "aggregation_strategy": choice("none", "simple", "first", "average", "max"),
-        "ignore_labels": text_list(most=1000, least=0),
-        "stride": integer(0),
-    }
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         if self.encoder.backend is None:
             raise ModelLoadError("token-classification needs a fast tokenizer (tokenizer.json); this model has none")
-        self.grouping = transformers.TokenClassificationPipeline(model=self.model, tokenizer=self.tokenizer)
+        # Only its grouping is used, which reads the model's labels.
+        self.grouping = transformers.TokenClassificationPipeline(model=self.model.module, tokenizer=self.tokenizer)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         stride = parameters.get("stride")
@@ -100,9 +97,8 @@ class FillMask(TextTask):
     Best first, five unless ``top_k`` says otherwise; a list of such lists for several mask tokens.
     """
 
-    name = "fill-mask"
+    entry = TASKS["fill-mask"]
     auto = (("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1, 1000), "targets": texts(most=1000)}
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -125,7 +121,7 @@ class FillMask(TextTask):
     def forward(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         inputs = self.encoder.pad([prepared.rows[0] for prepared in batch], self.device)
         masked = inputs["input_ids"] == self.tokenizer.mask_token_id
-        chosen = self.model(**inputs).logits[masked].float().cpu().numpy()
+        chosen = self.model.forward(**inputs).logits[masked].float().cpu().numpy()
         return np.split(chosen, np.cumsum(masked.sum(1).cpu().numpy())[:-1])
 
     def finish(self, outputs: list[np.ndarray], batch: Sequence[Prepared]) -> list[Any]:
@@ -166,5 +162,5 @@ class FillMask(TextTask):
         ids = [self.vocabulary.get(word, next(iter(row.ids), None)) for word, row in zip(words, pieces, strict=True)]
         found = list(dict.fromkeys(i for i in ids if i is not None))
         if not found:
-            raise InvalidParameter(f"parameters.targets={targets!r}: none is in the model's vocabulary")
+            raise InvalidParameter(f"parameters.targets={brief(targets)}: none is in the model's vocabulary")
         return np.array(found)

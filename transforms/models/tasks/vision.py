@@ -12,11 +12,12 @@ import torch
 import transformers
 from PIL import Image
 
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter
-from transforms.models.parameters import boolean, choice, integer, number, template, text_list
-from transforms.models.plan import Size
+from transforms.models.batching import Size
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
+from transforms.models.inputs import Ask
+from transforms.models.parameters import fill
+from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
-    Ask,
     Loading,
     Prepared,
     Scores,
@@ -29,8 +30,9 @@ from transforms.models.tasks.base import (
     to_numpy,
     top,
 )
-from transforms.models.tasks.encode import load_tokenizer
-from transforms.models.tasks.media import check_media, decode_image, read_all
+from transforms.models.tasks.media import read_each
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.tokenizing import load_tokenizer
 
 #: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
 PIXELS_A_TOKEN = 256
@@ -46,29 +48,24 @@ def load_image_processor(folder: str | os.PathLike[str]) -> Any:
 class ImageTask(Task):
     """``inputs``: one image. Only images of equal processed size share a forward, so none is padded."""
 
-    modality = "image"
     chunk = 64
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
 
-    def check(self, inputs: Any) -> bytes | str:
-        return check_media(inputs)
-
-    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        images = read_all([ask.inputs for ask in asks], decode_image)
-        return [
-            image if isinstance(image, ElementError) else self.one(ask, image)
-            for ask, image in zip(asks, images, strict=True)
-        ]
+    def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
+        # Processed as soon as decoded: what the model sees of a picture is far smaller than the picture.
+        return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_image(data)))
 
     def one(self, ask: Ask, image: Image.Image) -> Prepared:
         """An element of one processed image."""
         try:
             pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
         except ValueError as error:
-            raise InvalidInput(f"inputs is an image that the model's processor refuses: {error}") from error
+            raise InvalidInput(
+                f"inputs is an image that the model's processor refuses: {cut(str(error), 200)}"
+            ) from error
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
         group = (tuple(pixels.shape[1:]), self.group(ask))
         return Prepared(ask, (pixels, (image.height, image.width)), Size(length, len(pixels), group))
@@ -85,12 +82,11 @@ class ImageTask(Task):
 class ImageClassification(ImageTask):
     """``prediction``: ``[{"label", "score"}]``, best first, five unless ``top_k`` says otherwise."""
 
-    name = "image-classification"
+    entry = TASKS["image-classification"]
     auto = (("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {"top_k": integer(1), "function_to_apply": choice("softmax", "sigmoid", "none")}
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
-        return to_numpy(self.model(pixel_values=self.pixels(batch)).logits)
+        return to_numpy(self.model.forward(pixel_values=self.pixels(batch)).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         return classify(outputs, batch, label_function(self.config), self.config.id2label)
@@ -113,9 +109,8 @@ def classify(logits: np.ndarray, batch: Sequence[Prepared], usual: str, labels: 
 class ImageFeatureExtraction(ImageTask):
     """``prediction``: the last hidden state ``[1, patches, width]``; with ``pool`` the pooled one, ``[1, width]``."""
 
-    name = "image-feature-extraction"
+    entry = TASKS["image-feature-extraction"]
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
-    parameters = {"pool": boolean()}
 
     @classmethod
     def architectures(cls) -> set[str]:
@@ -126,7 +121,7 @@ class ImageFeatureExtraction(ImageTask):
         return "pooler" in key
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         pooled = getattr(outputs, "pooler_output", None)
         return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
 
@@ -146,29 +141,24 @@ class ImageFeatureExtraction(ImageTask):
 class ZeroShotImageClassification(ImageTask):
     """``prediction``: ``[{"label", "score"}]`` over the message's ``candidate_labels``, best first."""
 
-    name = "zero-shot-image-classification"
+    entry = TASKS["zero-shot-image-classification"]
     auto = (("AutoModelForZeroShotImageClassification", "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
-    parameters = {"candidate_labels": text_list(most=1000), "hypothesis_template": template()}
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.tokenizer = load_tokenizer(loading.folder)
         self.siglip = "siglip" in self.config.model_type
 
-    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        if not parameters.get("candidate_labels"):
-            raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")
-
     def group(self, ask: Ask) -> Hashable:
         form = ask.parameters.get("hypothesis_template", "This is a photo of {}.")
-        return tuple(form.format(label) for label in ask.parameters["candidate_labels"])
+        return tuple(fill(form, label) for label in ask.parameters["candidate_labels"])
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         texts = list(self.group(batch[0].ask))  # type: ignore[call-overload]
         # SigLIP was trained on texts padded to 64 tokens, and scores others wrongly.
         fixed = {"padding": "max_length", "max_length": 64} if self.siglip else {"padding": True}
         words = self.tokenizer(texts, return_tensors="pt", truncation=True, **fixed).to(self.device)
-        return to_numpy(self.model(**words, pixel_values=self.pixels(batch)).logits_per_image)
+        return to_numpy(self.model.forward(**words, pixel_values=self.pixels(batch)).logits_per_image)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         finite = finite_rows(outputs)
@@ -184,13 +174,12 @@ class ZeroShotImageClassification(ImageTask):
 class ObjectDetection(ImageTask):
     """``prediction``: ``[{"score", "label", "box": {"xmin", "ymin", "xmax", "ymax"}}]`` over ``threshold`` (0.5)."""
 
-    name = "object-detection"
+    entry = TASKS["object-detection"]
     auto = (("AutoModelForObjectDetection", "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES"),)
-    parameters = {"threshold": number(0, 1)}
     chunk = 16
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
 
     def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:

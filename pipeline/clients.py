@@ -1,0 +1,108 @@
+"""The Pub/Sub and BigQuery clients of a process, with the services' quotas and what is tried again.
+
+``PUBSUB_EMULATOR_HOST`` and ``BIGQUERY_EMULATOR_HOST`` are honoured everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import TypeVar
+
+import grpc
+import requests.exceptions
+from google.api_core import exceptions as api
+from google.api_core.retry import Retry
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud import bigquery
+from google.pubsub_v1 import PublisherClient, SubscriberClient
+
+from transforms import metrics
+from transforms.records import Limits
+
+#: https://cloud.google.com/pubsub/quotas#resource_limits
+LIMITS = Limits(message_bytes=10_000_000, attributes=100, attribute_value_bytes=1_024)
+#: What Beam's own sink is given at the most, attributes included. Dataflow commits an element with its framing and
+#: refuses more than some 10 MB a second time and for ever (reports name results from about 7 MB on).
+NATIVE_BYTES = 6_500_000
+PUBLISH_MESSAGES = 1_000
+PUBLISH_BYTES = 9_000_000
+#: https://cloud.google.com/bigquery/quotas#streaming_inserts: 10 MB a request
+INSERT_BYTES = 10_000_000
+
+#: How long a sink that is down holds the work before the bundle fails and its messages are delivered again.
+PATIENCE_S = 600.0
+#: How long one request of that may take.
+ATTEMPT_S = 60.0
+
+_TRANSIENT = (
+    api.Aborted,
+    api.DeadlineExceeded,
+    api.GatewayTimeout,
+    api.InternalServerError,
+    api.BadGateway,
+    api.ServiceUnavailable,
+    api.TooManyRequests,
+    api.Unknown,
+    ConnectionError,
+    requests.exceptions.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.Timeout,
+    TransportError,
+)
+
+
+#: What a client raises when a service refuses, is away, or does not know who asks.
+API_ERRORS = (api.GoogleAPIError, GoogleAuthError, ConnectionError, requests.exceptions.RequestException)
+
+
+def transient(error: BaseException) -> bool:
+    """Whether waiting may mend ``error``; a quota answers 403 with its reason."""
+    if isinstance(error, api.Forbidden):
+        return any(
+            e.get("reason") in ("rateLimitExceeded", "quotaExceeded") for e in error.errors if isinstance(e, dict)
+        )
+    return isinstance(error, _TRANSIENT) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def retry(sink: str) -> Retry:
+    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``."""
+    return Retry(
+        predicate=transient,
+        initial=0.1,
+        maximum=10.0,
+        multiplier=2.0,
+        timeout=PATIENCE_S,
+        on_error=lambda error: metrics.retried(sink),
+    )
+
+
+#: For a look before a launch: what fails is told, and not tried again.
+ONCE = Retry(predicate=lambda _: False)
+
+_Client = TypeVar("_Client", PublisherClient, SubscriberClient)
+
+
+@functools.cache
+def pubsub(kind: type[_Client]) -> _Client:
+    """The process's one Pub/Sub client of ``kind``, on the emulator if there is one."""
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    if not emulator:
+        return kind()
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        # By default up to two minutes: an emulator that has come back should not be waited for.
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+    transport = kind.get_transport_class("grpc")
+    return kind(transport=transport(channel=grpc.insecure_channel(emulator, options)))
+
+
+@functools.cache
+def bigquery_client(project: str) -> bigquery.Client:
+    """The process's one BigQuery client for ``project``, on the emulator if there is one."""
+    if os.environ.get("BIGQUERY_EMULATOR_HOST"):
+        return bigquery.Client(project, credentials=AnonymousCredentials())
+    return bigquery.Client(project)

@@ -1,0 +1,249 @@
+"""Messages from a subscription, fetched in the background and held until they are said to be done.
+
+A streaming pull fills a queue, the leases of everything not yet acknowledged are kept, and ``take`` hands over what is
+there. A message is acknowledged after ``done`` and never before. Nothing is fetched before the first ``take``: to
+Pub/Sub, a message that is fetched and given back has failed once, and a few of those make it a dead letter
+(https://cloud.google.com/pubsub/docs/handling-failures).
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from google.pubsub_v1 import SubscriberClient
+from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
+
+from pipeline.direct import leases, received
+from pipeline.direct.leases import Leases
+from transforms.dead_letter import ATTEMPT
+from transforms.records import Message
+
+_LOGGER = logging.getLogger(__name__)
+
+#: What one ``take`` hands over at the most. Twice as much is fetched ahead.
+BUNDLE_MESSAGES = 1_000
+BUNDLE_BYTES = 64 << 20
+
+#: How long an acknowledgement is tried again: while the job runs, and at its end.
+ACK_PATIENCE_S = 600.0
+ACK_PATIENCE_AT_END_S = 30.0
+
+#: A bundle in work for this long is said to be slow, again and again.
+SLOW_S = 300.0
+
+#: Dataflow's own deduplication by attribute looks back ten minutes; the count bounds memory.
+DEDUPLICATE_S = 600.0
+DEDUPLICATE_IDS = 200_000
+
+
+class Subscriber:
+    """One subscription's messages; ``take`` and ``done`` belong to one thread."""
+
+    def __init__(
+        self,
+        subscription: str,
+        client: SubscriberClient,
+        id_attribute: str | None = None,
+        timestamp_attribute: str | None = None,
+        linger_s: float = 0.0,
+    ):
+        self._subscription = subscription
+        self._client = client
+        self._id_attribute = id_attribute
+        self._timestamp_attribute = timestamp_attribute
+        self._linger_s = linger_s
+        self._changed = threading.Condition()
+        self._queue: collections.deque[Message] = collections.deque()
+        self._queued_bytes = 0
+        self._leases = Leases(subscription, client, self._warn_if_slow)
+        self._seen: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._error: Exception | None = None
+        self._stopping = threading.Event()
+        self._stream: Any = None
+        self._stream_ended = threading.Event()
+        self._taken = time.monotonic()
+        self._in_work = 0
+        self._warned = 0.0
+        self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
+        self._fetching = threading.Thread(target=self._fetch, name="fetch", daemon=True)
+
+    def take(self, timeout: float) -> list[Message]:
+        """Up to a bundle of messages: those that are there, or none after ``timeout`` seconds.
+
+        Raises:
+            google.api_core.exceptions.GoogleAPICallError: the subscription cannot be read, and waiting will not help.
+        """
+        with self._changed:
+            if self._fetching.ident is None and not self._stopping.is_set():
+                self._leases.start()
+                self._fetching.start()
+            self._changed.wait_for(lambda: self._queue or self._error or self._stopping.is_set(), timeout)
+            if self._error:
+                raise self._error
+            if self._linger_s and self._queue:
+                full = BUNDLE_MESSAGES
+                self._changed.wait_for(lambda: len(self._queue) >= full or self._stopping.is_set(), self._linger_s)
+            bundle: list[Message] = []
+            size = 0
+            while self._queue and not self._stopping.is_set() and len(bundle) < BUNDLE_MESSAGES and size < BUNDLE_BYTES:
+                message = self._queue.popleft()
+                size += len(message.data)
+                bundle.append(message)
+            self._queued_bytes -= size
+            self._taken, self._in_work = time.monotonic(), len(bundle)
+            self._changed.notify_all()
+            return bundle
+
+    def done(self, messages: list[Message]) -> None:
+        """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
+        with self._changed:
+            self._in_work = max(0, self._in_work - len(messages))
+        self._acknowledge(self._leases.end(message.message_id for message in messages))
+
+    def oldest(self) -> float:
+        """Event time of the message at the head of the queue; now, where there is none."""
+        with self._changed:
+            return self._queue[0].event_time if self._queue else time.time()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Hands over nothing more, and gives back what was not begun; what was taken is kept and can be ``done``."""
+        self._stopping.set()
+        with self._changed:
+            self._end_stream()
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Waits for the acknowledgements. What was taken and is not done has failed: it comes back as its leases end.
+
+        Given back at once, it would fail again with the next start a second later, and be a dead letter of the
+        subscription's own policy before anybody could look.
+        """
+        self.stop()
+        if self._fetching.ident is not None:
+            self._fetching.join()
+        self._acks.shutdown(wait=True)
+        self._leases.close()
+
+    def _acknowledge(self, ended: Mapping[str, str]) -> None:
+        self._acks.submit(self._acknowledge_now, ended)
+
+    def _acknowledge_now(self, ended: Mapping[str, str]) -> None:
+        try:
+            self._leases.acknowledge(ended, lambda: ACK_PATIENCE_AT_END_S if self.stopping else ACK_PATIENCE_S)
+        except Exception as error:  # any of the client's
+            _LOGGER.warning("%d messages may be delivered again: %s", len(ended), error)
+
+    def _requests(self, ended: threading.Event) -> Iterator[StreamingPullRequest]:
+        """The first request opens the stream with its flow control; it then stays open until the end."""
+        yield StreamingPullRequest(
+            subscription=self._subscription,
+            stream_ack_deadline_seconds=leases.LEASE_S,
+            max_outstanding_messages=2 * BUNDLE_MESSAGES,
+            max_outstanding_bytes=2 * BUNDLE_BYTES,
+        )
+        ended.wait()
+
+    def _fetch(self) -> None:
+        """Keeps the queue filled until the end, and then gives back what nobody took."""
+        try:
+            self._fetch_until_stopped()
+        except Exception as error:  # the worker thread raises it where Beam sees it
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            waiting = [message.message_id for message in self._queue]
+            self._queue.clear()
+        self._leases.give_back(waiting)
+
+    def _fetch_until_stopped(self) -> None:
+        pause = 0.1
+        while not self._stopping.is_set():
+            with self._changed:
+                # Every stream may bring as much as its flow control allows: a service that keeps coming and going must
+                # not fill the memory.
+                self._changed.wait_for(lambda: self._has_room() or self._stopping.is_set())
+            ended = threading.Event()
+            stream: Any = self._client.streaming_pull(requests=self._requests(ended), retry=None)
+            with self._changed:
+                self._stream, self._stream_ended = stream, ended
+                if self._stopping.is_set():
+                    self._end_stream()
+            try:
+                for response in stream:
+                    pause = 0.1
+                    self._receive(StreamingPullResponse.pb(response).received_messages)
+            except leases.TRANSIENT as error:
+                if not self._stopping.is_set():
+                    _LOGGER.info("the stream of %s ended (%s); opening another", self._subscription, error.message)
+            ended.set()
+            self._stopping.wait(pause)
+            pause = min(pause * 2, 5.0)
+
+    def _has_room(self) -> bool:
+        return len(self._queue) < 2 * BUNDLE_MESSAGES and self._queued_bytes < 2 * BUNDLE_BYTES
+
+    def _end_stream(self) -> None:
+        self._stream_ended.set()
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _receive(self, deliveries: Any) -> None:
+        repeats: dict[str, str] = {}
+        with self._changed:
+            for each in deliveries:
+                message = received.message(each.message, self._timestamp_attribute)
+                new = self._leases.add(message.message_id, each.ack_id)
+                if new is None:
+                    repeats[message.message_id] = each.ack_id
+                elif new and self._is_repeat(message):
+                    repeats |= self._leases.end([message.message_id])
+                elif new:
+                    self._queue.append(message)
+                    self._queued_bytes += len(message.data)
+            self._changed.notify_all()
+        if repeats:
+            self._acknowledge(repeats)
+
+    def _is_repeat(self, message: Message) -> bool:
+        key = message.attributes.get(self._id_attribute) if self._id_attribute else None
+        if key is None:
+            return False
+        now = time.monotonic()
+        while self._seen and (
+            len(self._seen) > DEDUPLICATE_IDS or next(iter(self._seen.values())) < now - DEDUPLICATE_S
+        ):
+            self._seen.popitem(last=False)
+        # A replayed dead letter is no repeat of the message that failed.
+        key = f"{message.attributes.get(ATTEMPT, '')}/{key}"
+        repeat = key in self._seen
+        self._seen.setdefault(key, now)
+        return repeat
+
+    def _warn_if_slow(self) -> None:
+        with self._changed:
+            in_work, since = self._in_work, time.monotonic() - self._taken
+        if in_work and since > self._warned + SLOW_S:
+            self._warned = since
+            _LOGGER.warning(
+                "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if"
+                " the job is ended (SIGTERM twice), they are then delivered again",
+                in_work,
+                since,
+            )
+        elif since < self._warned:
+            self._warned = 0.0
+
+
+Connect = Callable[[], SubscriberClient]

@@ -1,0 +1,390 @@
+"""The job as it would run on Dataflow: submitted for real to a local fake, looked into, and run on worker processes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timezone
+from pathlib import Path
+
+import fake_gcp
+import pytest
+from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
+from apache_beam.options.pipeline_options import DebugOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
+from google.api_core.datetime_helpers import DatetimeWithNanoseconds
+from google.pubsub_v1.types import PubsubMessage
+from streams import CASES, ROOT, audit_rows, fresh
+
+from pipeline import dataflow
+from pipeline.emulators import setup
+from pipeline.emulators.setup import Resources
+from pipeline.flags import UsageError
+from pipeline.io import incoming
+from pipeline.options import parse
+
+IMAGE = "europe-west4-docker.pkg.dev/my-project/inference/cpu:0.1.0"
+JOB_OBJECT = "my-bucket/staging/template_launches/1/job_object"
+
+
+@dataclass
+class Staged:
+    """A submitted job: the proto that workers run, the job as the service gets it, and all that was uploaded."""
+
+    resources: Resources
+    pipeline: beam_runner_api_pb2.Pipeline
+    job: dict
+    objects: dict[str, bytes]
+    log: str
+
+    def leaves(self) -> dict[str, beam_runner_api_pb2.PTransform]:
+        transforms = self.pipeline.components.transforms.values()
+        return {transform.unique_name: transform for transform in transforms if not transform.subtransforms}
+
+
+def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str) -> Staged:
+    """Runs the real main the way the template's launcher does: in its folder, with the flags that it passes."""
+    resources = fresh("dataflow")
+    resources = replace(resources, input_subscription=f"{resources.input_subscription}-unordered")
+    setup.create_topic(resources.input_topic, resources.input_subscription, ordered=False)
+    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction"]
+    command += ["--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--job_name=inference"]
+    command += ["--temp_location=gs://my-bucket/temp", "--staging_location=gs://my-bucket/staging"]
+    command += [f"--sdk_container_image={IMAGE}", "--service_account_email=worker@my-project.iam.gserviceaccount.com"]
+    environment = {**os.environ, **cloud.environment(folder), "PYTHONPATH": str(folder), "HF_TOKEN": "hf_secret"}
+    cloud.objects.clear()
+    done = subprocess.run(
+        [*command, *flags], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (pipeline,) = (data for name, data in cloud.objects.items() if name.endswith("/pipeline.pb"))
+    job = json.loads(cloud.objects[JOB_OBJECT]) if JOB_OBJECT in cloud.objects else cloud.jobs[-1]
+    proto = beam_runner_api_pb2.Pipeline.FromString(pipeline)
+    return Staged(resources, proto, job, dict(cloud.objects), done.stderr)
+
+
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image holds of this checkout, and nothing else of it."""
+    folder = tmp_path_factory.mktemp("template")
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("pipeline", "transforms"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[fake_gcp.FakeCloud]:
+    with fake_gcp.start() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def template(servers, cloud, launcher, minilm) -> Staged:
+    """The job as a template's launcher stages it, with batches across bundles and its code as a source package."""
+    return submit(
+        cloud,
+        launcher,
+        f"--model={minilm}",
+        "--max_batch_latency_ms=50",
+        "--setup_file=./setup.py",
+        f"--template_location=gs://{JOB_OBJECT}",
+        '--labels={"goog-dataflow-provided-template-type": "flex"}',
+        "--a_flag_of_a_later_launcher=1",
+    )
+
+
+@pytest.fixture(scope="module")
+def update(servers, cloud, launcher, minilm) -> Staged:
+    """An update of a running job by another on GPUs, sent to the Dataflow API, in at-least-once mode."""
+    cloud.jobs.append({"id": "job-before", "name": "inference", "currentState": "JOB_STATE_RUNNING"})
+    return submit(
+        cloud,
+        launcher,
+        f"--model={minilm}",
+        f"--dataflow_endpoint={cloud.url}",
+        "--update",
+        '--transform_name_mapping={"Old": "Decode"}',
+        "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver",
+        "--dataflow_service_options=streaming_mode_at_least_once",
+        "--hf_token_source=env:HF_TOKEN",
+    )
+
+
+def test_endpoints_are_native(template):
+    """One native read of the subscription, two native writes to the topics: Dataflow exchanges no other steps."""
+    read, write = beam_runner_api_pb2.PubSubReadPayload, beam_runner_api_pb2.PubSubWritePayload
+    found: dict[str, list] = {"beam:transform:pubsub_read:v1": [], "beam:transform:pubsub_write:v1": []}
+    for leaf in template.leaves().values():
+        found.get(leaf.spec.urn, []).append(leaf.spec.payload)
+    (reads, writes) = found.values()
+    assert [read.FromString(payload).subscription for payload in reads] == [template.resources.input_subscription]
+    topics = {template.resources.output_topic, template.resources.dead_letter_topic}
+    assert len(writes) == 2 and {write.FromString(payload).topic for payload in writes} == topics
+    assert template.job["type"] == "JOB_TYPE_STREAMING"
+
+
+@pytest.mark.parametrize("name", ["template", "update"])
+def test_one_environment_of_our_image(name, request):
+    """All steps share one environment, and a worker VM starts one container of the image that was asked for."""
+    staged: Staged = request.getfixturevalue(name)
+    (environment,) = staged.pipeline.components.environments.values()
+    assert beam_runner_api_pb2.DockerPayload.FromString(environment.payload).container_image == IMAGE
+    (pool,) = staged.job["environment"]["workerPools"]
+    assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [IMAGE]
+
+
+def test_nothing_pickled_and_nothing_large_is_staged(template, update):
+    """No main session, no secret, and a graph far below Dataflow's limit; without a setup file nothing to install."""
+    for staged in (template, update):
+        assert not [name for name in staged.objects if "pickled_main_session" in name]
+        # https://cloud.google.com/dataflow/quotas#limits: 10 MB for a job creation request
+        assert len(staged.pipeline.SerializeToString()) + len(json.dumps(staged.job)) < 1_000_000
+    names = {name.rpartition("/")[2] for name in update.objects}
+    assert names == {"pipeline.pb", "submission_environment_dependencies.txt"}
+
+
+def test_no_secret_is_staged(template, update, cloud):
+    """Neither the access token, the launcher's key, nor the Hugging Face token is in anything uploaded or logged."""
+    for staged in (template, update):
+        everything = [*staged.objects.values(), json.dumps(staged.job).encode(), staged.log.encode()]
+        for secret in [*cloud.secrets(), b"hf_secret"]:
+            assert not [data for data in everything if secret in data]
+    assert update.job["environment"]["sdkPipelineOptions"]["options"]["hf_token_source"] == "env:HF_TOKEN"
+
+
+def test_stateful_steps_have_deterministic_keys(template):
+    """What Dataflow shuffles by key has a key-value coder whose key coder is Beam's deterministic one."""
+    components = template.pipeline.components
+    stateful = 0
+    for leaf in template.leaves().values():
+        payload = beam_runner_api_pb2.ParDoPayload.FromString(leaf.spec.payload) if "pardo" in leaf.spec.urn else None
+        if payload is not None and payload.state_specs:
+            stateful += 1
+            (source,) = leaf.inputs.values()
+            coder = components.coders[components.pcollections[source].coder_id]
+            assert coder.spec.urn == "beam:coder:kv:v1"
+            assert "Deterministic" in coder.component_coder_ids[0]
+    assert stateful == 1, "--max_batch_latency_ms batches across bundles in one stateful step"
+    windows = {coder.spec.urn for name, coder in components.coders.items() if "Window" in name}
+    assert windows == {"beam:coder:global_window:v1"}
+
+
+def test_update_replaces_the_running_job(update):
+    """--update names the job it replaces and carries the mapping of renamed steps."""
+    assert update.job["replaceJobId"] == "job-before"
+    assert update.job["transformNameMapping"] == {"Old": "Decode"}
+
+
+def test_gpu_workers_run_one_process(update, template):
+    """Beside an accelerator one process with few threads runs; without, a process a core and Dataflow's own threads."""
+    environment = update.job["environment"]
+    assert "no_use_multiple_sdk_containers" in environment["experiments"]
+    assert environment["workerPools"][0]["numThreadsPerWorker"] == 4
+    assert "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver" in environment["serviceOptions"]
+    assert "streaming_mode_at_least_once" in environment["serviceOptions"]
+    assert "use_multiple_sdk_containers" in template.job["environment"]["experiments"]
+    assert "numThreadsPerWorker" not in template.job["environment"]["workerPools"][0]
+
+
+REQUIRED = (
+    "--input_subscription=projects/my-project/subscriptions/inbox",
+    "--output_topic=projects/my-project/topics/results",
+    "--dead_letter_topic=projects/my-project/topics/dead",
+    "--model=a/b",
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--sdk_container_image is missing: workers would not have this package"),
+        (
+            ["--setup_file=./setup.py", "--id_attribute=order", "--experiments=streaming_mode_at_least_once"],
+            "--id_attribute 'order': nothing is deduplicated in at-least-once mode",
+        ),
+        (["--setup_file=./setup.py"], "--setup_file './setup.py': it installs no torch on the workers"),
+    ],
+)
+def test_what_cannot_run_there_is_refused(flags, words):
+    """Workers without the package, and deduplication in the mode that has none, are told before anything is staged."""
+    with pytest.raises(UsageError) as error:
+        dataflow.prepare(*parse([*REQUIRED, "--runner=DataflowRunner", *flags]))
+    assert words in str(error.value)
+    dataflow.prepare(*parse([*REQUIRED, *flags]))
+
+
+@pytest.mark.parametrize("more", ["--requirements_file=requirements.txt", f"--sdk_container_image={IMAGE}"])
+def test_a_setup_file_goes_with_what_brings_torch(more):
+    """A source package runs a model where something beside it brings torch."""
+    dataflow.prepare(*parse([*REQUIRED, "--runner=DataflowRunner", "--setup_file=./setup.py", more]))
+
+
+def test_a_setup_file_is_enough_for_an_endpoint():
+    """A job that asks an endpoint has no use for torch on its workers."""
+    flags = [each for each in REQUIRED if not each.startswith("--model")]
+    flags += ["--endpoint=http://127.0.0.1:1", "--task=fill-mask", "--runner=DataflowRunner", "--setup_file=./setup.py"]
+    dataflow.prepare(*parse(flags))
+
+
+def test_what_the_user_set_for_gpus_stays():
+    """Threads and processes that were asked for are not overridden."""
+    flags = ["--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1", f"--sdk_container_image={IMAGE}"]
+    own = ["--number_of_worker_harness_threads=12", "--experiments=use_multiple_sdk_containers"]
+    settings, options = parse([*REQUIRED, "--runner=DataflowRunner", *flags, *own])
+    dataflow.prepare(settings, options)
+    debug = options.view_as(DebugOptions)
+    assert debug.number_of_worker_harness_threads == 12
+    assert debug.experiments == ["use_multiple_sdk_containers"]
+
+
+def test_an_event_time_beyond_the_calendar_is_the_publish_time():
+    """A timestamp attribute from the year 200,000, which Dataflow accepts, must not wedge the job at the audit row."""
+    published = DatetimeWithNanoseconds(2026, 1, 1, tzinfo=timezone.utc)
+    message = BeamMessage(b"{}", {}, "1", publish_time=published)
+    assert incoming(message, MAX_TIMESTAMP).event_time == published.timestamp()
+    assert incoming(message, Timestamp(1.5)).event_time == 1.5
+
+
+def golden() -> dict[str, set[str]]:
+    """Step names by the heading they are under."""
+    names: dict[str, set[str]] = {}
+    for line in (CASES / "step_names.txt").read_text("utf-8").splitlines():
+        if line.startswith("# "):
+            names[line[2:]] = set()
+        elif line:
+            names[list(names)[-1]].add(line)
+    return names
+
+
+def test_step_names_are_stable(template, update):
+    """A step that was renamed has its entry in transform_name_mapping.json: without one, --update loses its state."""
+    mapping = json.loads((ROOT / "templates/flex/transform_name_mapping.json").read_text("utf-8"))
+    for heading, staged in (("with --max_batch_latency_ms", template), ("without", update)):
+        now, before = set(staged.leaves()), golden()[heading]
+        lost = {name for name in before - now if mapping.get(name) not in now}
+        assert not lost, f"{heading}: map these in transform_name_mapping.json to their new names: {sorted(lost)}"
+        new = now - before - set(mapping.values())
+        assert not new, f"{heading}: add these to {CASES}/step_names.txt: {sorted(new)}"
+
+
+@pytest.fixture(scope="module")
+def clean(template, tmp_path_factory) -> Path:
+    """A worker's Python: the installed dependencies and the staged package, and nothing of this checkout."""
+    folder = tmp_path_factory.mktemp("worker")
+    (package,) = (data for name, data in template.objects.items() if name.endswith(".tar.gz"))
+    archive = folder / "workflow.tar.gz"
+    archive.write_bytes(package)
+    venv.create(folder / "venv", symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index"]
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "venv")}))
+    # A plain path line, which does not follow the .pth files there: an editable install of this checkout stays out.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    # As a worker's boot does it, but for the network.
+    install = [*pip, "--no-deps", "--no-build-isolation", str(archive)]
+    subprocess.run(install, check=True, timeout=120, env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")})
+    (site / "sitecustomize.py").write_text(
+        "import logging, os\n"
+        "from pathlib import Path\n"
+        "class Loads(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        if record.msg.startswith('loaded '):\n"
+        "            with Path(os.environ['LOADS']).open('a') as file:\n"
+        "                file.write(f'{os.getpid()}\\n')\n"
+        "logger = logging.getLogger('transforms.models.handler')\n"
+        "logger.addHandler(Loads())\n"
+        "logger.setLevel(logging.INFO)\n"
+    )
+    return python
+
+
+def test_the_staged_package_holds_the_code_and_no_more(template, launcher):
+    """The source package has every module of pipeline and transforms, and neither tests nor templates."""
+    (package,) = (data for name, data in template.objects.items() if name.endswith(".tar.gz"))
+    with tarfile.open(fileobj=io.BytesIO(package)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tops = (launcher / "pipeline", launcher / "transforms")
+    modules = {path.relative_to(launcher).as_posix() for top in tops for path in top.rglob("*.py")}
+    assert modules <= names
+    assert not [name for name in names if name.startswith(("tests", "templates", "docs"))]
+
+
+@pytest.mark.parametrize("name", ["template", "update"])
+def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, request):
+    """The staged graph, deserialised in two worker processes without this checkout, answers all of 200 messages.
+
+    Results and dead letters are complete, each once and audited once; both processes have work, and use one model.
+    """
+    staged: Staged = request.getfixturevalue(name)
+    bodies = [json.dumps({"inputs": f"Where is parcel {n}?"} if n % 10 else {"inputs": n}) for n in range(200)]
+    messages = [
+        PubsubMessage.serialize(PubsubMessage(data=body.encode(), message_id=str(n), attributes={"n": str(n)}))
+        for n, body in enumerate(bodies)
+    ]
+    (tmp_path / "messages").write_bytes(pickle.dumps(messages))
+    (tmp_path / "pipeline.pb").write_bytes(staged.pipeline.SerializeToString())
+    (tmp_path / "tmp").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {
+        "LOADS": str(tmp_path / "loads"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "OMP_NUM_THREADS": "1",
+        "HF_TOKEN": "hf_secret",
+    }
+    script = shutil.copy(ROOT / "tests" / "support" / "run_staged.py", tmp_path)
+    arguments = [tmp_path / "pipeline.pb", tmp_path / "messages", tmp_path / "out", clean]
+    with (tmp_path / "log").open("wb") as log:
+        done = subprocess.run(
+            [clean, script, *arguments], cwd=tmp_path, env=environment, stdout=log, stderr=log, timeout=300, check=False
+        )
+    assert done.returncode == 0, (tmp_path / "log").read_text()[-3000:]
+
+    results, letters = kept(tmp_path / "out" / "-output"), kept(tmp_path / "out" / "-dead-letter")
+    expected = Counter(str(n) for n in range(200))
+    found = [message.attributes["message_id"] for message in results.messages]
+    failed = [message.attributes["dead_letter_message_id"] for message in letters.messages]
+    assert Counter(found + failed) == expected
+    assert set(failed) == {str(n) for n in range(0, 200, 10)}
+    assert all(len(json.loads(message.data)["prediction"]) == 384 for message in results.messages)
+    assert Counter(row["message_id"] for row in audit_rows(staged.resources)) == expected
+    assert len(results.processes | letters.processes) == 2
+    loads = (tmp_path / "loads").read_text().split()
+    assert len(loads) == 1, f"the processes of one machine share one model, but it was loaded by {loads}"
+    assert set(loads) <= results.processes | letters.processes
+    if name == "update":
+        # Batches across bundles may all form in one process; batches within bundles form where the bundles are.
+        assert len(results.processes) == 2
+
+
+@dataclass
+class Kept:
+    messages: list[PubsubMessage]
+    processes: set[str]
+
+
+def kept(path: Path) -> Kept:
+    """What run_staged.py kept of the one topic whose name ends as ``path``."""
+    (folder,) = path.parent.glob(f"*{path.name}")
+    messages = []
+    for file in folder.iterdir():
+        with file.open("rb") as source:
+            while True:
+                try:
+                    messages.append(PubsubMessage.deserialize(pickle.load(source)))
+                except EOFError:
+                    break
+    return Kept(messages, {file.name for file in folder.iterdir()})

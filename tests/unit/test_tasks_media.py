@@ -1,0 +1,134 @@
+"""Images and audio from messages: what is read, what is refused, and that nothing else is ever opened."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models as tiny
+from PIL import Image
+
+from transforms.models import objects
+from transforms.models.errors import ElementError, InvalidInput
+from transforms.models.tasks import media, pictures, sounds
+
+
+def written(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_common_image_formats_are_read(kind: str) -> None:
+    """Each becomes RGB of its own size."""
+    image = pictures.decode_image(written(tiny.picture(20, 10), kind))
+    assert (image.mode, image.size) == ("RGB", (20, 10))
+
+
+def test_photos_are_turned_upright() -> None:
+    """A camera's orientation mark is obeyed, as transformers does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pictures.decode_image(written(tiny.picture(20, 10), "JPEG", exif=exif)).size == (10, 20)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "TGA"])
+def test_formats_that_other_programs_read_are_refused(kind: str) -> None:
+    """PostScript never reaches Ghostscript."""
+    with pytest.raises(InvalidInput, match="not an image that can be read"):
+        pictures.decode_image(written(tiny.picture(), kind))
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
+    """A few kilobytes that would fill a quarter of a gigabyte are an element's failure."""
+    bomb = written(Image.new("1", (9_000, 9_000)), "PNG")
+    assert len(bomb) < 100_000
+    with pytest.raises(InvalidInput, match="9000×9000 pixels"):
+        pictures.decode_image(bomb)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        "http://169.254.169.254/",
+        "https://example.com/a.png",
+        "file:///etc/passwd",
+        "s3://bucket/key",
+        "",
+        b"",
+        None,
+        5,
+        ["x"],
+    ],
+)
+def test_nothing_but_base64_bytes_and_gs_uris_is_taken(inputs: object) -> None:
+    """No other URI is fetched, and no path opened."""
+    with pytest.raises(InvalidInput):
+        media.check_media(inputs)
+
+
+def test_a_path_is_not_opened(tmp_path: Path) -> None:
+    """The name of a file that exists is bad base64, not that file."""
+    path = tmp_path / "cat.png"
+    path.write_bytes(tiny.png(tiny.picture()))
+    assert isinstance(media.read_all([media.check_media(str(path))], pictures.decode_image)[0], ElementError)
+
+
+def test_base64_may_be_a_data_uri() -> None:
+    """``data:image/png;base64,…`` is what it holds."""
+    data = tiny.png(tiny.picture())
+    plain, uri = media.read_all([tiny.b64(data), "data:image/png;base64," + tiny.b64(data)], lambda raw: raw)
+    assert plain == uri == data
+
+
+def test_an_object_is_read_up_to_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beam's file systems read it; one over the limit, or one that is not there, is an element's failure."""
+    path = tmp_path / "object"
+    path.write_bytes(b"12345")
+    assert objects.read_object(str(path)) == b"12345"
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        objects.read_object(str(tmp_path / "none"))
+    monkeypatch.setattr(objects, "MAX_BYTES", 4)
+    with pytest.raises(InvalidInput, match="over 4 bytes"):
+        objects.read_object(str(path))
+
+
+def test_audio_is_mixed_to_mono_and_resampled() -> None:
+    """Stereo at 44.1 kHz becomes mono at 16 kHz: the same tone, of the same length."""
+    tone = tiny.tone(0.5, 440, 44_100)
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(44_100)
+        file.writeframes((np.stack([tone, tone], axis=1) * 32767).astype("<i2").tobytes())
+    sound = sounds.decode_audio(buffer.getvalue(), 16_000)
+    assert sound.dtype == np.float32 and abs(len(sound) - 8000) <= 1
+    assert np.argmax(np.abs(np.fft.rfft(sound))) == pytest.approx(220, abs=1)
+
+
+@pytest.mark.parametrize("data", [b"RIFF", b"not audio", tiny.wav(np.empty(0, np.float32))])
+def test_what_is_no_audio_is_refused(data: bytes) -> None:
+    """Bytes that libsndfile cannot read, or that hold no sample."""
+    with pytest.raises(InvalidInput, match="inputs is"):
+        sounds.decode_audio(data, 16_000)
+
+
+@pytest.mark.parametrize("decode", [pictures.decode_image, lambda data: sounds.decode_audio(data, 16_000)])
+def test_the_reason_is_the_same_every_time(decode: Callable[[bytes], object]) -> None:
+    """No address of an object in memory is in it, so that dead letters of one cause stand together."""
+    with pytest.raises(InvalidInput) as caught:
+        decode(b"neither")
+    assert "object at" not in str(caught.value)
+
+
+def test_audio_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read is counted, whatever the header says."""
+    monkeypatch.setattr(sounds, "MAX_SAMPLES", 100)
+    with pytest.raises(InvalidInput, match="more than 100 samples"):
+        sounds.decode_audio(tiny.wav(tiny.tone()), 16_000)

@@ -1,0 +1,142 @@
+"""A message's body as its attributes say it is written: opened if gzip packed it, and read in its charset."""
+
+from __future__ import annotations
+
+import encodings.aliases
+import functools
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: Most bytes of a body once it is opened: what a message could hold unpacked. A small one can unpack to gigabytes.
+MAX_BYTES = 10_000_000
+
+#: Most gzip members, one after the other, in one body.
+_MEMBERS = 100
+
+#: Charsets by their usual names. Python knows more codecs: some are no charset (zip, base64, punycode), some are slow.
+_CHARSETS = (
+    frozenset(encodings.aliases.aliases) | frozenset(encodings.aliases.aliases.values()) | {"utf_8_sig", "koi8_t"}
+) - {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
+
+#: Marks at the beginning of a text, longest first: UTF-32's begins with UTF-16's.
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+
+
+class Unreadable(ValueError):
+    """The body is not what its attributes say; the text says why, and quotes none of the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A media type in lower case, and the charset it names, if any."""
+
+    kind: str
+    charset: str | None = None
+
+    @classmethod
+    @functools.lru_cache(maxsize=256)
+    def parse(cls, text: str) -> ContentType:
+        """Reads ``text/plain; charset="utf-8"``."""
+        kind, *parameters = text.split(";")
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "charset" and value.strip(" \t\"'"):
+                return cls(kind.strip().lower(), value.strip(" \t\"'"))
+        return cls(kind.strip().lower())
+
+
+def content_type(attributes: Mapping[str, str]) -> ContentType:
+    """What ``attributes`` say of the body: ``content-type``, or a CloudEvent's ``ce-datacontenttype``.
+
+    Raises:
+        Unreadable: they contradict each other.
+    """
+    return ContentType.parse((find(attributes, "content-type") or find(attributes, "ce-datacontenttype"))[:1000])
+
+
+def find(attributes: Mapping[str, str], name: str) -> str:
+    """The attribute ``name`` in any capitals, "" if there is none; the spelling ``name`` itself goes first.
+
+    Raises:
+        Unreadable: it is there in several other spellings that differ.
+    """
+    exact = attributes.get(name)
+    if exact is not None:
+        return exact
+    found = {value for key, value in attributes.items() if len(key) == len(name) and key.lower() == name}
+    if len(found) > 1:
+        raise Unreadable(f"the attribute {name!r} is there in several spellings that differ; send it once")
+    return found.pop() if found else ""
+
+
+def unpack(data: bytes, encoding: str) -> bytes:
+    """``data`` opened as ``content-encoding`` says: ``gzip``, or nothing to open.
+
+    Raises:
+        Unreadable: it is another encoding, damaged, or too large once opened.
+    """
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return data
+    if name not in ("gzip", "x-gzip"):
+        raise Unreadable(f"content-encoding {_named(encoding)} is not read; use gzip, or none")
+    opened, start = bytearray(), 0
+    for _ in range(_MEMBERS):
+        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            opened += member.decompress(memoryview(data)[start:], MAX_BYTES + 1 - len(opened))
+        except zlib.error:
+            raise Unreadable("the body is not gzip, as its content-encoding says, or is damaged") from None
+        if len(opened) > MAX_BYTES:
+            raise Unreadable(f"the body is over {MAX_BYTES:,} bytes once opened")
+        if not member.eof:
+            raise Unreadable("the body is gzip that was cut off")
+        start = len(data) - len(member.unused_data)
+        if not member.unused_data.strip(b"\0"):  # padding, which gzip itself passes over
+            return bytes(opened)
+    raise Unreadable(f"the body is gzip of more than {_MEMBERS} members")
+
+
+def text(data: bytes, charset: str | None) -> str:
+    """``data`` as text in ``charset``; without one in UTF-8, or what the mark at its beginning says.
+
+    Raises:
+        Unreadable: it is not, or ``charset`` is none that is known.
+    """
+    if charset is None:
+        charset = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    elif not _known(charset):
+        raise Unreadable(f"charset {_named(charset)} is not known; use utf-8")
+    try:
+        read = data.decode(charset)
+        if not read.isascii():
+            read.encode()  # UTF-7 can hold half a character, which nothing later could write
+    except UnicodeError as error:
+        name = "UTF-8" if charset.lower() == "utf-8" else f"in charset {_named(charset)}"
+        where = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise Unreadable(f"the body is not {name}{where}") from None
+    return read.removeprefix("\ufeff")
+
+
+@functools.lru_cache(maxsize=256)
+def _known(charset: str) -> bool:
+    """Whether ``charset`` is one; asked of a list, as Python's own registry remembers every name it is asked for."""
+    if not re.fullmatch(r"[A-Za-z0-9._:+-]{1,40}", charset):
+        return False
+    name = encodings.normalize_encoding(charset).lower().replace(".", "_")
+    try:
+        return name in _CHARSETS and "".encode(encodings.aliases.aliases.get(name, name)) is not None
+    except LookupError:  # zip, base64 and their kind are codecs, but not of text
+        return False
+
+
+def _named(name: str) -> str:
+    return repr(name if len(name) <= 40 else name[:39] + "…")

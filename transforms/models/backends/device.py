@@ -1,0 +1,89 @@
+"""Where a model runs, in which number format, and on how many threads."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+
+import torch
+
+from transforms.models.errors import ModelLoadError
+
+#: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
+_WORTH_IT = 1.5
+
+#: Kernels that oneDNN, and torch's wrapper of it, each keep: enough for every shape of one forward, whose layers share
+#: them. The default of 1,024 keeps those of batches whose shape never comes again, at hundreds of MiB.
+_KERNELS = "128"
+
+
+def bound_kernel_caches() -> None:
+    """Keeps a worker's memory flat however many shapes its batches have; to be called before the first product.
+
+    Both libraries read their variable at their first use. A value that the user has set stands.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNELS)
+    os.environ.setdefault("LRU_CACHE_CAPACITY", _KERNELS)
+
+
+def pick_device(asked: str) -> torch.device:
+    """The device for ``asked`` (``auto`` is CUDA where there is one).
+
+    Raises:
+      ModelLoadError: CUDA was asked for and there is none.
+    """
+    present = torch.cuda.is_available()
+    if asked == "auto":
+        return torch.device("cuda" if present else "cpu")
+    device = torch.device(asked)
+    if device.type == "cuda" and not present:
+        raise ModelLoadError(f"`device={asked}`: no CUDA device is present; use `device=cpu` or auto")
+    return device
+
+
+def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
+    """The number format for ``asked``; ``auto`` is bfloat16 where the hardware multiplies it faster than float32."""
+    if asked != "auto":
+        dtype: torch.dtype = getattr(torch, asked)
+        return dtype
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = bfloat16_speedup() >= _WORTH_IT
+    return torch.bfloat16 if fast else torch.float32
+
+
+@functools.cache
+def bfloat16_speedup() -> float:
+    """How many times faster than float32 this CPU multiplies bfloat16 matrices, measured in a few milliseconds.
+
+    The CPU's flags do not tell: with AVX512-BF16 and no AMX it is 0.6 times on some and 2.2 times on others.
+    """
+    rows, weight = torch.ones(256, 768), torch.ones(768, 768)
+    half_rows, half_weight = rows.bfloat16(), weight.bfloat16()
+    linear = torch.nn.functional.linear
+    return times_faster(lambda: linear(rows, weight), lambda: linear(half_rows, half_weight))
+
+
+@torch.inference_mode()
+def times_faster(old: Callable[[], object], new: Callable[[], object]) -> float:
+    """How many times faster ``new`` is than ``old``: the best of seven runs of each, in turns."""
+    best = [math.inf, math.inf]
+    for _ in range(7):
+        for place, run in enumerate((old, new)):
+            started = time.perf_counter()
+            run()
+            best[place] = min(best[place], time.perf_counter() - started)
+    return best[0] / best[1]
+
+
+def share_threads(model_copies: int) -> int:
+    """Lets torch use this process's share of the cores, so that all copies together use each core once."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // model_copies)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return threads

@@ -1,0 +1,71 @@
+"""Linear layers with their weights in the layout that a CPU multiplies fastest, arranged once.
+
+``torch.nn.functional.linear`` takes plain weights and has them rearranged for every product. These are the operators
+that torch's own compiler puts in its place (``torch/_inductor/fx_passes/mkldnn_fusion.py``), without the compiler.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from transforms.models.backends.device import times_faster
+
+_LOG = logging.getLogger(__name__)
+
+#: Rows of a product that the layout is made for, and that is timed; it serves any other number too.
+_ROWS = 256
+#: A packed product must be this many times faster: packing costs the layers' memory once more.
+_WORTH_IT = 1.05
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+
+
+def pack(model: Any) -> int:
+    """Packs the linear layers of ``model`` where that is faster on this CPU; returns how many were.
+
+    The answers are the same: to the bit in bfloat16, to float32's rounding in float32. The packed weights are held
+    beside the plain ones, which others may read.
+    """
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return 0
+    # Its subclasses may be read by others (attention reads the weights of its output layer).
+    linears = [each for each in model.modules() if type(each) is torch.nn.Linear and _can_be_packed(each)]
+    if not linears or speedup(_most_common(linears)) < _WORTH_IT:
+        return 0
+    for linear in linears:
+        linear.forward = _packed(linear)  # type: ignore[method-assign, assignment]
+    _LOG.info("packed %d linear layers", len(linears))
+    return len(linears)
+
+
+def _can_be_packed(linear: torch.nn.Linear) -> bool:
+    weight = linear.weight
+    return weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16) and weight.numel() > 0
+
+
+def _most_common(linears: list[torch.nn.Linear]) -> torch.nn.Linear:
+    counts = Counter(linear.weight.shape for linear in linears)
+    return max(linears, key=lambda linear: counts[linear.weight.shape] * linear.weight.numel())
+
+
+def _packed(linear: torch.nn.Linear) -> Product:
+    weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), _ROWS)
+    bias = None if linear.bias is None else linear.bias.detach()
+
+    def product(rows: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return made
+
+    return product
+
+
+def speedup(linear: torch.nn.Linear) -> float:
+    """How many times faster ``linear`` is when packed, measured in a few milliseconds."""
+    rows = torch.ones(_ROWS, linear.in_features, dtype=linear.weight.dtype)
+    packed = _packed(linear)
+    return times_faster(lambda: linear.forward(rows), lambda: packed(rows))

@@ -1,0 +1,233 @@
+"""A remote Hugging Face endpoint as a RunInference ``ModelHandler``: the same elements in and out as local weights."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import logging
+import threading
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler
+
+from transforms.models.errors import ModelLoadError
+from transforms.models.remote.caller import RequestCounts
+from transforms.models.remote.discover import EndpointSpec, pick_server
+from transforms.models.remote.endpoint import Endpoint
+from transforms.models.remote.probe import EndpointAway, probe
+from transforms.models.remote.provider import PREFIX
+from transforms.models.spec import freeze, thaw
+from transforms.models.task_table import endpoint_task
+from transforms.models.token import TokenKeeper, TokenSource
+from transforms.records import Failure, ModelInfo, Prediction, Request
+
+_LOG = logging.getLogger(__name__)
+_NAMESPACE = "EndpointModelHandler"
+_T = TypeVar("_T")
+
+#: Elements gathered before they are asked: enough to keep every place busy to the end of a batch.
+_GATHER = {False: 1024, True: 128}
+
+#: Seconds between two updates of the metrics while a batch is under way: a stall must show before it ends.
+_REPORT_S = 5.0
+
+_COUNTERS = {
+    name: Metrics.counter(_NAMESPACE, name)
+    for name in (
+        "predictions",
+        "failures",
+        "requests",
+        "retries",
+        "bisections",
+        "tokens_read",
+        "tokens_generated",
+        "throttled_ms",
+        "breaker_opened",
+        # Dataflow's autoscaler knows it by this name, and adds no workers for what only waits.
+        "cumulativeThrottlingSeconds",
+    )
+}
+_BREAKER_OPEN = Metrics.gauge(_NAMESPACE, "breaker_open")
+_CONCURRENCY = Metrics.gauge(_NAMESPACE, "concurrency")
+_BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
+
+# DirectRunner sets a DoFn up for every bundle; what is known of an endpoint (its breaker above all) must outlive that.
+_RESIDENT: dict[tuple[EndpointSpec, TokenSource | None], Endpoint] = {}
+_REGISTRY = threading.Lock()
+
+
+class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]):
+    """Asks a remote endpoint about ``Request`` elements; each becomes one ``Prediction`` or one ``Failure``.
+
+    An element that the endpoint refuses is a ``Failure`` with the endpoint's own words; all others of its batch are
+    answered. While the endpoint is overloaded or away, requests wait; after ``max_wait_s`` the batch raises
+    ``EndpointUnavailable``, so that its messages are delivered again. For example::
+
+        RunInference(EndpointModelHandler("http://127.0.0.1:8080", "feature-extraction"))
+
+    ``docs/endpoints.md`` has the kinds of servers, and every metric.
+
+    Args:
+      endpoint: URL of a server, or ``provider:NAME`` (``provider:auto``) for Inference Providers.
+      task: Hugging Face name of the task.
+      model: id by which the endpoint knows the model; needed for a provider, and where a server runs several.
+      parameters: defaults for the ``parameters`` of every message.
+      token: where the token is read, on the worker; None sends none.
+      timeout_s: longest one attempt may take.
+      max_wait_s: longest a request waits for an endpoint that does not answer.
+      concurrency: most requests under way at once, in this process.
+      on_too_long: ``truncate`` asks a server that can to cut inputs over its maximum; ``dead_letter`` lets it refuse.
+      max_batch_latency_ms: how long Beam may gather elements across bundles; None gathers within a bundle only.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        task: str,
+        *,
+        model: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        token: TokenSource | None = None,
+        timeout_s: float = 30.0,
+        max_wait_s: float = 600.0,
+        concurrency: int = 16,
+        on_too_long: str = "truncate",
+        max_batch_latency_ms: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec = EndpointSpec(
+            endpoint=endpoint,
+            task=task,
+            model=model,
+            parameters=freeze(parameters),
+            truncate=on_too_long == "truncate",
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            max_wait_s=max_wait_s,
+        )
+        self.token = token
+        self.max_batch_latency_ms = max_batch_latency_ms
+
+    def check(self) -> str:
+        """Looks at what was asked for, without a request or a token; returns the task.
+
+        Raises:
+          ModelLoadError: one line that says why it cannot work.
+        """
+        task = endpoint_task(self.spec.task)
+        pick_server(self.spec, task, {}, self.spec.model or "")
+        if self.spec.endpoint.startswith(PREFIX) and self.token is None:
+            raise ModelLoadError(f"`endpoint={self.spec.endpoint}` needs `token`: say where one is read")
+        thaw(self.spec.parameters, task)
+        return task.name
+
+    def probe(self) -> ModelInfo | None:
+        """Asks the endpoint something small, from here; returns which model answers, or None if it is only away.
+
+        Raises:
+          ModelLoadError: one line on what must be mended: the token, its scope, the model, the URL, the certificate.
+        """
+        endpoint = self._new()
+        try:
+            return _run(probe(endpoint.caller, self.spec, endpoint.task, endpoint.parameters)).result()
+        except EndpointAway as error:
+            _LOG.warning("%s; starting all the same, messages wait for it", error)
+            return None
+
+    def load_model(self) -> Endpoint:
+        """The endpoint, as this process knows it already if it was asked before."""
+        key = (self.spec, self.token)
+        with _REGISTRY:
+            if key not in _RESIDENT:
+                _RESIDENT[key] = self._new()
+            return _RESIDENT[key]
+
+    def _new(self) -> Endpoint:
+        self.check()
+        task = endpoint_task(self.spec.task)
+        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self.token))
+
+    def run_inference(
+        self, batch: Sequence[Request], model: Endpoint, inference_args: dict[str, Any] | None = None
+    ) -> list[Prediction | Failure]:
+        """One outcome for each of ``batch``, in order.
+
+        Raises:
+          EndpointUnavailable: the endpoint gave no answer for ``max_wait_s``.
+        """
+        counts, report = RequestCounts(), _Report(model)
+        started = time.perf_counter()
+        running = _run(model.answer(batch, counts))
+        try:
+            while not concurrent.futures.wait([running], timeout=_REPORT_S).done:
+                report.update(counts, time.perf_counter() - started)
+            outcomes = running.result()
+        finally:
+            running.cancel()
+            report.update(counts, time.perf_counter() - started)
+        if len(outcomes) != len(batch):
+            raise RuntimeError(f"{len(batch)} elements gave {len(outcomes)} outcomes; this is a bug")
+        failures = sum(isinstance(outcome, Failure) for outcome in outcomes)
+        _COUNTERS["predictions"].inc(len(outcomes) - failures)
+        _COUNTERS["failures"].inc(failures)
+        _BATCH_MS.update(int((time.perf_counter() - started) * 1000))
+        return outcomes
+
+    def get_num_bytes(self, batch: Sequence[Request]) -> int:
+        """Bytes of the messages; the default would pickle every batch only to measure it."""
+        return sum(len(request.message.data) for request in batch)
+
+    def get_metrics_namespace(self) -> str:
+        return _NAMESPACE
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
+        gather = _GATHER[endpoint_task(self.spec.task).is_file]
+        kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
+        if self.max_batch_latency_ms is not None:
+            kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
+        return kwargs
+
+
+class _Report:
+    """Adds what a running batch has cost since the last update; Beam counts in the bundle's own thread only."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._breaker = endpoint.caller.breaker
+        self._most = endpoint.spec.concurrency
+        self._told: dict[str, int] = {"breaker_opened": self._breaker.opened}
+
+    def update(self, counts: RequestCounts, elapsed_s: float) -> None:
+        values = {
+            "requests": counts.requests,
+            "retries": counts.retries,
+            "bisections": counts.bisections,
+            "tokens_read": counts.tokens_read,
+            "tokens_generated": counts.tokens_generated,
+            "throttled_ms": int(counts.throttled_s * 1000),
+            "breaker_opened": self._breaker.opened,
+            # This thread's share: requests wait side by side, and a second of theirs is not one of it.
+            "cumulativeThrottlingSeconds": int(min(elapsed_s, counts.throttled_s / self._most)),
+        }
+        for name, value in values.items():
+            if value != self._told.get(name, 0):
+                _COUNTERS[name].inc(value - self._told.get(name, 0))
+                self._told[name] = value
+        _BREAKER_OPEN.set(int(self._breaker.is_open))
+        _CONCURRENCY.set(int(self._breaker.limit))
+
+
+def _run(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop())
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """The process's one event loop for endpoints, in a thread that ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="endpoints", daemon=True).start()
+    return loop

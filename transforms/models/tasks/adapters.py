@@ -1,0 +1,117 @@
+"""The adapter of each task, and which one a model is for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError
+
+from transforms.models.backends import pick_engine
+from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.spec import ModelSpec
+from transforms.models.task_table import TASKS, TaskEntry, find
+from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
+from transforms.models.tasks.base import Loading, Task
+from transforms.models.tasks.classify import TextClassification, ZeroShotClassification
+from transforms.models.tasks.embeddings import FeatureExtraction
+from transforms.models.tasks.fallback import FALLBACKS
+from transforms.models.tasks.multimodal import ImageTextToText
+from transforms.models.tasks.question import QuestionAnswering
+from transforms.models.tasks.text_generation import TextGeneration
+from transforms.models.tasks.tokens import FillMask, TokenClassification
+from transforms.models.tasks.vision import (
+    ImageClassification,
+    ImageFeatureExtraction,
+    ObjectDetection,
+    ZeroShotImageClassification,
+)
+
+_ALL: tuple[type[Task], ...] = (
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+    FillMask,
+    QuestionAnswering,
+    FeatureExtraction,
+    TextGeneration,
+    ImageClassification,
+    ImageFeatureExtraction,
+    ZeroShotImageClassification,
+    ObjectDetection,
+    ImageTextToText,
+    AudioClassification,
+    SpeechRecognition,
+    *FALLBACKS,
+)
+
+#: Every task that local weights can be loaded for, by name, in the table's order.
+ADAPTERS: dict[str, type[Task]] = {
+    adapter.entry.name: adapter for adapter in sorted(_ALL, key=lambda each: list(TASKS).index(each.entry.name))
+}
+
+
+def pick_task(asked: str | None, config: Mapping[str, Any], names: Collection[str], model: str) -> type[Task]:
+    """The task for a model: the one ``asked`` for, or the one that its architecture stands for.
+
+    Raises:
+      ModelLoadError: there is no such task, the model was not made for it, or it must be named.
+    """
+    given = set(config.get("architectures") or ())
+    fitting = [task for task in ADAPTERS.values() if given & task.architectures()]
+    if asked is None:
+        if "modules.json" in names:
+            return FeatureExtraction
+        if fitting:
+            return fitting[0]
+        raise ModelLoadError(
+            f"`model={model}`: its architecture ({', '.join(sorted(given)) or 'not named'}) does not tell the task;"
+            f" give `task`, one of: {', '.join(sorted(ADAPTERS))}"
+        )
+    entry = find(asked)
+    task = ADAPTERS.get(entry.name) if entry else None
+    if task is None:
+        raise ModelLoadError(f"`task={asked}`: no such task; there are: {', '.join(sorted(ADAPTERS))}")
+    takes = task.architectures()
+    if takes and given and not given & takes:
+        others = ", ".join(other.entry.name for other in fitting) or "feature-extraction"
+        raise ModelLoadError(
+            f"`task={asked}`: `model={model}` is a {', '.join(sorted(given))}, which was not made for that;"
+            f" it can do: {others}"
+        )
+    return task
+
+
+def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
+    """The task, with the model of ``folder`` loaded as ``spec`` says.
+
+    Raises:
+      ModelLoadError: it cannot be.
+    """
+    transformers.logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        transformers.logging.set_verbosity_error()  # it would warn again at every forward
+    engine = pick_engine(spec.engine, entry)
+    place = engine.place(spec)
+    try:
+        config = transformers.AutoConfig.from_pretrained(
+            folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
+        )
+        return ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
+    except ModelLoadError as error:
+        raise ModelLoadError(f"`model={spec.model}`: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        first = foreign((str(error).strip().splitlines() or [""])[0])
+        raise ModelLoadError(
+            f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"
+        ) from error
+
+
+def transformer_path(folder: Path) -> str:
+    """The sub-folder that holds the transformer: named by ``modules.json``, where there is one."""
+    modules = folder / "modules.json"
+    return json.loads(modules.read_text("utf-8"))[0].get("path", "") if modules.is_file() else ""

@@ -1,0 +1,130 @@
+"""text-generation: prompts and chats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from transforms.models.batching import Size
+from transforms.models.chats import Messages, continued, is_text
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
+from transforms.models.inputs import Ask
+from transforms.models.task_table import TASKS
+from transforms.models.tasks.base import Loading, Prepared
+from transforms.models.tasks.generation import Decoding, check_generation, generate
+from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizing import Row, max_tokens
+
+
+class TextGeneration(TextTask):
+    """``inputs``: a prompt, or a chat. ``prediction``: ``[{"generated_text"}]``, one for each returned sequence.
+
+    The text holds the prompt too, unless ``return_full_text`` is false; for a chat it is the chat with one message
+    more. Greedy unless the model's own generation configuration, or the message, asks for sampling. A prompt that
+    leaves no room for the new tokens loses its beginning.
+    """
+
+    entry = TASKS["text-generation"]
+    auto = (("AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),)
+
+    def __init__(self, loading: Loading) -> None:
+        super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
+        self.longest = max_tokens(self.tokenizer, self.model)
+
+    def max_length(self) -> int | None:
+        """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""
+        return None
+
+    def check(self, inputs: Any) -> Any:
+        checked = super().check(inputs)
+        if isinstance(checked, str):
+            return checked
+        for i, message in enumerate(checked):
+            content = message["content"]
+            other = next((part for part in content if not is_text(part)), None) if isinstance(content, list) else None
+            if other is not None:
+                raise InvalidInput(f"inputs[{i}].content={brief(other)}: this model reads texts only")
+        if self.tokenizer.chat_template is None:
+            raise InvalidInput("inputs is a chat, and this model has no chat template; send a prompt as a string")
+        return checked
+
+    def check_parameters(self, parameters: Mapping[str, Any]) -> None:
+        check_generation(parameters)
+
+    def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        prompts = iter(self.encoder.encode([ask.inputs for ask in asks if isinstance(ask.inputs, str)]))
+        # A chat template writes the special tokens itself.
+        chats = iter(
+            self.encoder.encode(
+                [self._render(ask.inputs) for ask in asks if isinstance(ask.inputs, list)], special=False
+            )
+        )
+        return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
+
+    def _render(self, chat: Messages) -> str:
+        begun = _prefilled(chat)
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+            )
+        )
+
+    def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
+        if not row.ids:
+            return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
+        keep = ask.parameters.get("truncate", len(row.ids))
+        longest = self.longest
+        if longest is not None:
+            if decoding.new_tokens >= longest:
+                return InvalidParameter(
+                    f"parameters.max_new_tokens={decoding.new_tokens}: the model takes {longest} tokens in all,"
+                    " prompt included; ask for fewer"
+                )
+            keep = min(keep, longest - decoding.new_tokens)
+        cut = keep < len(row.ids)
+        if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
+            return TooLong(
+                f"inputs has {len(row.ids)} tokens; with {decoding.new_tokens} new ones that is over the model's"
+                f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
+            )
+        if cut:
+            row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group(ask.parameters))
+        return Prepared(ask, row, size, len(row.ids), cut)
+
+    def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
+        inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
+        inputs.pop("token_type_ids", None)
+        return generate(self.generator, self.tokenizer, inputs, decoding, self.loading.spec.time_limit_s)
+
+    def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
+        return [
+            rows[0]
+            if isinstance(rows[0], ElementError)
+            else [{"generated_text": self._text(prepared.ask, row)} for row in rows]
+            for prepared, rows in zip(batch, outputs, strict=True)
+        ]
+
+    def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
+        words = str(self.tokenizer.decode(row, skip_special_tokens=True))
+        if not ask.parameters.get("return_full_text", True):
+            return words
+        return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
+
+
+def _prefilled(chat: Messages) -> bool:
+    """Whether the chat ends in the beginning of the model's own answer."""
+    return bool(chat[-1]["role"] == "assistant")
+
+
+def answered(chat: Messages, text: str) -> Messages:
+    """``chat`` with the model's ``text``: as a new message, or at the end of one that was begun."""
+    if _prefilled(chat):
+        return [*chat[:-1], {**chat[-1], "content": continued(chat[-1]["content"], text)}]
+    return [*chat, {"role": "assistant", "content": text}]

@@ -1,0 +1,130 @@
+"""Text to padded tensors: a whole batch in one call of the tokenizer, padding by hand for each micro-batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from transforms.models.backends import Model
+
+#: A text, or a text and its pair.
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tokenised row: ids, segment ids where the model reads them, and whether it was cut.
+
+    ``encoding`` is the Rust tokenizer's own record (offsets, words, overflow); None with a tokenizer in Python.
+    """
+
+    ids: list[int]
+    type_ids: list[int] | None
+    truncated: bool
+    encoding: Any = None
+
+
+class Encoder:
+    """Tokenises for one model. Not thread-safe: a tokenizer keeps its truncation as state.
+
+    ``max_length`` is in tokens, special ones included; None never cuts. ``strategy`` is the tokenizer's name for which
+    of a pair is cut: ``longest_first``, ``only_first`` or ``only_second``.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int | None, strategy: str = "longest_first") -> None:
+        self.tokenizer = tokenizer
+        self.backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        self.max_length = max_length
+        self.strategy = strategy
+        self._state: tuple[int | None, int] | None = None
+        self.segments = "token_type_ids" in tokenizer.model_input_names
+        self.masked = "attention_mask" in tokenizer.model_input_names
+        self.pad_id = tokenizer.pad_token_id or 0
+        self.pad_type_id = tokenizer.pad_token_type_id
+
+    def encode(self, texts: Sequence[Text], *, special: bool = True) -> list[Row]:
+        """One row for each of ``texts``; ``special`` adds the model's special tokens."""
+        if self.backend is None:
+            return [self._encode_slowly(text, special) for text in texts]
+        # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
+        self._truncate(self.max_length, 0)
+        return [self._row(encoding) for encoding in self.backend.encode_batch(texts, add_special_tokens=special)]
+
+    def windows(self, text: Text, max_length: int | None, stride: int) -> list[Row]:
+        """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``.
+
+        Raises:
+          NotImplementedError: the model's tokenizer is one in Python, which knows no offsets.
+        """
+        if self.backend is None:
+            raise NotImplementedError("this model's tokenizer cannot split a text into windows; send shorter texts")
+        self._truncate(max_length, stride)
+        first = self.backend.encode(*((text,) if isinstance(text, str) else text))
+        return [Row(e.ids, e.type_ids if self.segments else None, False, e) for e in (first, *first.overflowing)]
+
+    def _truncate(self, max_length: int | None, stride: int) -> None:
+        # Set only when it changes: the Rust tokenizer refuses while another thread decodes with it.
+        if self.backend.padding is not None:
+            self.backend.no_padding()
+        if (max_length, stride) == self._state:
+            return
+        if max_length is None:
+            self.backend.no_truncation()
+        else:
+            side = self.tokenizer.truncation_side
+            self.backend.enable_truncation(max_length, stride=stride, strategy=self.strategy, direction=side)
+        self._state = (max_length, stride)
+
+    def _row(self, encoding: Any) -> Row:
+        ids = encoding.ids
+        cut = self.max_length is not None and len(ids) >= self.max_length and bool(encoding.overflowing)
+        return Row(ids, encoding.type_ids if self.segments else None, cut, encoding)
+
+    def _encode_slowly(self, text: Text, special: bool) -> Row:
+        pair = (text,) if isinstance(text, str) else text
+        whole = self.tokenizer(*pair, add_special_tokens=special)["input_ids"]
+        encoded = self.tokenizer(
+            *pair,
+            add_special_tokens=special,
+            truncation=self.strategy if self.max_length else False,
+            max_length=self.max_length,
+        )
+        return Row(encoded["input_ids"], encoded.get("token_type_ids"), len(encoded["input_ids"]) < len(whole))
+
+    def pad(self, rows: Sequence[Row], device: torch.device, *, left: bool = False) -> dict[str, torch.Tensor]:
+        """The model's inputs for ``rows``: ``[len(rows), longest]`` each, padded on the right unless ``left``."""
+        shape = (len(rows), max(len(row.ids) for row in rows))
+        ids = np.full(shape, self.pad_id, np.int64)
+        mask = np.zeros(shape, np.int64)
+        types = np.full(shape, self.pad_type_id, np.int64) if rows[0].type_ids is not None else None
+        for i, row in enumerate(rows):
+            length = len(row.ids)
+            where = slice(shape[1] - length, None) if left else slice(0, length)
+            ids[i, where] = row.ids
+            mask[i, where] = 1
+            if types is not None and row.type_ids is not None:
+                types[i, where] = row.type_ids
+        inputs = {"input_ids": ids}
+        if self.masked:
+            inputs["attention_mask"] = mask
+        if types is not None:
+            inputs["token_type_ids"] = types
+        return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a model folder; runs no code from it."""
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def max_tokens(tokenizer: Any, model: Model) -> int | None:
+    """The longest input the model takes, in tokens with the special ones; None when nothing limits it."""
+    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
+    positions = model.positions()
+    return min([*limits, positions] if positions else limits, default=None)
