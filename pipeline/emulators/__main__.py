@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import sys
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"--bigquery_port {values['bigquery_port']!r}: it is also --pubsub_port; use another, or 0"
             )
-        extras.need("emulators", "local", "duckdb", "pyarrow", "sqlglot")
+        extras.need("emulators", "local", "duckdb", "fastavro", "pyarrow", "sqlglot")
         for name in ("pubsub_port", "bigquery_port"):
             _check_free(name, values[name])
         _make_folder(values["data"])
@@ -78,6 +79,10 @@ def serve(values: dict[str, Any], stop: threading.Event) -> None:
         print("\n# In another terminal, with those two lines:")
         print("python -m pipeline.main --runner=DirectRunner --model=MODEL \\")
         print(" \\\n".join(f"  {flag}" for flag in resources.flags()))
+        body = base64.b64encode(b'{"inputs": "Where is my parcel?"}').decode()
+        print("\n# A message from a shell (gcloud pubsub works too: see docs/emulators.md):")
+        print(f"curl http://{pubsub.address}/v1/{resources.input_topic}:publish", end=" ")
+        print(f'--json \'{{"messages": [{{"data": "{body}"}}]}}\'')
         print(f"\n# Publish to {resources.input_topic}; results arrive at {resources.output_subscription},")
         print(f"# dead letters at {resources.dead_letter_subscription}. Ctrl-C stops.", flush=True)
         stop.wait()

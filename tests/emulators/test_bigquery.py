@@ -505,7 +505,7 @@ def test_jobs_are_remembered(client: bigquery.Client) -> None:
 
 def test_other_jobs_are_refused_clearly(client: bigquery.Client, dataset: str) -> None:
     """A copy job, which the embedded server does not have, says so."""
-    with pytest.raises(exceptions.MethodNotImplemented, match="query jobs only"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="query and load jobs only"):
         client.copy_table(f"{dataset}.a", f"{dataset}.b", retry=None)
 
 

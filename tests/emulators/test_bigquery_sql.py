@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.emulators.bigquery.query import Answer, Statement, execute
+from pipeline.emulators.bigquery.refs import DatasetRef, TableRef
 from pipeline.emulators.bigquery.rows import check_rows, to_arrow
-from pipeline.emulators.bigquery.store import DatasetRef, Store, TableRef
+from pipeline.emulators.bigquery.store import Store
 from transforms.records import AUDIT_SCHEMA
 
 UTC = dt.timezone.utc

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 
 import pytest
-from google.api_core.exceptions import InvalidArgument
 from google.pubsub_v1 import types
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pipeline.emulators.pubsub.delivery import Delivery, Flow, Message
+from pipeline.emulators.pubsub.errors import InvalidArgument
 from pipeline.emulators.pubsub.filter import parse_filter
 from pipeline.emulators.pubsub.settings import complete
 from pipeline.emulators.pubsub.subscription import Subscription

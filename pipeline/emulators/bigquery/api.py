@@ -7,9 +7,9 @@ from typing import Any
 import duckdb
 
 from pipeline.emulators.bigquery.catalog import Datasets, Projects, Tables
+from pipeline.emulators.bigquery.errors import storage_error
 from pipeline.emulators.bigquery.job_methods import JobMethods
 from pipeline.emulators.bigquery.methods import Request
-from pipeline.emulators.bigquery.query import service_error
 from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.bigquery.tabledata import TableData
 
@@ -18,6 +18,7 @@ class Api:
     """Every method of ``METHODS`` over one store."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._resources = {
             "projects": Projects(store),
             "datasets": Datasets(store),
@@ -30,6 +31,8 @@ class Api:
         """Runs one method (``tables.insert``); raises :class:`BigQueryError`."""
         resource, name = method.split(".")
         try:
-            return getattr(self._resources[resource], name)(request)
+            answer: dict[str, Any] = getattr(self._resources[resource], name)(request)
+            return answer
         except duckdb.Error as error:
-            raise service_error(error) from error
+            self._store.recover()
+            raise storage_error(error) from error

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,9 +14,11 @@ import orjson
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.query import LOCATION, view_fields
+from pipeline.emulators.bigquery.refs import DatasetRef, Table, TableRef
 from pipeline.emulators.bigquery.results import page_of
-from pipeline.emulators.bigquery.store import DatasetRef, Store, Table, TableRef
+from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.bigquery.types import Field, parse_schema
+from pipeline.emulators.bigquery.unsupported import check_dataset, check_table
 
 _DATASET_NAME = re.compile(r"\w{1,1024}", re.ASCII)
 _TABLE_NAME = re.compile(r"[\w -]{1,1024}")
@@ -58,6 +61,7 @@ class Datasets:
                 "invalid", f'Invalid dataset ID "{name}". Dataset IDs must be alphanumeric (plus underscores).'
             )
         ref = DatasetRef(request.project, name)
+        check_dataset(request.body)
         self.store.create_dataset(ref, _stamped(_merged({}, request.body), created=True))
         return self._shown(ref)
 
@@ -67,10 +71,13 @@ class Datasets:
     def patch(self, request: Request) -> dict[str, Any]:
         old = self.store.dataset(request.dataset)
         _check_etag(old, request)
+        check_dataset(request.body)
         self.store.update_dataset(request.dataset, _stamped(_merged(old, request.body)))
         return self._shown(request.dataset)
 
-    update = patch
+    def update(self, request: Request) -> dict[str, Any]:
+        """Replaces the whole resource, where ``patch`` changes what it names."""
+        return self.patch(replace(request, body=_replacing(self.store.dataset(request.dataset), request.body)))
 
     def delete(self, request: Request) -> dict[str, Any]:
         self.store.delete_dataset(request.dataset, request.flag("deleteContents"))
@@ -110,7 +117,12 @@ class Tables:
         return self._shown(self.store.create_table(ref, resource))
 
     def get(self, request: Request) -> dict[str, Any]:
-        return self._shown(self.store.table(request.table))
+        shown = self._shown(self.store.table(request.table))
+        wanted = {name.strip().lower() for name in request.query.get("selectedFields", "").split(",") if name.strip()}
+        if wanted and "schema" in shown:
+            fields = [field for field in shown["schema"]["fields"] if field["name"].lower() in wanted]
+            shown["schema"] = {"fields": fields}
+        return shown
 
     def patch(self, request: Request) -> dict[str, Any]:
         old = self.store.table(request.table)
@@ -122,7 +134,9 @@ class Tables:
             raise BigQueryError("invalid", f"Cannot make a view of a table or a table of a view: {old.ref}")
         return self._shown(self.store.update_table(request.table, resource))
 
-    update = patch
+    def update(self, request: Request) -> dict[str, Any]:
+        """Replaces the whole resource but for the schema, where ``patch`` changes what it names."""
+        return self.patch(replace(request, body=_replacing(self.store.table(request.table).resource, request.body)))
 
     def delete(self, request: Request) -> dict[str, Any]:
         self.store.delete_table(request.table)
@@ -143,6 +157,7 @@ class Tables:
 
     def _checked(self, ref: TableRef, resource: dict[str, Any]) -> dict[str, Any]:
         """The resource, sound and complete: canonical column types, or a view's columns."""
+        check_table(resource)
         view = resource.get("view")
         if view is not None:
             if view.get("useLegacySql"):
@@ -181,8 +196,23 @@ def _only(keys: tuple[str, ...], resource: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``old`` with ``changes``; a null removes."""
-    return {key: value for key, value in {**old, **changes}.items() if value is not None}
+    """``old`` with ``changes``, objects within objects too: labels not named stay. A null removes."""
+    merged = dict(old)
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            before = merged.get(key)
+            merged[key] = _merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            merged[key] = value
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that make ``new`` of ``old``: what it does not name goes, labels one by one."""
+    kept = ("schema", "view", "creationTime")
+    gone = {key: None for key in old if key not in new and key not in kept}
+    labels = dict.fromkeys(set(old.get("labels") or {}) - set(new.get("labels") or {}))
+    return {**gone, **new, **({"labels": {**labels, **new["labels"]}} if new.get("labels") else {})}
 
 
 def _stamped(resource: Mapping[str, Any], created: bool = False) -> dict[str, Any]:

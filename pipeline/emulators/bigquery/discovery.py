@@ -28,10 +28,16 @@ def discovery_document(root: str) -> dict[str, Any]:
             "response": {"$ref": "Json"},
             **({"request": {"$ref": "Json"}} if verb in ("POST", "PUT", "PATCH") else {}),
         }
-    # Load jobs would upload files. `bq query` passes "no file" to the same method, and so must be able to.
+    path = "upload/bigquery/v2/projects/{projectId}/jobs"
     resources["jobs"]["methods"]["insert"] |= {
         "supportsMediaUpload": True,
-        "mediaUpload": {"accept": ["*/*"], "protocols": {}},
+        "mediaUpload": {
+            "accept": ["*/*"],
+            "protocols": {
+                "simple": {"multipart": True, "path": f"/{path}"},
+                "resumable": {"multipart": True, "path": f"/resumable/{path}"},
+            },
+        },
     }
     return {
         "kind": "discovery#restDescription",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
+
 #: HTTP status of every reason used here: https://cloud.google.com/bigquery/docs/error-messages
 HTTP_STATUS = {
     "invalid": 400,
     "invalidQuery": 400,
+    "accessDenied": 403,
     "resourceInUse": 400,
     "notFound": 404,
     "duplicate": 409,
@@ -20,6 +23,7 @@ HTTP_STATUS = {
 
 _STATUS_NAMES = {
     400: "INVALID_ARGUMENT",
+    403: "PERMISSION_DENIED",
     404: "NOT_FOUND",
     409: "ALREADY_EXISTS",
     412: "FAILED_PRECONDITION",
@@ -62,3 +66,34 @@ def not_found(kind: str, name: str, location: str = "") -> BigQueryError:
     """``Not found: Table project:dataset.table``; queries add the location in which they looked."""
     where = f" was not found in location {location}" if location else ""
     return BigQueryError("notFound", f"Not found: {kind} {name}{where}")
+
+
+#: What a client's own statement can be at fault for. All else that DuckDB raises is the server's: a full disk comes as
+#: an error of the transaction, of input and output, or of a database that it has given up.
+_FAULTS_OF_A_STATEMENT = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConstraintException,
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.InvalidTypeException,
+    duckdb.NotImplementedException,
+    duckdb.OutOfRangeException,
+    duckdb.ParserException,
+    duckdb.PermissionException,
+    duckdb.SyntaxException,
+    duckdb.TypeMismatchException,
+)
+
+
+def query_error(error: duckdb.Error) -> BigQueryError:
+    """DuckDB's error at a client's statement as the service's."""
+    # DuckDB says several things without a class of their own, a sequence's end and ``error()`` among them.
+    if isinstance(error, _FAULTS_OF_A_STATEMENT) or type(error) is duckdb.Error:
+        return BigQueryError("invalidQuery", str(error), "query")
+    return storage_error(error)
+
+
+def storage_error(error: duckdb.Error) -> BigQueryError:
+    """DuckDB's error at what the server itself asked for: nobody's request is to blame, and it may be tried again."""
+    return BigQueryError("backendError", f"The embedded BigQuery could not store or read: {error}")

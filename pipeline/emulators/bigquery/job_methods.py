@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.emulators.bigquery.jobs import Job, Jobs
+from pipeline.emulators.bigquery.jobs import Job, Jobs, dml_statistics
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.results import PAGE_ROWS, page_of, rows_page
 from pipeline.emulators.bigquery.store import Store
@@ -22,7 +22,8 @@ class JobMethods:
 
     def insert(self, request: Request) -> dict[str, Any]:
         job_id = (request.body.get("jobReference") or {}).get("jobId")
-        return self.jobs.run(request.project, request.body.get("configuration") or {}, job_id).resource()
+        configuration = request.body.get("configuration") or {}
+        return self.jobs.run(request.project, configuration, job_id, request.media).resource()
 
     def get(self, request: Request) -> dict[str, Any]:
         return self.jobs.get(request.project, request.path["jobId"]).resource()
@@ -72,4 +73,5 @@ def _results(job: Job, request: Request) -> dict[str, Any]:
         result |= rows_page(answer.fields, page, start, rows.num_rows, request)
     if answer.affected is not None:
         result["numDmlAffectedRows"] = str(answer.affected)
+        result["dmlStats"] = dml_statistics(answer)
     return result

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.emulators.bigquery.destination import destination_of, write
 from pipeline.emulators.bigquery.errors import BigQueryError, not_found
-from pipeline.emulators.bigquery.query import LOCATION, Answer, Statement, execute
+from pipeline.emulators.bigquery.loads import read_load
+from pipeline.emulators.bigquery.query import LOCATION, Answer, Loaded, Statement, execute
 from pipeline.emulators.bigquery.store import Store
+from pipeline.emulators.bigquery.unsupported import not_here
 
 #: Jobs remembered, and the size of all their results; beyond, the oldest are forgotten. The latest is always kept.
 JOBS = 500
@@ -48,7 +51,9 @@ class Job:
         status: dict[str, Any] = {"state": "DONE"}
         if self.error:
             status |= {"errorResult": self.error.proto(), "errors": [self.error.proto()]}
-        if self.answer:
+        if self.answer and self.answer.loaded:
+            statistics["load"] = self.answer.loaded.resource()
+        elif self.answer:
             statistics |= {"totalBytesProcessed": "0", "query": _statistics(self.answer)}
         return {
             "kind": "bigquery#job",
@@ -59,6 +64,13 @@ class Job:
             "status": status,
             "user_email": "anonymous@localhost",
         }
+
+
+def dml_statistics(answer: Answer) -> dict[str, str]:
+    """How many rows were inserted, updated and deleted: the ``DmlStats``."""
+    changed = answer.changed or {}
+    named = {"insertedRowCount": "INSERT", "updatedRowCount": "UPDATE", "deletedRowCount": "DELETE"}
+    return {name: str(changed[action]) for name, action in named.items() if changed.get(action)}
 
 
 def _statistics(answer: Answer) -> dict[str, Any]:
@@ -72,6 +84,7 @@ def _statistics(answer: Answer) -> dict[str, Any]:
         statistics["schema"] = {"fields": [f.resource() for f in answer.fields]}
     if answer.affected is not None:
         statistics["numDmlAffectedRows"] = str(answer.affected)
+        statistics["dmlStats"] = dml_statistics(answer)
     if answer.operation and answer.target:
         statistics["ddlOperationPerformed"] = answer.operation
         statistics["ddlTargetTable"] = {
@@ -90,29 +103,32 @@ class Jobs:
     _jobs: OrderedDict[tuple[str, str], Job] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, project: str, configuration: Mapping[str, Any], job_id: str | None = None) -> Job:
-        """Runs a query job to its end. A failed statement is a failed job; a dry run raises and is not remembered.
+    def run(
+        self, project: str, configuration: Mapping[str, Any], job_id: str | None = None, media: bytes | None = None
+    ) -> Job:
+        """Runs a query or load job to its end. A failed one is a failed job; a dry run raises and is not remembered.
 
-        Raises ``duplicate`` for a job id that was used before and ``notImplemented`` for jobs other than queries.
+        Raises ``duplicate`` for a job id that was used before and ``notImplemented`` for jobs of other kinds.
         """
-        query = configuration.get("query")
-        if not isinstance(query, Mapping):
-            raise BigQueryError(
-                "notImplemented", "the embedded BigQuery runs query jobs only, not load, copy or extract jobs"
-            )
         dry_run = bool(configuration.get("dryRun"))
+        kind = next((kind for kind in _RUNNERS if isinstance(configuration.get(kind), Mapping)), None)
+        if kind is None:
+            raise BigQueryError(
+                "notImplemented", "the embedded BigQuery runs query and load jobs only, not copy or extract jobs"
+            )
         job_id = job_id or f"job_{uuid.uuid4().hex}"
         if (project, job_id) in self._jobs:
             raise BigQueryError("duplicate", f"Already Exists: Job {project}:{LOCATION}.{job_id}")
         created = time.time()
         answer, error = None, None
         try:
-            answer = execute(self.store, _statement(project, query), dry_run)
+            answer = _RUNNERS[kind](self.store, project, configuration[kind], dry_run, media)
         except BigQueryError as failure:
-            if dry_run:
+            # What is the server's own fault is no job that failed: the request may be sent again.
+            if dry_run or failure.code >= 500:
                 raise
             error = failure
-        configuration = {"jobType": "QUERY", **configuration}
+        configuration = {"jobType": kind.upper(), **configuration}
         job = Job(project, job_id, configuration, created, time.time(), answer, error)
         if not dry_run:
             with self._lock:
@@ -142,6 +158,34 @@ class Jobs:
             self._jobs.pop((project, job_id), None)
 
 
+def _query(store: Store, project: str, configuration: Mapping[str, Any], dry_run: bool, media: bytes | None) -> Answer:
+    target = destination_of(configuration)
+    answer = execute(store, _statement(project, configuration), dry_run)
+    if target is None or dry_run:
+        return answer
+    if answer.rows is None:
+        raise BigQueryError("invalid", f"Cannot set destination table in jobs with {answer.statement} statements")
+    write(store, target, {"default": "WRITE_EMPTY", **configuration}, answer.fields, answer.rows)
+    return answer
+
+
+def _load(store: Store, project: str, configuration: Mapping[str, Any], dry_run: bool, media: bytes | None) -> Answer:
+    target = destination_of(configuration)
+    if target is None:
+        raise BigQueryError("invalid", "Required parameter is missing: destinationTable")
+    if configuration.get("sourceUris") or media is None:
+        raise not_here("sourceUris of a load job")
+    table = store.tables.get(target)
+    truncate = configuration.get("writeDisposition") == "WRITE_TRUNCATE"
+    known = () if table is None or (truncate and configuration.get("autodetect")) else table.fields
+    fields, rows, bad = read_load(configuration, known, media)
+    written = write(store, target, {"default": "WRITE_APPEND", **configuration}, fields, rows)
+    return Answer("LOAD", loaded=Loaded(len(media), rows.nbytes, written, bad))
+
+
+_RUNNERS = {"query": _query, "load": _load}
+
+
 def _statement(project: str, query: Mapping[str, Any]) -> Statement:
     """Reads ``configuration.query`` (or a ``jobs.query`` request, which has the same names)."""
     text = query.get("query")
@@ -150,10 +194,6 @@ def _statement(project: str, query: Mapping[str, Any]) -> Statement:
     if query.get("useLegacySql"):
         raise BigQueryError(
             "invalid", "legacy SQL is not supported by the embedded BigQuery: set useLegacySql to false"
-        )
-    if query.get("destinationTable"):
-        raise BigQueryError(
-            "notImplemented", "destinationTable is not supported by the embedded BigQuery: use CREATE TABLE … AS SELECT"
         )
     default = query.get("defaultDataset") or {}
     return Statement(

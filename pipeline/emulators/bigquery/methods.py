@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.emulators.bigquery.errors import BigQueryError
-from pipeline.emulators.bigquery.store import DatasetRef, TableRef
+from pipeline.emulators.bigquery.refs import DatasetRef, TableRef
 
 _PROJECT = "projects/{projectId}"
 _DATASET = _PROJECT + "/datasets/{datasetId}"
@@ -58,7 +58,9 @@ _QUERY_BODY = {
     "defaultDataset": {"projectId": "", "datasetId": ""},
     "queryParameters": [{"name": "", "parameterType": {}, "parameterValue": {}}],
     "formatOptions": {},
+    "destinationTable": {},
 }
+_LOAD_BODY = {"destinationTable": {}, "schema": {"fields": [{}]}, "fieldDelimiter": "", "quote": "", "encoding": ""}
 
 #: Examples of the bodies, as far as the server reads them: an object, an array of one, a string.
 _BODIES: dict[str, dict[str, Any]] = {
@@ -69,7 +71,7 @@ _BODIES: dict[str, dict[str, Any]] = {
     "tables.patch": _TABLE_BODY,
     "tables.update": _TABLE_BODY,
     "tabledata.insertAll": {"rows": [{"json": {}}]},
-    "jobs.insert": {"jobReference": {"jobId": ""}, "configuration": {"query": _QUERY_BODY}},
+    "jobs.insert": {"jobReference": {"jobId": ""}, "configuration": {"query": _QUERY_BODY, "load": _LOAD_BODY}},
     "jobs.query": _QUERY_BODY,
 }
 _KINDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
@@ -78,7 +80,8 @@ _KINDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
 def check_body(method: str, body: Any) -> Mapping[str, Any]:
     """``body`` if it has the shape that ``method`` takes; raises ``invalid`` naming the place that has not."""
     _check_shape(body, _BODIES.get(method, {}), "")
-    return body
+    checked: Mapping[str, Any] = body
+    return checked
 
 
 def _check_shape(value: Any, example: Any, path: str) -> None:
@@ -96,13 +99,14 @@ def _check_shape(value: Any, example: Any, path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call: the parameters of its path, those of its query string, its body and its size, ``If-Match``."""
+    """One call: the parameters of its path and query string, its body and size, ``If-Match``, and an uploaded file."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
     body: Mapping[str, Any]
     size: int = 0
     if_match: str | None = None
+    media: bytes | None = None
 
     @property
     def project(self) -> str:

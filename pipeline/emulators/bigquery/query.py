@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ import pyarrow as pa
 from sqlglot import exp
 
 from pipeline.emulators.bigquery import sql
-from pipeline.emulators.bigquery.errors import BigQueryError, not_found
-from pipeline.emulators.bigquery.rows import Rejected, converter
-from pipeline.emulators.bigquery.store import Store, TableRef
-from pipeline.emulators.bigquery.types import ALIASES, Field, field_of, parse_schema
+from pipeline.emulators.bigquery.ddl import column_resource, table_resource
+from pipeline.emulators.bigquery.errors import BigQueryError, not_found, query_error
+from pipeline.emulators.bigquery.parameters import read_parameters
+from pipeline.emulators.bigquery.refs import Table, TableRef
+from pipeline.emulators.bigquery.store import Store
+from pipeline.emulators.bigquery.types import Field, field_of, parse_schema
 
 #: Where the embedded server says its data is.
 LOCATION = "US"
@@ -23,13 +26,30 @@ _DML: dict[type[exp.Expr], str] = {exp.Insert: "INSERT", exp.Update: "UPDATE", e
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load job did."""
+
+    input_bytes: int
+    output_bytes: int
+    rows: int
+    bad: int
+
+    def resource(self) -> dict[str, str]:
+        """The ``JobStatistics3``."""
+        read = {"inputFiles": "1", "inputFileBytes": str(self.input_bytes), "badRecords": str(self.bad)}
+        return {**read, "outputRows": str(self.rows), "outputBytes": str(self.output_bytes)}
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What a statement gave: rows, or how many it changed, or the table that it made or dropped."""
+    """What a job gave: rows, or how many it changed or loaded, or the table that it made or dropped."""
 
     statement: str
     fields: tuple[Field, ...] = ()
     rows: pa.Table | None = None
     affected: int | None = None
+    changed: Mapping[str, int] | None = None
+    loaded: Loaded | None = None
     target: TableRef | None = None
     operation: str | None = None
 
@@ -61,7 +81,9 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         if isinstance(tree, exp.Drop) and tree.args["kind"] in ("VIEW", "TABLE"):
             return runner.drop(tree)
     except duckdb.Error as error:
-        raise service_error(error) from error
+        if isinstance(error, duckdb.FatalException):
+            store.recover()
+        raise query_error(error) from error
     except RecursionError:
         raise BigQueryError("invalidQuery", "the statement is too deeply nested", "query") from None
     raise BigQueryError(
@@ -70,14 +92,6 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         "MERGE, TRUNCATE TABLE, and CREATE and DROP of tables and views",
         "query",
     )
-
-
-def service_error(error: duckdb.Error) -> BigQueryError:
-    """DuckDB's error as the service's: the statement's fault, unless the disk or the database is to blame."""
-    ours = duckdb.IOException | duckdb.FatalException | duckdb.InternalException | duckdb.OutOfMemoryException
-    if isinstance(error, ours):
-        return BigQueryError("backendError", str(error))
-    return BigQueryError("invalidQuery", str(error), "query")
 
 
 def view_fields(store: Store, query: str, project: str) -> tuple[Field, ...]:
@@ -90,7 +104,7 @@ class _Runner:
         self.store = store
         self.statement = statement
         self.dry_run = dry_run
-        self.fields, self.values = _parameters(statement.parameters)
+        self.fields, self.values = read_parameters(statement.parameters)
         self.json_columns: set[str] = set()
 
     def select(self, tree: exp.Query) -> Answer:
@@ -108,9 +122,12 @@ class _Runner:
         if self.dry_run:
             self.store.cursor.execute(f"EXPLAIN {text}", values).fetchall()
             return Answer(kind, target=target)
+        if kind == "MERGE":
+            text += " RETURNING merge_action"
         with self.store.writing() as cursor:
-            affected = cursor.execute(text, values).fetchall()[0][0]
-        return Answer(kind, affected=affected, target=target)
+            rows = cursor.execute(text, values).fetchall()
+        changed = Counter(action for (action,) in rows) if kind == "MERGE" else Counter({kind: rows[0][0]})
+        return Answer(kind, affected=changed.total(), changed=changed, target=target)
 
     def truncate(self, tree: exp.TruncateTable) -> Answer:
         target = self._target(tree.expressions[0])
@@ -119,7 +136,7 @@ class _Runner:
         if not self.dry_run:
             with self.store.writing() as cursor:
                 cursor.execute(f"TRUNCATE {target.duckdb}")
-        return Answer("TRUNCATE_TABLE", affected=affected, target=target)
+        return Answer("TRUNCATE_TABLE", affected=affected, changed={"DELETE": affected}, target=target)
 
     def create(self, tree: exp.Create) -> Answer:
         target = self._target(tree.find(exp.Table))
@@ -128,20 +145,21 @@ class _Runner:
         exists = target in self.store.tables
         if exists and tree.args.get("exists"):
             return Answer(kind, target=target, operation="SKIP")
-        resource: dict[str, Any] = _options(tree)
-        select = None
+        resource: dict[str, Any] = table_resource(tree)
+        select, described = None, None
         if tree.kind == "VIEW":
             resource["view"] = {"query": query.sql(dialect="bigquery"), "useLegacySql": False}
             fields = view_fields(self.store, resource["view"]["query"], target.project)
         elif isinstance(tree.this, exp.Schema):
-            fields = parse_schema([_column(column) for column in tree.this.expressions])
+            described = [column_resource(column) for column in tree.this.expressions]
+            fields = parse_schema(described)
         elif query is not None:
             fields = _Runner(self.store, self.statement, True).select(query.copy()).fields
         else:
             raise BigQueryError("invalidQuery", f"CREATE TABLE {target} has neither columns nor a query", "query")
         if tree.kind == "TABLE" and query is not None:
             select = self._translate(sql.name_columns(query))
-        resource["schema"] = {"fields": [field.resource() for field in fields]}
+        resource["schema"] = {"fields": described or [field.resource() for field in fields]}
         if not self.dry_run:
             self.store.create_table(target, resource, select, replace=bool(tree.args.get("replace")))
         return Answer(kind, target=target, operation="REPLACE" if exists else "CREATE")
@@ -166,7 +184,7 @@ class _Runner:
             return ref
         return ref._replace(project=self.statement.project)
 
-    def _table(self, ref: TableRef) -> Any:
+    def _table(self, ref: TableRef) -> Table:
         if ref.parent not in self.store.datasets:
             raise not_found("Dataset", str(ref.parent), LOCATION)
         if ref not in self.store.tables:
@@ -190,71 +208,3 @@ class _Runner:
         tree = sql.replace_tables(sql.bind(tree, self.fields), self._resolve)
         sql.index_json(tree, self.json_columns)
         return sql.to_duckdb(tree), {name: value for name, value in self.values.items() if name in used}
-
-
-def _parameters(parameters: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Field], dict[str, Any]]:
-    """Types and values of query parameters by lower-case name; positional ones are ``p1``, ``p2`` …"""
-    fields, values = {}, {}
-    for number, parameter in enumerate(parameters, 1):
-        name = str(parameter.get("name") or f"p{number}").lower()
-        try:
-            fields[name] = _parameter_field(name, parameter["parameterType"])
-            values[name] = converter(fields[name], name)(_parameter_value(parameter.get("parameterValue") or {}))
-        except Rejected as error:
-            raise BigQueryError("invalid", f"Invalid value for query parameter '{name}': {error}") from None
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BigQueryError("invalid", f"Query parameter '{name}' is malformed: {error!r}") from None
-    return fields, values
-
-
-def _parameter_field(name: str, kind: Mapping[str, Any]) -> Field:
-    if kind["type"] == "ARRAY":
-        element = _parameter_field(name, kind["arrayType"])
-        return Field(name, element.type, "REPEATED", element.fields)
-    if kind["type"] == "STRUCT":
-        nested = (_parameter_field(member.get("name") or "", member["type"]) for member in kind["structTypes"])
-        return Field(name, "RECORD", "NULLABLE", tuple(nested))
-    return parse_schema([{"name": "parameter", "type": kind["type"]}])[0].renamed(name)
-
-
-def _parameter_value(value: Mapping[str, Any]) -> Any:
-    if "arrayValues" in value:
-        return [_parameter_value(item) for item in value["arrayValues"]]
-    if "structValues" in value:
-        return {name: _parameter_value(item) for name, item in value["structValues"].items()}
-    return value.get("value")
-
-
-def _column(column: exp.Expr) -> dict[str, Any]:
-    """A column of ``CREATE TABLE`` as a ``TableFieldSchema``."""
-    if not isinstance(column, exp.ColumnDef) or column.kind is None:
-        raise BigQueryError("invalidQuery", f"unsupported in CREATE TABLE: {column.sql(dialect='bigquery')}", "query")
-    kind, mode = column.kind, "NULLABLE"
-    if kind.is_type("array"):
-        kind, mode = kind.expressions[0], "REPEATED"
-    if any(isinstance(constraint.kind, exp.NotNullColumnConstraint) for constraint in column.constraints):
-        mode = "REQUIRED"
-    resource = {"name": column.name, "mode": mode}
-    if kind.is_type("struct"):
-        return {**resource, "type": "RECORD", "fields": [_column(field) for field in kind.expressions]}
-    name = exp.DataType(this=kind.this).sql(dialect="bigquery")
-    return {**resource, "type": ALIASES.get(name, name)}
-
-
-def _options(tree: exp.Create) -> dict[str, Any]:
-    """``PARTITION BY``, ``CLUSTER BY`` and the description of a ``CREATE`` as the API's table resource."""
-    resource: dict[str, Any] = {}
-    properties = tree.args.get("properties")
-    for item in properties.expressions if properties else ():
-        if isinstance(item, exp.PartitionedByProperty):
-            column = item.find(exp.Column)
-            unit = item.find(exp.Var)
-            resource["timePartitioning"] = {
-                "type": unit.name.upper() if unit else "DAY",
-                **({"field": column.name} if column and not column.name.startswith("_PARTITION") else {}),
-            }
-        elif isinstance(item, exp.ClusterProperty):
-            resource["clustering"] = {"fields": [column.name for column in item.find_all(exp.Column)]}
-        elif isinstance(item, exp.Property) and item.name == "description":
-            resource["description"] = item.args["value"].name
-    return resource

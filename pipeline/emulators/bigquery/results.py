@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.types import Field
 
@@ -30,6 +31,28 @@ def page_of(items: list[Any], request: Request) -> tuple[list[Any], dict[str, st
     start = request.number("pageToken", 0)
     end = start + (request.number("maxResults", 0) or PAGE_ROWS)
     return items[start:end], ({"nextPageToken": str(end)} if end < len(items) else {})
+
+
+def select_fields(fields: Sequence[Field], names: str) -> list[Field]:
+    """The fields that ``selectedFields`` names (``a,b.c``, in any case), in the schema's order; all if it is empty.
+
+    Raises ``invalid`` for a name that is no field.
+    """
+    wanted: dict[str, list[str]] = {}
+    for path in filter(None, (name.strip().lower() for name in names.split(","))):
+        first, _, rest = path.partition(".")
+        wanted.setdefault(first, []).append(rest)
+    if not wanted:
+        return list(fields)
+    selected = []
+    for field in fields:
+        inner = wanted.pop(field.name.lower(), None)
+        if inner is not None:
+            nested = () if "" in inner else tuple(select_fields(field.fields, ",".join(inner)))
+            selected.append(Field(field.name, field.type, field.mode, nested or field.fields))
+    if wanted:
+        raise BigQueryError("invalid", f"No such field: {next(iter(wanted))}")
+    return selected
 
 
 def rows_page(fields: Sequence[Field], page: pa.Table, start: int, total: int, request: Request) -> dict[str, Any]:

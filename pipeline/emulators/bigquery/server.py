@@ -19,6 +19,8 @@ from pipeline.emulators.bigquery.discovery import discovery_document
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import METHODS, Request, check_body
 from pipeline.emulators.bigquery.tabledata import MAX_REQUEST_BYTES
+from pipeline.emulators.bigquery.uploads import Reply, Uploads
+from pipeline.emulators.guard import refusal
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class BigQueryServer(ThreadingHTTPServer):
         self._connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
         self.api = api
+        self.uploads = Uploads(api)
 
     @property
     def url(self) -> str:
@@ -76,22 +79,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         """Reads one request, calls the API, writes its answer or its error."""
+        headers: Mapping[str, str] = {}
         try:
-            body = self._read_body()
-            status, answer = 200, self._call(body)
+            self._check_sender()
+            status, headers, answer = self._call(self._read_body())
+            payload = orjson.dumps(answer) if answer else b""
         except BigQueryError as error:
-            status, answer = error.code, error.envelope()
+            status, payload = error.code, orjson.dumps(error.envelope())
         except Exception as error:
             _log.exception("%s %s failed", self.command, self.path)
-            status, answer = 500, BigQueryError("internalError", f"{type(error).__name__}: {error}").envelope()
-        payload = orjson.dumps(answer) if answer else b""
-        self.send_response(status if payload else 204)
+            failure = BigQueryError("internalError", f"The embedded BigQuery failed: {type(error).__name__}: {error}")
+            status, payload = failure.code, orjson.dumps(failure.envelope())
+        self._send(204 if status == 200 and not payload and not headers else status, payload, headers)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names http.server calls
+
+    def _send(self, status: int, payload: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(payload)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(payload)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - the names http.server calls
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What ``http.server`` itself refuses, in the API's shape too: bytes that are not HTTP, unknown verbs."""
+        self.close_connection = True
+        reason = "notImplemented" if code == 501 else "invalid"
+        if getattr(self, "request_version", "HTTP/0.9") == "HTTP/0.9":
+            self.request_version = "HTTP/1.0"  # or the answer would have no status line
+        self._send(code, orjson.dumps(BigQueryError(reason, message or f"HTTP status {code}").envelope()))
+
+    def _check_sender(self) -> None:
+        reason = refusal(dict(self.headers.items()))
+        if reason:
+            self.close_connection = True  # its body is not read
+            raise BigQueryError("accessDenied", f"Access Denied: {reason}")
 
     def _read_body(self) -> bytes:
         try:
@@ -108,24 +134,30 @@ class _Handler(BaseHTTPRequestHandler):
             )
         body = self.rfile.read(length)
         if self.headers.get("Content-Encoding") == "gzip":
+            unpacking = zlib.decompressobj(wbits=31)
             try:
-                return zlib.decompressobj(wbits=31).decompress(body, _MAX_BODY_BYTES)
+                body = unpacking.decompress(body, _MAX_BODY_BYTES)
             except zlib.error as error:
                 raise BigQueryError("invalid", f"the body is not gzip, as Content-Encoding says: {error}") from None
+            if not unpacking.eof:
+                raise BigQueryError("invalid", f"the gzip body is cut short, or over {_MAX_BODY_BYTES} bytes")
         return body
 
-    def _call(self, body: bytes) -> Mapping[str, Any]:
+    def _call(self, body: bytes) -> Reply:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         if url.path in _DISCOVERY_PATHS:
-            return discovery_document(self.server.url)
+            return Reply(200, {}, discovery_document(self.server.url))
+        upload = self.server.uploads.call(self.command, url.path, query, dict(self.headers.items()), body)
+        if upload is not None:
+            return upload
         for method, pattern, name in _ROUTES:
             match = pattern.fullmatch(url.path)
             if method == self.command and match:
                 path = {key: unquote(value) for key, value in match.groupdict().items()}
                 parsed = check_body(name, _parse(body))
                 request = Request(path, query, parsed, len(body), self.headers.get("If-Match"))
-                return self.server.api.call(name, request)
+                return Reply(200, {}, self.server.api.call(name, request))
         raise BigQueryError(
             "notFound",
             f"{self.command} {url.path} is not a method of the embedded BigQuery; it has {', '.join(METHODS)}",

@@ -9,11 +9,12 @@ from typing import TypeVar
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from pipeline.emulators.bigquery.dialect_fixes import MENDS
 from pipeline.emulators.bigquery.errors import BigQueryError
-from pipeline.emulators.bigquery.store import TableRef
+from pipeline.emulators.bigquery.refs import TableRef
+from pipeline.emulators.bigquery.shapes import SHAPES
 from pipeline.emulators.bigquery.types import Field, duckdb_type
 
 Tree = TypeVar("Tree", bound=exp.Expr)
@@ -99,6 +100,7 @@ def name_columns(tree: exp.Query) -> exp.Query:
     while isinstance(select, exp.SetOperation | exp.Subquery):
         select = select.this
     if isinstance(select, exp.Select):
+        select.set("kind", None)  # SELECT AS STRUCT: at the top its fields are columns
         unnamed = 0
         for column in select.expressions:
             if isinstance(column, exp.Dot) and not column.is_star:
@@ -137,7 +139,7 @@ def _is_json(node: exp.Expr, columns: set[str]) -> bool:
 def to_duckdb(tree: exp.Expr) -> str:
     """``tree`` in DuckDB's SQL."""
     for node in reversed(list(tree.walk(bfs=True))):
-        mend = MENDS.get(type(node))
+        mend = MENDS.get(type(node)) or SHAPES.get(type(node))
         if mend:
             mended = mend(node)
             if mended is not node:

@@ -7,9 +7,10 @@ from typing import Any
 
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import Request
-from pipeline.emulators.bigquery.results import PAGE_ROWS, rows_page
+from pipeline.emulators.bigquery.refs import Table, TableRef
+from pipeline.emulators.bigquery.results import PAGE_ROWS, rows_page, select_fields
 from pipeline.emulators.bigquery.rows import check_rows, to_arrow
-from pipeline.emulators.bigquery.store import Store, Table, TableRef
+from pipeline.emulators.bigquery.store import Store
 
 #: Quotas of ``tabledata.insertAll``: https://cloud.google.com/bigquery/quotas#streaming_inserts
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -46,10 +47,7 @@ class TableData:
         total = self.store.count(table)
         start = request.number("pageToken", request.number("startIndex", 0))
         page = self.store.read(table, start, min(request.number("maxResults", PAGE_ROWS), PAGE_ROWS))
-        fields = table.fields
-        selected = {name for name in request.query.get("selectedFields", "").split(",") if name}
-        if selected:
-            fields = tuple(field for field in fields if field.name in selected)
+        fields = select_fields(table.fields, request.query.get("selectedFields", ""))
         rows = rows_page(fields, page.select([field.name for field in fields]), start, total, request)
         return {"kind": "bigquery#tableDataList", "totalRows": str(total), **rows}
 

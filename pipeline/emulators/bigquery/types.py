@@ -15,6 +15,9 @@ import pyarrow as pa
 
 from pipeline.emulators.bigquery.errors import BigQueryError
 
+#: Digits of a NUMERIC after the point; a decimal with more is a BIGNUMERIC.
+NUMERIC_PLACES = 9
+
 #: Every scalar type as the API names it: its DuckDB and its Arrow type.
 SCALARS: dict[str, tuple[str, pa.DataType]] = {
     "STRING": ("VARCHAR", pa.string()),
@@ -158,4 +161,6 @@ def field_of(name: str, kind: Any) -> Field:
         return Field(name, "RECORD", "NULLABLE", tuple(field_of(child, inner) for child, inner in kind.children))
     if str(kind) == "JSON":
         return Field(name, "JSON")
+    if kind.id == "decimal" and dict(kind.children)["scale"] > NUMERIC_PLACES:
+        return Field(name, "BIGNUMERIC")
     return Field(name, _FROM_DUCKDB.get(kind.id, "STRING"))

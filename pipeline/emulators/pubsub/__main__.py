@@ -10,8 +10,11 @@ from pathlib import Path
 import grpc
 
 from pipeline.emulators.process import add_exit_with_parent
+from pipeline.emulators.pubsub import front
 from pipeline.emulators.pubsub.broker import Broker
 from pipeline.emulators.pubsub.journal import Journal
+from pipeline.emulators.pubsub.methods import methods_of
+from pipeline.emulators.pubsub.rest import RestServer
 from pipeline.emulators.pubsub.rpc import handlers
 from pipeline.emulators.pubsub.service import Service
 from pipeline.signals import on_stop
@@ -43,23 +46,35 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool) -> None:
         loop.call_soon_threadsafe(stop.set)
 
     on_stop(request_stop, exit_with_parent)
-    service = Service(Broker(Journal(state)))
-    server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(handlers(service))
     try:
-        port = server.add_insecure_port(f"127.0.0.1:{port}")
-    except RuntimeError:
+        listener = front.listen(port)
+    except (OSError, OverflowError):
         raise SystemExit(f"--port {port}: taken or not allowed; choose another, or 0 for any free one") from None
+    service = Service(Broker(Journal(state)))
+    methods = methods_of(service)
+    rest = RestServer(methods, service.broker.commit, loop)
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers(handlers(service, methods))
+    inner_port = server.add_insecure_port("127.0.0.1:0")
     # A deep backlog is millions of small objects without cycles: full collections would only stop the world for them.
     gc.freeze()
     gc.set_threshold(50_000, 20, 1000)
     await server.start()
-    print(f"PUBSUB_EMULATOR_HOST=127.0.0.1:{port}", flush=True)
+    rest.start()
+    door = front.start(listener, inner_port, rest.port)
+    assert door.stdin is not None
+    print(f"PUBSUB_EMULATOR_HOST=127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    listener.close()  # the door has it
     ticking = asyncio.create_task(service.tick())
+    watching = asyncio.create_task(asyncio.to_thread(door.wait))
+    watching.add_done_callback(lambda _: stop.set())  # without its door the server reaches nobody
     await stop.wait()
     ticking.cancel()
     service.close()
     await server.stop(grace=1)
+    door.stdin.close()
+    await watching
+    rest.stop()
     service.broker.close()
 
 

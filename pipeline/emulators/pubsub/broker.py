@@ -7,17 +7,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from google.api_core.exceptions import (
-    AlreadyExists,
-    FailedPrecondition,
-    NotFound,
-)
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 
 from pipeline.emulators.pubsub import limits
 from pipeline.emulators.pubsub.delivery import Message
+from pipeline.emulators.pubsub.errors import FailedPrecondition, exists, missing
 from pipeline.emulators.pubsub.journal import Journal
+from pipeline.emulators.pubsub.schemas import DELETED_SCHEMA, Schemas
 from pipeline.emulators.pubsub.settings import (
     MUTABLE_SUBSCRIPTION,
     MUTABLE_TOPIC,
@@ -43,6 +40,7 @@ class Broker:
         self.topics: dict[str, Any] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self._by_topic: dict[str, dict[str, Subscription]] = {}
+        self.schemas = Schemas(journal)
         self._journal = journal
         # Ids grow across restarts too, and look like the service's: a long number.
         self._seqs = itertools.count(time.time_ns() // 1000)
@@ -73,8 +71,8 @@ class Broker:
     def create_topic(self, topic: Any) -> Any:
         limits.check_name(topic.name, "topics")
         if topic.name in self.topics:
-            raise AlreadyExists(_exists(topic.name))
-        check_supported(topic)
+            raise exists(topic.name)
+        self._check_topic(topic)
         self.topics[topic.name] = topic
         self._journal.save("topics", topic.name, topic.SerializeToString())
         return topic
@@ -82,11 +80,12 @@ class Broker:
     def topic(self, name: str) -> Any:
         limits.check_name(name, "topics")
         if name not in self.topics:
-            raise NotFound(_missing(name))
+            raise missing(name)
         return self.topics[name]
 
     def update_topic(self, topic: Any, mask: Any) -> Any:
         updated = merged(self.topic(topic.name), topic, mask, MUTABLE_TOPIC)
+        self._check_topic(updated)
         self.topics[topic.name] = updated
         self._journal.save("topics", topic.name, updated.SerializeToString())
         return updated
@@ -100,6 +99,18 @@ class Broker:
             subscription.config.topic = DELETED_TOPIC
             self._save(subscription)
 
+    def delete_schema(self, name: str) -> None:
+        """Deletes the schema; its topics stay, and take no more messages."""
+        self.schemas.delete(name)
+        for topic in self.topics.values():
+            if topic.schema_settings.schema == name:
+                topic.schema_settings.schema = DELETED_SCHEMA
+                self._journal.save("topics", topic.name, topic.SerializeToString())
+
+    def _check_topic(self, topic: Any) -> None:
+        check_supported(topic)
+        self.schemas.check_settings(topic)
+
     def topic_subscriptions(self, topic: str) -> list[str]:
         self.topic(topic)
         return sorted(self._by_topic.get(topic, {}))
@@ -109,7 +120,7 @@ class Broker:
     def create_subscription(self, config: Any) -> Any:
         limits.check_name(config.name, "subscriptions")
         if config.name in self.subscriptions:
-            raise AlreadyExists(_exists(config.name))
+            raise exists(config.name)
         self.topic(config.topic)
         self._check(config)
         subscription = self._attach(config)
@@ -119,7 +130,7 @@ class Broker:
     def subscription(self, name: str) -> Subscription:
         limits.check_name(name, "subscriptions")
         if name not in self.subscriptions:
-            raise NotFound(_missing(name))
+            raise missing(name)
         return self.subscriptions[name]
 
     def attached_subscription(self, name: str) -> Subscription:
@@ -180,8 +191,10 @@ class Broker:
 
     def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
         """Hands ``messages`` (protos) to every subscription of ``topic`` whose filter they pass; returns their ids."""
-        self.topic(topic)
+        config = self.topic(topic)
         limits.check_publish(messages)
+        if config.HasField("schema_settings"):
+            self.schemas.stamp(config, messages)
         return self._publish(topic, messages)
 
     def _publish(self, topic: str, messages: Iterable[Any]) -> list[str]:
@@ -220,11 +233,3 @@ class Broker:
 
     def _finished(self, subscription: Subscription, seqs: list[int]) -> None:
         self._journal.remove(subscription.config.name, seqs)
-
-
-def _missing(name: str) -> str:
-    return f"Resource not found (resource={name.rpartition('/')[2]})."
-
-
-def _exists(name: str) -> str:
-    return f"Resource already exists in the project (resource={name.rpartition('/')[2]})."

@@ -6,8 +6,7 @@ import ast
 import re
 from collections.abc import Callable, Mapping
 
-from google.api_core.exceptions import InvalidArgument
-
+from pipeline.emulators.pubsub.errors import InvalidArgument
 from pipeline.emulators.pubsub.limits import MAX_FILTER_BYTES
 
 Attributes = Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What outlives the process with ``--state``: topics, subscriptions and every message not yet acknowledged.
+"""What outlives the process with ``--state``: schemas, topics, subscriptions and every message not yet acknowledged.
 
 SQLite in WAL mode, one transaction a request, written before the request is answered. It survives SIGKILL; it does not
 wait for the disk, so a power cut may cost the last moments. Leases, delivery counts and retained acknowledged messages
@@ -15,6 +15,7 @@ from pipeline.emulators.pubsub.delivery import Message
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, config BLOB);
+CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY, config BLOB);
 CREATE TABLE IF NOT EXISTS subscriptions (name TEXT PRIMARY KEY, config BLOB);
 CREATE TABLE IF NOT EXISTS messages (
   subscription TEXT, seq INTEGER, data BLOB, ordering_key TEXT, published REAL, PRIMARY KEY (subscription, seq)
@@ -40,7 +41,7 @@ class Journal:
             self._database.close()
 
     def configs(self, table: str) -> list[bytes]:
-        """Every serialized proto in ``table``, ``topics`` or ``subscriptions``."""
+        """Every serialized proto in ``table``, ``schemas``, ``topics`` or ``subscriptions``."""
         if not self._database:
             return []
         return [config for (config,) in self._database.execute(f"SELECT config FROM {table} ORDER BY name")]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from google.api_core.exceptions import InvalidArgument
+from pipeline.emulators.pubsub.errors import InvalidArgument
 
 #: 10 MB by the documentation; this is the figure in the service's own error message.
 MAX_PUBLISH_BYTES = 10 * 1024 * 1024

@@ -1,35 +1,31 @@
-"""gRPC around a :class:`Service`: parsing, and errors as status codes. The protos are the client library's own."""
+"""gRPC around the methods: parsing, and errors as status codes. The protos are the client library's own."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError, InvalidArgument
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.pubsub_v1 import types
 
+from pipeline.emulators.pubsub.errors import InvalidArgument, Refused
+from pipeline.emulators.pubsub.methods import Method
 from pipeline.emulators.pubsub.service import Context, Service
 
 
-def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
-    """The gRPC handlers of both services; any other method is UNIMPLEMENTED."""
+def handlers(service: Service, methods: Mapping[str, Method]) -> list[grpc.GenericRpcHandler]:
+    """The gRPC handlers of all services; any other method is UNIMPLEMENTED."""
 
-    def unary(request: Any, method: Callable[[Any], Message]) -> grpc.RpcMethodHandler:
-        async def answer(request: Any, context: Context) -> Message:
-            return method(request)
-
-        return waiting(request, answer)
-
-    def waiting(request: Any, method: Callable[[Any, Context], Awaitable[Message]]) -> grpc.RpcMethodHandler:
+    def unary(method: Method) -> grpc.RpcMethodHandler:
         async def handle(raw: bytes, context: Context) -> bytes:
             try:
-                response = await method(_parse(request.pb(), raw), context)
-            except GoogleAPICallError as error:
-                return await context.abort(error.grpc_status_code, error.message)
+                response = await method.handle(_parse(method.request, raw), context)
+            except Refused as error:
+                await context.abort(error.code, str(error))
             service.broker.commit()
-            return response.SerializeToString()
+            encoded: bytes = response.SerializeToString()
+            return encoded
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
@@ -37,38 +33,18 @@ def handlers(service: Service) -> list[grpc.GenericRpcHandler]:
         request_class = types.StreamingPullRequest.pb()
         try:
             await service.streaming_pull((_parse(request_class, raw) async for raw in raws), context)
-        except GoogleAPICallError as error:
-            await context.abort(error.grpc_status_code, error.message)
+        except Refused as error:
+            await context.abort(error.code, str(error))
 
-    publisher = {
-        "CreateTopic": unary(types.Topic, service.create_topic),
-        "GetTopic": unary(types.GetTopicRequest, service.get_topic),
-        "UpdateTopic": unary(types.UpdateTopicRequest, service.update_topic),
-        "DeleteTopic": unary(types.DeleteTopicRequest, service.delete_topic),
-        "ListTopics": unary(types.ListTopicsRequest, service.list_topics),
-        "ListTopicSubscriptions": unary(types.ListTopicSubscriptionsRequest, service.list_topic_subscriptions),
-        "DetachSubscription": unary(types.DetachSubscriptionRequest, service.detach_subscription),
-        "Publish": unary(types.PublishRequest, service.publish),
-    }
-    subscriber = {
-        "CreateSubscription": unary(types.Subscription, service.create_subscription),
-        "GetSubscription": unary(types.GetSubscriptionRequest, service.get_subscription),
-        "UpdateSubscription": unary(types.UpdateSubscriptionRequest, service.update_subscription),
-        "DeleteSubscription": unary(types.DeleteSubscriptionRequest, service.delete_subscription),
-        "ListSubscriptions": unary(types.ListSubscriptionsRequest, service.list_subscriptions),
-        "Seek": unary(types.SeekRequest, service.seek),
-        "Acknowledge": unary(types.AcknowledgeRequest, service.acknowledge),
-        "ModifyAckDeadline": unary(types.ModifyAckDeadlineRequest, service.modify_ack_deadline),
-        "Pull": waiting(types.PullRequest, service.pull),
-        "StreamingPull": grpc.stream_stream_rpc_method_handler(
-            streaming_pull, response_serializer=types.StreamingPullResponse.pb().SerializeToString
-        ),
-    }
-    return [
-        grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", publisher),
-        grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", subscriber),
-        _Missing(),
-    ]
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for name, method in methods.items():
+        service_name, method_name = name.split("/")
+        by_service.setdefault(service_name, {})[method_name] = unary(method)
+    by_service["Subscriber"]["StreamingPull"] = grpc.stream_stream_rpc_method_handler(
+        streaming_pull, response_serializer=types.StreamingPullResponse.pb().SerializeToString
+    )
+    served = [grpc.method_handlers_generic_handler(f"google.pubsub.v1.{name}", of) for name, of in by_service.items()]
+    return [*served, _Missing()]
 
 
 class _Missing(grpc.GenericRpcHandler):
@@ -77,8 +53,8 @@ class _Missing(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         message = f"The embedded Pub/Sub has no {handler_call_details.method}."
 
-        async def refuse(raw: bytes, context: Context) -> bytes:
-            return await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
+        async def refuse(raw: bytes, context: Context) -> None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
 
         return grpc.unary_unary_rpc_method_handler(refuse)
 

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
-from google.api_core.exceptions import InvalidArgument, MethodNotImplemented, ServiceUnavailable
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.pubsub_v1 import types
 
 from pipeline.emulators.pubsub import limits
-from pipeline.emulators.pubsub.broker import Broker
+from pipeline.emulators.pubsub.broker import Broker, SubscriptionConfig
+from pipeline.emulators.pubsub.errors import InvalidArgument, Unavailable, Unimplemented
+from pipeline.emulators.pubsub.paging import page
 from pipeline.emulators.pubsub.stream import MAX_RESPONSE_BYTES, Stream, change, fill
 
 #: How long a pull waits for messages where its client set no shorter deadline.
@@ -62,13 +64,13 @@ class Service:
         return Empty()
 
     def list_topics(self, request: Any) -> Any:
-        topics, token = _page(self.broker.topics, request)
+        topics, token = page(self.broker.topics, request, f"{request.project}/")
         return types.ListTopicsResponse.pb()(
             topics=[self.broker.topics[name] for name in topics], next_page_token=token
         )
 
     def list_topic_subscriptions(self, request: Any) -> Any:
-        names, token = _page(self.broker.topic_subscriptions(request.topic), request, prefix="projects/")
+        names, token = page(self.broker.topic_subscriptions(request.topic), request, "projects/")
         return types.ListTopicSubscriptionsResponse.pb()(subscriptions=names, next_page_token=token)
 
     def detach_subscription(self, request: Any) -> Any:
@@ -95,14 +97,28 @@ class Service:
         return Empty()
 
     def list_subscriptions(self, request: Any) -> Any:
-        names, token = _page(self.broker.subscriptions, request)
+        names, token = page(self.broker.subscriptions, request, f"{request.project}/")
         return types.ListSubscriptionsResponse.pb()(
             subscriptions=[self.broker.subscriptions[name].config for name in names], next_page_token=token
         )
 
+    def modify_push_config(self, request: Any) -> Any:
+        """An empty configuration has a subscription be pulled, as all here are."""
+        change = SubscriptionConfig(name=request.subscription, push_config=request.push_config)
+        self.broker.update_subscription(change, FieldMask(paths=["push_config"]))
+        return Empty()
+
+    def list_snapshots(self, request: Any) -> Any:
+        """There are none."""
+        return types.ListSnapshotsResponse.pb()()
+
+    def list_topic_snapshots(self, request: Any) -> Any:
+        self.broker.topic(request.topic)
+        return types.ListTopicSnapshotsResponse.pb()()
+
     def seek(self, request: Any) -> Any:
         if request.WhichOneof("target") != "time":
-            raise MethodNotImplemented("The embedded Pub/Sub has no snapshots; seek to a time.")
+            raise Unimplemented("The embedded Pub/Sub has no snapshots; seek to a time.")
         self.broker.seek(request.subscription, request.time.seconds + request.time.nanos / 1e9)
         return types.SeekResponse.pb()()
 
@@ -147,7 +163,7 @@ class Service:
         try:
             while not reader.done():
                 if self.closing:
-                    raise ServiceUnavailable("The server is shutting down.")
+                    raise Unavailable("The server is shutting down.")
                 if self.broker.attached_subscription(first.subscription) is not subscription:
                     return
                 deliveries = stream.take()
@@ -168,11 +184,3 @@ def _patience(context: Context) -> float:
     """Seconds to wait for messages: nearly as long as the client does, for Beam's stock source dies of a timeout."""
     remaining = min(context.time_remaining() or _LONG_POLL_SECONDS, _LONG_POLL_SECONDS)
     return remaining - min(1.0, remaining / 10)
-
-
-def _page(names: Any, request: Any, prefix: str | None = None) -> tuple[list[str], str]:
-    """One page of the sorted ``names`` in the request's project, and the token of the next; a token is a name."""
-    prefix = prefix or f"{request.project}/"
-    found = sorted(name for name in names if name.startswith(prefix) and name > request.page_token)
-    size = request.page_size if 0 < request.page_size < 1000 else 1000
-    return found[:size], found[size - 1] if len(found) > size else ""

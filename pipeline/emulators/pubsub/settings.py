@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.api_core.exceptions import InvalidArgument, MethodNotImplemented
 from google.pubsub_v1 import types
 
 from pipeline.emulators.pubsub import limits
+from pipeline.emulators.pubsub.errors import InvalidArgument, Unimplemented
 
-MUTABLE_TOPIC = {"labels", "message_retention_duration"}
+_UNSUPPORTED = (
+    "bigquery_config",
+    "cloud_storage_config",
+    "enable_exactly_once_delivery",
+    "ingestion_data_source_settings",
+    "message_transforms",
+    "push_config.push_endpoint",
+)
+#: What is not here can be asked for by an update too, and is refused as that.
+_REFUSED = {path.split(".")[0] for path in _UNSUPPORTED}
+MUTABLE_TOPIC = {*_REFUSED, "labels", "message_retention_duration", "schema_settings"}
 MUTABLE_SUBSCRIPTION = {
+    *_REFUSED,
     "ack_deadline_seconds",
     "dead_letter_policy",
     "expiration_policy",
@@ -19,15 +30,6 @@ MUTABLE_SUBSCRIPTION = {
     "retain_acked_messages",
     "retry_policy",
 }
-_UNSUPPORTED = (
-    "bigquery_config",
-    "cloud_storage_config",
-    "enable_exactly_once_delivery",
-    "ingestion_data_source_settings",
-    "message_transforms",
-    "push_config.push_endpoint",
-    "schema_settings",
-)
 
 
 def merged(current: Any, change: Any, mask: Any, mutable: set[str]) -> Any:
@@ -72,7 +74,7 @@ def check_supported(config: Any) -> None:
         for name in path.split("."):
             value = getattr(value, name, None)
         if value.ByteSize() if hasattr(value, "ByteSize") else value:
-            raise MethodNotImplemented(f"The embedded Pub/Sub has no {path}; leave it out.")
+            raise Unimplemented(f"The embedded Pub/Sub has no {path}; leave it out.")
 
 
 def check(config: Any) -> None:

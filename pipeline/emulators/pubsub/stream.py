@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import grpc
-from google.api_core.exceptions import InvalidArgument
 from google.pubsub_v1 import types
 
 from pipeline.emulators.pubsub import limits
 from pipeline.emulators.pubsub.delivery import Delivery, Flow
+from pipeline.emulators.pubsub.errors import InvalidArgument
 from pipeline.emulators.pubsub.subscription import Subscription
 
 #: The client's own limit for a response is gRPC's 4 MiB when it talks to an emulator; a larger message goes alone.

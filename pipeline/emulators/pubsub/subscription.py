@@ -1,26 +1,23 @@
 """One subscription's messages: which wait, which are leased, and what becomes of them.
 
 No gRPC, no clock, no I/O: times come in as arguments (seconds since the epoch), and every rule can be tested by itself.
-Every message is in exactly one place: ``fresh`` (never delivered), ``leases`` (out with a client), ``returned``
-(to be delivered again) or, in an ordered subscription, in the lane of its ordering key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
-from google.api_core.exceptions import InvalidArgument
-
+from pipeline.emulators.pubsub.backlog import Backlog
 from pipeline.emulators.pubsub.delivery import Delivery, Flow, Lane, Message
+from pipeline.emulators.pubsub.errors import InvalidArgument
 from pipeline.emulators.pubsub.filter import Attributes, parse_filter
 
 
-class Subscription:
+class Subscription(Backlog):
     """Delivers each message of a topic at least once, until it is acknowledged.
 
     ``config`` is the Subscription proto. ``dead_letter(self, message, attempts)`` forwards a message that failed too
@@ -33,40 +30,19 @@ class Subscription:
         dead_letter: Callable[[Subscription, Message, int], bool],
         finished: Callable[[Subscription, list[int]], None],
     ) -> None:
-        self.config = config
+        super().__init__(config)
         self.matches = parse_filter(config.filter)
-        self.waiting: dict[Callable[[], None], None] = {}
-        self.fresh: deque[Message] = deque()
-        self.returned: dict[int, Delivery] = {}
-        self.leases: dict[int, Delivery] = {}
-        self.lanes: dict[str, Lane] = {}
-        self.ready_lanes: deque[Lane] = deque()
         self.retained: dict[int, Message] = {}
         self._dead_letter = dead_letter
         self._finished = finished
-        self._next_due = inf
-        # About as long as the service's own, so that a client which sends too many at once fails here too.
-        self._ack_prefix = hashlib.shake_128(config.name.encode()).hexdigest(80)
+        # At most 171 bytes: 3,000 of them, as many as Node's client sends at once, fit a request of 512 KiB.
+        self._ack_prefix = hashlib.shake_128(config.name.encode()).hexdigest(70)
         self._ack_id = re.compile(self._ack_prefix + "([0-9]{1,20})-([0-9]{1,9})")
 
     # Publishing
 
     def accepts(self, attributes: Attributes) -> bool:
         return self.matches is None or self.matches(attributes)
-
-    def add(self, messages: Iterable[Message]) -> None:
-        """Takes newly published messages, in order."""
-        for message in messages:
-            if message.ordering_key and self.config.enable_message_ordering:
-                lane = self.lanes.get(message.ordering_key)
-                if lane is None:
-                    lane = self.lanes[message.ordering_key] = Lane(message.ordering_key)
-                lane.queue.append(Delivery(message, lane=lane))
-                if len(lane.queue) == 1 and not lane.out:
-                    self.ready_lanes.append(lane)
-            else:
-                self.fresh.append(message)
-        self.ring()
 
     # Delivering
 
@@ -89,36 +65,6 @@ class Subscription:
         for delivery in taken:
             self._lease(delivery, until, flow)
         return taken
-
-    def _due(self, now: float) -> Iterable[Delivery]:
-        """Everything deliverable, in the order to deliver it; stays where it is until :meth:`_lease` moves it."""
-        for delivery in self.returned.values():
-            if delivery.until <= now:
-                yield delivery
-        for lane in self.ready_lanes:
-            if lane.due <= now:
-                yield from lane.queue
-        for message in self.fresh:
-            yield Delivery(message)
-
-    def _lease(self, delivery: Delivery, until: float, flow: Flow | None) -> None:
-        seq = delivery.message.seq
-        lane = delivery.lane
-        if lane is not None:
-            if not lane.out:
-                self.ready_lanes.remove(lane)
-            lane.queue.popleft()
-            lane.out[seq] = delivery
-        elif self.returned.pop(seq, None) is None:
-            self.fresh.popleft()
-        delivery.attempt += 1
-        delivery.until = until
-        delivery.flow = flow
-        if flow is not None:
-            flow.messages += 1
-            flow.size += len(delivery.message.data)
-        self.leases[seq] = delivery
-        self._next_due = min(self._next_due, until)
 
     def ack_id(self, delivery: Delivery) -> str:
         return f"{self._ack_prefix}{delivery.message.seq}-{delivery.attempt}"
@@ -143,13 +89,6 @@ class Subscription:
         if done:
             self._finished(self, done)
         self.ring()
-
-    def _advance(self, lane: Lane) -> Iterable[int]:
-        """Ends what is acknowledged in a lane up to the first that is not; the rest of it may yet come again."""
-        while lane.out and (first := next(iter(lane.out.values()))).acked:
-            yield lane.out.pop(first.message.seq).message.seq
-            self._retain(first.message)
-        self._settle(lane)
 
     def modify(self, ack_ids: Iterable[str], seconds: Iterable[int], now: float) -> None:
         """Sets leases to end ``seconds`` from now; 0 gives a message back. Ids of past deliveries are ignored."""
@@ -180,6 +119,13 @@ class Subscription:
                 raise InvalidArgument(f"You have passed an invalid ack ID to the service (ack_id={ack_id}).")
             parsed.append((int(match[1]), int(match[2])))
         return parsed
+
+    def _advance(self, lane: Lane) -> Iterable[int]:
+        """Ends what is acknowledged in a lane up to the first that is not; the rest of it may yet come again."""
+        while lane.out and (first := next(iter(lane.out.values()))).acked:
+            yield lane.out.pop(first.message.seq).message.seq
+            self._retain(first.message)
+        self._settle(lane)
 
     # The end of a lease
 
@@ -229,34 +175,8 @@ class Subscription:
             return 0
         policy = self.config.retry_policy
         low, high = (bound.seconds + bound.nanos / 1e9 for bound in (policy.minimum_backoff, policy.maximum_backoff))
-        return min(low * 2 ** min(attempt - 1, 16), high)
-
-    def _rewind(self, lane: Lane, first: Delivery) -> None:
-        """Puts ``first`` and all that follow it in its lane back, acknowledged or not: order outlives redelivery."""
-        out = list(lane.out.values())
-        for delivery in reversed(out[out.index(first) :]):
-            if delivery.acked:
-                delivery.acked = False
-            else:
-                self._release(delivery)
-            del lane.out[delivery.message.seq]
-            lane.queue.appendleft(delivery)
-
-    def _settle(self, lane: Lane) -> None:
-        """Makes the rest of a lane deliverable once nothing of it is out; forgets an empty lane."""
-        if lane.out:
-            return
-        if lane.queue:
-            self.ready_lanes.append(lane)
-        else:
-            del self.lanes[lane.key]
-
-    def _release(self, delivery: Delivery) -> None:
-        del self.leases[delivery.message.seq]
-        if delivery.flow is not None:
-            delivery.flow.messages -= 1
-            delivery.flow.size -= len(delivery.message.data)
-            delivery.flow = None
+        pause: float = min(low * 2 ** min(attempt - 1, 16), high)
+        return pause
 
     # Acknowledged messages, kept to go back to
 
@@ -287,29 +207,3 @@ class Subscription:
             self.retained.pop(seq, None)
         self.add(again[seq] for seq in sorted(again))
         return list(again.values()), [message.seq for message in passed]
-
-    def clear(self) -> None:
-        """Forgets every message that waits or is out."""
-        self.fresh.clear()
-        self.returned.clear()
-        self.leases.clear()
-        self.lanes.clear()
-        self.ready_lanes.clear()
-
-    def close(self) -> None:
-        """Forgets every message, and tells whoever waits."""
-        self.clear()
-        self.wake()
-
-    # Waiting clients
-
-    def ring(self) -> None:
-        """Wakes whoever waits if there may be something to deliver."""
-        if self.fresh or self.returned or self.ready_lanes:
-            self.wake()
-
-    def wake(self) -> None:
-        """Calls back all that wait, the longest wait first; each waits again if it got nothing."""
-        waiting, self.waiting = self.waiting, {}
-        for wake in waiting:
-            wake()
