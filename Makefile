@@ -21,10 +21,12 @@ bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscrib
 chaos: $(READY)  ## A hundred kills, outages of every sink and fuzzed messages, with a report: make chaos [SEED=5]
 	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))
 
-check: $(READY)  ## Lint, format and types
+check: $(READY)  ## Lint, format, types, which way imports run, and that every import is declared
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy pipeline transforms
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -33,7 +35,7 @@ format: $(READY)
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info build dist
 
-$(READY): setup.py
+$(READY): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[dev]"

@@ -1,5 +1,5 @@
--- Each message once: after a crash a message may have several rows, all with the same job and message_id.
+-- Each message once for every job and model revision, as it ended last: after a crash it may have several rows.
 SELECT *
 FROM `${table}`
 WHERE TRUE
-QUALIFY ROW_NUMBER() OVER (PARTITION BY job, message_id ORDER BY processed_time DESC) = 1
+QUALIFY ROW_NUMBER() OVER (PARTITION BY job, message_id, model, model_revision ORDER BY processed_time DESC) = 1

@@ -14,7 +14,7 @@ import requests.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import TransportError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 
@@ -23,6 +23,9 @@ from transforms.records import Limits
 
 #: https://cloud.google.com/pubsub/quotas#resource_limits
 LIMITS = Limits(message_bytes=10_000_000, attributes=100, attribute_value_bytes=1_024)
+#: What Beam's own sink is given at the most, attributes included. Dataflow commits an element with its framing and
+#: refuses more than some 10 MB a second time and for ever (reports name results from about 7 MB on).
+NATIVE_BYTES = 6_500_000
 PUBLISH_MESSAGES = 1_000
 PUBLISH_BYTES = 9_000_000
 #: https://cloud.google.com/bigquery/quotas#streaming_inserts: 10 MB a request
@@ -48,6 +51,10 @@ _TRANSIENT = (
     requests.exceptions.Timeout,
     TransportError,
 )
+
+
+#: What a client raises when a service refuses, is away, or does not know who asks.
+API_ERRORS = (api.GoogleAPIError, GoogleAuthError, ConnectionError, requests.exceptions.RequestException)
 
 
 def transient(error: BaseException) -> bool:

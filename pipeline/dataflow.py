@@ -11,7 +11,8 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from pipeline.options import Settings, UsageError
+from pipeline.flags import UsageError
+from pipeline.options import Settings
 
 #: Threads of the one process beside a GPU: one runs the model, one prepares the next batch, the others wait for the
 #: audit table. Each holds a batch, so more of them cost memory and gain nothing.
@@ -40,6 +41,12 @@ def prepare(settings: Settings, options: PipelineOptions) -> None:
         raise UsageError(
             "--sdk_container_image is missing: workers would not have this package; "
             "give the image that templates/deploy.sh build made, or --setup_file=./setup.py"
+        )
+    brings_torch = worker.sdk_container_image or setup.requirements_file or setup.extra_packages
+    if not (settings.endpoint or brings_torch):
+        raise UsageError(
+            f"--setup_file {setup.setup_file!r}: it installs no torch on the workers, which --model needs; add "
+            "--requirements_file=FILE with the lines torch, transformers and safetensors, or give an image in its place"
         )
     debug = options.view_as(DebugOptions)
     if any(service.startswith("worker_accelerator=") for service in asked):

@@ -6,42 +6,42 @@ safe.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry, if_exception_type
 from google.pubsub_v1 import SubscriberClient
+from google.pubsub_v1.types import PullResponse
 
 from pipeline import clients, publish
+from pipeline.direct import leases, received
+from pipeline.way_back import Elsewhere, Stranger, WayBack
 from transforms.dead_letter import PREFIX, attempts, restore, stage
 from transforms.records import Message
-
-_LOGGER = logging.getLogger(__name__)
-
-#: How long a lease lasts and how often it is renewed. Whoever is killed keeps the rest from others for as long.
-_LEASE_S = 60
-_RENEW_S = 20
 
 #: Longest wait of one pull: an interruption is looked for in between.
 _PULL_S = 3.0
 _MOST_A_REQUEST = 1_000
 
-#: A Pub/Sub that is away is waited for; the end of a pull's own patience is not an error.
+#: A Pub/Sub that is away is waited for this long.
+_PATIENCE_S = 300.0
+#: The end of a pull's own patience is not an error.
 _RETRY = Retry(
     predicate=if_exception_type(
         api.ServiceUnavailable, api.InternalServerError, api.Aborted, api.TooManyRequests, api.Unknown
     ),
     initial=0.1,
     maximum=5.0,
-    timeout=300.0,
+    timeout=_PATIENCE_S,
 )
+
+#: So many messages of which none is a dead letter are no subscription of dead letters.
+_STRANGERS = 1_000
 
 
 class Letters:
@@ -54,22 +54,18 @@ class Letters:
         self._subscription = subscription
         self._client = clients.pubsub(SubscriberClient)
         self._idle_s = idle_s
-        self._leases: dict[str, str] = {}
-        self._done: set[str] = set()
-        self._lock = threading.Lock()
+        self._leases = leases.Leases(subscription, self._client)
         self._stop = threading.Event()
-        self._renewing = threading.Thread(target=self._renew, name="renew", daemon=True)
 
     def __enter__(self) -> Letters:
-        self._renewing.start()
+        self._leases.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Gives back what is not done, at once."""
         self.stop()
-        self._renewing.join()
-        with contextlib.suppress(api.GoogleAPIError):
-            self._set_leases(self._leases.values(), 0)
+        self._leases.close()
+        self._leases.give_back()
 
     def stop(self) -> None:
         """Hands out nothing more."""
@@ -94,11 +90,7 @@ class Letters:
 
     def done(self, letters: Sequence[Message]) -> None:
         """Acknowledges ``letters``; to be called once what came of them is safe."""
-        ids = [letter.message_id for letter in letters]
-        with self._lock:
-            ack_ids = [self._leases.pop(message_id) for message_id in ids]
-            self._done.update(ids)
-        self._acknowledge(ack_ids)
+        self._acknowledge(self._leases.end(letter.message_id for letter in letters))
 
     def _pull(self) -> list[Message]:
         try:
@@ -110,57 +102,21 @@ class Letters:
             )
         except api.DeadlineExceeded:
             return []
-        batch, repeats = [], []
-        with self._lock:
-            for received in answer.received_messages:
-                message = received.message
-                if message.message_id in self._done:  # its acknowledgement was lost
-                    repeats.append(received.ack_id)
-                    continue
-                if message.message_id not in self._leases:
-                    published = message.publish_time.timestamp()
-                    batch.append(
-                        Message(
-                            message.data,
-                            dict(message.attributes),
-                            message.message_id,
-                            published,
-                            published,
-                            message.ordering_key,
-                        )
-                    )
-                self._leases[message.message_id] = received.ack_id
+        batch, repeats = [], {}
+        deliveries = PullResponse.pb(answer).received_messages
+        for each in deliveries:
+            message = received.message(each.message)
+            new = self._leases.add(message.message_id, each.ack_id)
+            if new is None:
+                repeats[message.message_id] = each.ack_id
+            elif new:
+                batch.append(message)
+        self._leases.extend(each.ack_id for each in deliveries)
         self._acknowledge(repeats)
-        self._set_leases([received.ack_id for received in answer.received_messages], _LEASE_S)
         return batch
 
-    def _acknowledge(self, ack_ids: Sequence[str]) -> None:
-        for chunk in _chunks(ack_ids):
-            self._client.acknowledge(subscription=self._subscription, ack_ids=chunk, retry=_RETRY, timeout=30)
-
-    def _set_leases(self, ack_ids: Iterable[str], seconds: int) -> None:
-        for chunk in _chunks(list(ack_ids)):
-            self._client.modify_ack_deadline(
-                subscription=self._subscription,
-                ack_ids=chunk,
-                ack_deadline_seconds=seconds,
-                retry=None,
-                timeout=10,
-            )
-
-    def _renew(self) -> None:
-        while not self._stop.wait(_RENEW_S):
-            with self._lock:
-                ack_ids = list(self._leases.values())
-            try:
-                self._set_leases(ack_ids, _LEASE_S)
-            except api.GoogleAPIError as error:
-                _LOGGER.warning("%d leases were not renewed: %s", len(ack_ids), error)
-
-
-def _chunks(ack_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ack_ids), _MOST_A_REQUEST):
-        yield ack_ids[start : start + _MOST_A_REQUEST]
+    def _acknowledge(self, ended: Mapping[str, str]) -> None:
+        self._leases.acknowledge(ended, lambda: _PATIENCE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +126,7 @@ class Choice:
     stages: frozenset[str] = frozenset()
     error_types: frozenset[str] = frozenset()
     attributes: Mapping[str, str] = field(default_factory=dict)
-    since: float = 0.0
+    since: float = float("-inf")
     until: float = float("inf")
 
     def takes(self, letter: Message) -> bool:
@@ -184,12 +140,19 @@ class Choice:
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """What a replay has done so far."""
+    """What a replay has done so far; ``elsewhere`` counts what belongs to other inputs, by the reason in words."""
 
     replayed: int = 0
     left: int = 0
     refused: int = 0
+    strangers: int = 0
+    elsewhere: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @property
+    def misplaced(self) -> int:
+        """What is no dead letter, or not one that belongs to the topic."""
+        return self.strangers + self.elsewhere.total()
 
     def __str__(self) -> str:
         return f"{self.replayed} replayed, {self.left} left as not asked for, {self.refused} left as failed too often"
@@ -205,26 +168,22 @@ def replay(
     publish: Callable[[str, Sequence[Message]], Any] = publish.publish_all,
     watch: Callable[[ReplayCounts, Sequence[Message]], None] = lambda tally, letters: None,
     dry_run: bool = False,
+    way_back: WayBack | None = None,
 ) -> ReplayCounts:
     """Publishes the messages of ``letters`` that ``choice`` takes to ``topic``, and acknowledges those.
 
-    ``rate`` is in messages a second; ``watch`` hears of each published part. A ``dry_run`` counts and acknowledges
-    nothing.
+    What ``way_back`` does not let through stays where it is. ``rate`` is in messages a second; ``watch`` hears of each
+    published part. A ``dry_run`` counts and acknowledges nothing.
 
     Raises:
         google.api_core.exceptions.GoogleAPIError: the subscription or the topic failed for good; nothing is lost.
     """
-    tally = ReplayCounts()
+    tally, looked = ReplayCounts(), 0
+    way_back = way_back or WayBack(topic)
     started = time.monotonic()
     for batch in letters.batches():
-        chosen = []
-        for letter in batch:
-            if not choice.takes(letter):
-                tally.left += 1
-            elif attempts(letter) >= max_attempts:
-                tally.refused += 1
-            else:
-                chosen.append(letter)
+        chosen = [letter for letter in batch if _goes(letter, way_back, choice, max_attempts, tally)]
+        looked += len(batch)
         for part in _parts(chosen, rate, limit, tally):
             if not dry_run:
                 publish(topic, [restore(letter, clients.LIMITS) for letter in part])
@@ -238,9 +197,27 @@ def replay(
                 letters.stopped.wait(max(0.0, started + tally.replayed / rate - time.monotonic()))
             if letters.stopped.is_set():
                 break
-        if limit is not None and tally.replayed >= limit:
+        if limit is not None and tally.replayed >= limit or looked == tally.strangers >= _STRANGERS:
             break
     return tally
+
+
+def _goes(letter: Message, way_back: WayBack, choice: Choice, max_attempts: int, tally: ReplayCounts) -> bool:
+    """Whether ``letter`` is to be replayed; counts why not."""
+    try:
+        way_back.check(letter)
+    except Stranger:
+        tally.strangers += 1
+    except Elsewhere as error:
+        tally.elsewhere[str(error)] += 1
+    else:
+        if not choice.takes(letter):
+            tally.left += 1
+        elif attempts(letter) >= max_attempts:
+            tally.refused += 1
+        else:
+            return True
+    return False
 
 
 def _parts(

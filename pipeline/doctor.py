@@ -1,7 +1,7 @@
 """``python -m pipeline.doctor``: the flags of ``pipeline.main``, and everything that a launch with them would need.
 
 Prints ✓, ✗ or – (could not be told from here) for each look, with the way out; exits with 0 if nothing is wrong, 1 if
-something is, 2 if the flags themselves are. ``--json`` prints the same for a machine.
+something is, 2 if the flags themselves are (one line on standard error). ``--json`` prints the same for a machine.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from collections.abc import Iterator, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline import flags
 from pipeline.checks import cloud, identity, model, permissions, resources
 from pipeline.checks.finding import Finding
-from pipeline.options import Settings, UsageError, parse
+from pipeline.flags import Flag, UsageError
+from pipeline.options import FLAGS, Settings, parse
 
+_ABOUT = (
+    "Checks everything that a launch with these flags would need, and says the way out of whatever is wrong: those of "
+    "the job, and Beam's own (--runner, --project, ...). Exit code 1 says that something is to mend."
+)
+_JSON = Flag("json", "print the findings as JSON, for a machine", switch=True, group="Doctor")
 _SIGNS = {True: "✓", False: "✗", None: "–"}
 
 
@@ -34,13 +41,18 @@ def examine(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the findings and returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in argv
+    if flags.wants_help(argv):
+        return flags.print_help("doctor", "pipeline.doctor", _ABOUT, [_JSON, *FLAGS])
     logging.basicConfig(level=logging.ERROR)
+    as_json = False
     try:
-        settings, options = parse([argument for argument in argv if argument != "--json"])
+        own, argv = flags.split([_JSON], argv)
+        as_json = bool(own)
+        settings, options = parse(argv)
     except UsageError as error:
-        _print([Finding(False, "flags", str(error))], as_json)
-        return 2
+        if as_json:
+            _print([Finding(False, "flags", str(error))], as_json)
+        return flags.wrong_usage(error)
     findings = list(examine(settings, options))
     _print(findings, as_json)
     return 1 if any(finding.ok is False for finding in findings) else 0

@@ -10,6 +10,8 @@ refuses can still make it a dead letter, and nothing is acknowledged before eith
 
 from __future__ import annotations
 
+from typing import Any
+
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler
 
@@ -18,7 +20,7 @@ from pipeline.audit_sink import BigQuerySink
 from pipeline.options import Settings
 from pipeline.summary import Summarise
 from transforms.audit import Audit, AuditContext
-from transforms.dead_letter import DeadLetter
+from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
@@ -26,7 +28,9 @@ from transforms.predict import Predict
 from transforms.records import Message
 
 
-def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path: str | None = None) -> Outcome:
+def serve(
+    messages: beam.PCollection[Message], handler: ModelHandler[Any, Any, Any], input_path: str | None = None
+) -> Outcome:
     """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
     requests = messages | "Decode" >> Decode(input_path)
     predictions = requests.results | "Predict" >> Predict(handler)
@@ -35,26 +39,26 @@ def serve(messages: beam.PCollection[Message], handler: ModelHandler, input_path
     return Outcome(results.results, failures)
 
 
-def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler) -> None:
+def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler[Any, Any, Any]) -> None:
     """Attaches the endpoints: the subscription, the two topics and the audit table."""
     # Input
     messages = pipeline | "Read" >> io.read(settings)
 
     # Main output
     results, failures = serve(messages, handler, settings.input_path)
+    failed = [failures]
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
         sink = BigQuerySink(settings.audit_table)
         results, rejected = results | "Audit" >> Audit(sink, context)
-        failures = (failures, rejected) | "AllFailures" >> beam.Flatten()
+        failed.append(rejected)
+    failed += results | "Publish" >> io.publish(settings.output_topic, settings)
+
+    # Error output
+    failures = failed | "AllFailures" >> beam.Flatten()
+    if settings.audit_table:
         failures, _ = failures | "AuditFailures" >> Audit(sink, context)
         if settings.summary_table and not settings.local:
             pipeline | "Summarise" >> Summarise(settings)
-    results | "Publish" >> io.publish(settings.output_topic, settings)
-
-    # Error output
-    (
-        failures
-        | "DeadLetter" >> DeadLetter(clients.LIMITS)
-        | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
-    )
+    letters = failures | "DeadLetter" >> DeadLetter(clients.LIMITS, Source(settings.job, settings.input_subscription))
+    letters | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline.options import Settings
+from pipeline import extras
+from pipeline.options import FLAGS, Settings
+from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
 
 if TYPE_CHECKING:
@@ -15,11 +18,34 @@ if TYPE_CHECKING:
     from transforms.models.remote.handler import EndpointModelHandler
 
 
-def make_handler(settings: Settings) -> ModelHandler:
+#: Fields of a model handler whose flag has another name.
+_FLAG_OF = {
+    "parameters": "inference_params",
+    "token": "hf_token_source",
+    "timeout_s": "endpoint_timeout_s",
+    "max_wait_s": "endpoint_max_wait_s",
+    "concurrency": "endpoint_concurrency",
+}
+_FIELD = re.compile(r"`(\w+)(=[^`]*)?`")
+
+
+def as_flags(error: Exception) -> str:
+    """What a handler's ``error`` says, with the flag of each field that it names in backquotes."""
+    names = {flag.name for flag in FLAGS}
+
+    def flag(found: re.Match[str]) -> str:
+        name = _FLAG_OF.get(found[1], found[1])
+        return f"--{name}{found[2] or ''}" if name in names else found[0]
+
+    return _FIELD.sub(flag, str(error))
+
+
+def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     """The model handler that ``settings`` ask for, checked as far as can be without loading weights.
 
     Raises:
         ModelLoadError: the model cannot be what is asked for, or the endpoint cannot be asked.
+        UsageError: the model's engine is not installed.
     """
     token = TokenSource(settings.hf_token_source) if settings.hf_token_source else None
     if settings.endpoint:
@@ -35,8 +61,27 @@ def make_handler(settings: Settings) -> ModelHandler:
     return local
 
 
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
+    """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+
+    Raises:
+        ModelLoadError: it cannot be loaded, whatever the library's own error was.
+    """
+    if not settings.local:
+        return
+    try:
+        handler.load_model()
+    except ModelLoadError:
+        raise
+    except Exception as error:  # any of a model's library
+        name = settings.endpoint or settings.model
+        first = (str(error).strip().splitlines() or [""])[0][:500]
+        raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
+
+
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
     """The handler of local weights, unchecked."""
+    extras.need(f"--model={settings.model}", "torch", "torch", "transformers", "safetensors")
     # Torch takes seconds to import, and a wrong flag should be told at once.
     from transforms.models.handler import HuggingFaceModelHandler
 
@@ -54,6 +99,8 @@ def weights_handler(settings: Settings, token: Callable[[], str | None] | None) 
         on_too_long=settings.on_too_long,
         model_copies=settings.model_copies,
         time_limit_s=settings.time_limit_s,
+        max_deaths=settings.max_deaths,
+        max_forward_s=settings.max_forward_s,
         token=token,
     )
 

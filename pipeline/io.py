@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
-from apache_beam.runners.runner import PipelineRunner
 from google.pubsub_v1 import SubscriberClient
 
 from pipeline import clients
-from pipeline.direct import runner as direct
+from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
 from transforms.encode import has_date
-from transforms.records import Message
+from transforms.records import Message, identity
+
+if TYPE_CHECKING:
+    from pipeline.direct.runner import LocalRunner
 
 
-def runner(settings: Settings) -> PipelineRunner | None:
-    """The runner for local work, or None for the one that Beam's own ``--runner`` names."""
-    return direct.LocalRunner() if settings.local else None
+def runner(settings: Settings) -> LocalRunner | None:
+    """The runner for local work, or None for the one that Beam's own ``--runner`` names.
+
+    Raises:
+        UsageError: the local one was written for another Beam than is installed.
+    """
+    if not settings.local:
+        return None
+    require_beam()
+    # It imports Beam's internals, which another version may not have and a job that runs elsewhere does not need.
+    from pipeline.direct.runner import LocalRunner
+
+    return LocalRunner()
 
 
-def read(settings: Settings) -> beam.PTransform:
+def read(settings: Settings) -> beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Message]]:
     """``Message`` from the input subscription: Beam's native source, or on this machine one that loses nothing."""
-    if settings.local and direct.supported():
-        return direct.ReadFromSubscription(
+    if settings.local:
+        from pipeline.direct.runner import ReadFromSubscription
+
+        return ReadFromSubscription(
             settings.input_subscription,
             functools.partial(clients.pubsub, SubscriberClient),
             settings.id_attribute,
@@ -36,7 +51,7 @@ def read(settings: Settings) -> beam.PTransform:
     return _NativeRead(settings)
 
 
-class _NativeRead(beam.PTransform):
+class _NativeRead(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Message]]):
     def __init__(self, settings: Settings):
         super().__init__()
         self._settings = settings
@@ -48,7 +63,10 @@ class _NativeRead(beam.PTransform):
             with_attributes=True,
             timestamp_attribute=self._settings.timestamp_attribute,
         )
-        return pbegin | source | "ToMessage" >> beam.Map(incoming).with_output_types(Message)
+        messages: beam.PCollection[Message] = (
+            pbegin | source | "ToMessage" >> beam.Map(incoming).with_output_types(Message)
+        )
+        return messages
 
 
 def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) -> Message:
@@ -56,7 +74,7 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
     event_time = timestamp.micros / 1e6
     if not has_date(event_time):
         event_time = message.publish_time.timestamp() if message.publish_time else 0.0
-    return Message(
+    found = Message(
         data=message.data or b"",
         attributes=dict(message.attributes or {}),
         message_id=message.message_id or "",
@@ -64,8 +82,12 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         event_time=event_time,
         ordering_key=message.ordering_key or "",
     )
+    return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
 
 
-def publish(topic: str, settings: Settings) -> beam.PTransform:
-    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class."""
+def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:
+    """Publishes records that have ``data``, ``attributes`` and ``ordering_key``; each runner has its class.
+
+    On this machine it returns the failures of what the topic refused; a service's own sink tells of none.
+    """
     return DirectPublish(topic) if settings.local else NativePublish(topic)

@@ -7,39 +7,51 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
-from pipeline import dataflow, graph, handlers, io, logs, preflight, sidecars
-from pipeline.direct.runner import LocalRunner
-from pipeline.options import UsageError, parse, print_help
+from pipeline import dataflow, flags, graph, handlers, io, logs, preflight, sidecars
+from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
 
+if TYPE_CHECKING:
+    from pipeline.direct.runner import LocalRunner
+
 _LOGGER = logging.getLogger("pipeline")
+_ABOUT = (
+    "Streams messages through a Hugging Face model: from a subscription to a topic, with a dead letter for what cannot "
+    "become a result, and one audit row a message. Beam's own flags (--runner, --project, ...) work too; the runner is "
+    "DirectRunner, which is this machine and the default, or DataflowRunner."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job and returns its exit code: 0 drained or submitted, 1 failed, 2 wrong usage."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(argv):
-        print_help()
-        return 0
+    if flags.wants_help(argv):
+        return flags.print_help("run", "pipeline.main", _ABOUT, FLAGS)
     logs.configure()
     try:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
         dataflow.prepare(settings, options)
+        runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
-    except (UsageError, ModelLoadError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    runner = io.runner(settings)
-    pipeline = beam.Pipeline(runner=runner, options=options)
+        handlers.load(handler, settings)
+    except flags.UsageError as error:
+        return flags.wrong_usage(error)
+    except ModelLoadError as error:
+        return flags.wrong_usage(ValueError(handlers.as_flags(error)))
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+    except ValueError as error:  # Beam's own look at the options that its runner needs, one a line
+        return flags.wrong_usage(ValueError(f"{error}; `python -m pipeline.doctor` with the same flags says more"))
     graph.build(pipeline, settings, handler)
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
-    if not isinstance(runner, LocalRunner):
+    if runner is None:
         return 0
     with sidecars.beside(result, settings):
         return _run_until_drained(result, runner)
@@ -59,7 +71,7 @@ def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: Local
     try:
         result.wait_until_finish()
     except Exception as error:
-        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", error)
+        _LOGGER.error("the job failed; what it had not finished will be delivered again: %s", handlers.as_flags(error))
         return 1
     finally:
         runner.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from pipeline.checks import resources
-from pipeline.options import Settings, UsageError
+from pipeline.flags import UsageError
+from pipeline.options import Settings
 
 _LOGGER = logging.getLogger(__name__)
 

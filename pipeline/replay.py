@@ -6,181 +6,166 @@ interrupts a replay, nothing is lost, and at worst a few messages are published 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import logging
-import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from google.api_core import exceptions as api
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import SubscriberClient
 
-from pipeline import clients
+from pipeline import clients, flags
 from pipeline.checks.finding import Wrong, asking, flag
 from pipeline.dead_letters import Choice, Letters, ReplayCounts, replay
-from pipeline.options import FLAGS, Flag, UsageError, help_text
-from transforms.dead_letter import PREFIX, attempts, stage
-from transforms.encode import rfc3339
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import COUNT, SUBSCRIPTION, TOPIC, moment, pair, positive
+from pipeline.way_back import WayBack, is_read
+from transforms.dead_letter import PREFIX, PUBSUB, attempts, stage
+from transforms.encode import has_date, rfc3339
 from transforms.records import STAGES, Message
 
 _LOGGER = logging.getLogger("pipeline.replay")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
+_WHERE, _CHOICE, _HOW = "From and to", "Which dead letters", "How"
+_ABOUT = (
+    "Publishes dead letters to the input topic again, as the messages they were, once what killed them is mended. Each "
+    "is acknowledged only after its message is safely published; what is not chosen stays where it is."
+)
 
-def _moment(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if found:
-        return time.time() - int(found[1]) * _UNITS[found[2]]
-    try:
-        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
-    except ValueError:
-        raise ValueError("use 2030-01-31T12:00:00Z, or 15m, 2h, 3d for that long ago") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not key or not separator:
-        raise ValueError("use KEY=VALUE")
-    return key, value
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d{0,8}", text):
-        raise ValueError("use a whole number from 1")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text) or float(text) == 0:
-        raise ValueError("use a number over 0")
-    return float(text)
-
-
-_parse = {each.name: each.parse for each in FLAGS}
-_GIVEN_UP = "pubsub"
+#: Shorter than this, the time between --since and --until is what parsing both has taken.
+_SHORTEST_S = 0.1
 
 REPLAY_FLAGS = (
     Flag(
-        "dead_letter_subscription", "subscription of the dead-letter topic", _parse["input_subscription"], required=True
+        "dead_letter_subscription",
+        "subscription of the dead-letter topic",
+        SUBSCRIPTION,
+        required=True,
+        group=_WHERE,
     ),
     Flag(
-        "topic", "topic to publish to: the one that the job's subscription reads", _parse["output_topic"], required=True
+        "topic",
+        "topic to publish to: the one that the job's subscription reads",
+        TOPIC,
+        required=True,
+        group=_WHERE,
     ),
-    Flag("stage", "only those that failed there; may be given again", choices=(*STAGES, _GIVEN_UP)),
-    Flag("error_type", "only those with this error type, such as InvalidBody; may be given again"),
-    Flag("attribute", "only those with this attribute, KEY=VALUE; given again, all must fit", _pair),
-    Flag("since", "only those that died since then: 2030-01-31T12:00:00Z, or 15m, 2h, 3d ago", _moment),
-    Flag("until", "only those that died before then; without it, before now", _moment),
-    Flag("max_attempts", "leave those that have failed this often", _count, "5"),
-    Flag("limit", "replay this many at the most", _count),
-    Flag("rate", "replay this many a second at the most", _positive),
-    Flag("idle_s", "stop when nothing new has come for this many seconds", _positive, "10"),
+    Flag("stage", "only those that failed there", choices=(*STAGES, PUBSUB), group=_CHOICE, repeated=True),
+    Flag("error_type", "only those with this error type, such as InvalidBody", group=_CHOICE, repeated=True),
+    Flag("attribute", "only those with this attribute, KEY=VALUE; all must fit", pair, group=_CHOICE, repeated=True),
+    Flag("since", "only those that died since then: 2030-01-31T12:00:00Z, or 15m, 2h, 3d ago", moment, group=_CHOICE),
+    Flag("until", "only those that died before then; without it, before now", moment, group=_CHOICE),
+    Flag("max_attempts", "leave those that have failed this often", COUNT, "5", group=_CHOICE),
+    Flag(
+        "any_topic",
+        "also those whose own input subscription reads another topic than --topic",
+        switch=True,
+        group=_CHOICE,
+    ),
+    Flag(
+        "unmarked",
+        "also messages that do not say that they are dead letters: their own attributes may have left no room",
+        switch=True,
+        group=_CHOICE,
+    ),
+    Flag("limit", "replay this many at the most", COUNT, group=_HOW),
+    Flag("rate", "replay this many a second at the most", positive, group=_HOW),
+    Flag("idle_s", "stop when nothing new has come for this many seconds", positive, "10", group=_HOW),
+    Flag("dry_run", "show what would be replayed, and change nothing", switch=True, group=_HOW),
 )
-_REPEATED = ("stage", "error_type", "attribute")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Replays and returns the exit code: 0 done, 1 failed or interrupted, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if flags.wants_help(argv):
+        return flags.print_help("replay", "pipeline.replay", _ABOUT, REPLAY_FLAGS)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        values = _arguments(sys.argv[1:] if argv is None else argv)
+        values = flags.read(REPLAY_FLAGS, argv)
+        choice = _choice(values, time.time())
         _check(values["dead_letter_subscription"], values["topic"])
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    choice = Choice(
-        frozenset(values["stage"]),
-        frozenset(values["error_type"]),
-        dict(values["attribute"]),
-        values["since"] or 0.0,
-        # What dies again while this runs is left for the next time: otherwise it would go round and round.
-        values["until"] or time.time(),
-    )
-    dry_run, limit = values["dry_run"], values["limit"]
+        return flags.wrong_usage(error)
+    topic, dry_run, limit = values["topic"], values["dry_run"], values["limit"]
     show = contextlib.nullcontext(_print_letters) if dry_run else _progress(limit)
     try:
         with Letters(values["dead_letter_subscription"], values["idle_s"]) as letters, show as watch:
             _stop_at_signals(letters)
             tally = replay(
                 letters,
-                values["topic"],
+                topic,
                 choice,
                 values["max_attempts"],
                 limit,
                 values["rate"],
                 watch=watch,
                 dry_run=dry_run,
+                way_back=WayBack(topic, values["any_topic"], values["unmarked"]),
             )
             interrupted = letters.stopped.is_set()
     except api.GoogleAPIError as error:
         _LOGGER.error("stopped; every dead letter not published is back on the subscription: %s", error)
         return 1
-    _report(tally, values["max_attempts"], dry_run)
+    _report(tally, values, dry_run)
     if interrupted:
         _LOGGER.warning("interrupted; the rest is back on the subscription")
-    return int(interrupted)
+        return 1
+    return 2 if tally.misplaced and not tally.replayed else 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise UsageError(message)
+def _choice(values: Mapping[str, Any], now: float) -> Choice:
+    """Which dead letters ``values`` ask for.
+
+    Raises:
+        UsageError: nothing can have died between --since and --until.
+    """
+    since = values["since"] if values["since"] is not None else float("-inf")
+    # What dies again while this runs is left for the next time: otherwise it would go round and round.
+    until = now if values["until"] is None else min(values["until"], now)
+    if since > until - _SHORTEST_S:
+        end = "now" if until == now else f"--until, {_said(until)}"
+        raise UsageError(f"--since is {_said(since)}, which is not before {end}: nothing can have died between them")
+    return Choice(frozenset(values["stage"]), frozenset(values["error_type"]), dict(values["attribute"]), since, until)
 
 
-def _arguments(argv: Sequence[str]) -> dict[str, Any]:
-    parser = _Parser(prog="python -m pipeline.replay", description=__doc__, allow_abbrev=False)
-    for each in REPLAY_FLAGS:
-        action = "append" if each.name in _REPEATED else "store"
-        parser.add_argument(f"--{each.name}", help=help_text(each).replace("%", "%%"), action=action, metavar="")
-    parser.add_argument("--dry_run", action="store_true", help="show what would be replayed, and change nothing")
-    found, unknown = parser.parse_known_args(list(argv))
-    if unknown:
-        raise UsageError(f"{unknown[0]!r}: no such flag; see --help")
-    values: dict[str, Any] = {"dry_run": found.dry_run}
-    for each in REPLAY_FLAGS:
-        given = getattr(found, each.name)
-        if each.name in _REPEATED:
-            values[each.name] = [_value(each, text) for text in given or []]
-        else:
-            text = given if given is not None else each.default
-            if text is None and each.required:
-                raise UsageError(f"--{each.name} is missing: {each.help}")
-            values[each.name] = None if text is None else _value(each, text)
-    return values
-
-
-def _value(each: Flag, text: str) -> Any:
-    if each.choices and text not in each.choices:
-        raise UsageError(f"--{each.name} {text!r}: use {' or '.join(each.choices)}")
-    try:
-        return each.parse(text)
-    except ValueError as error:
-        raise UsageError(f"--{each.name} {text!r}: {error}") from None
+def _said(seconds: float) -> str:
+    return rfc3339(seconds) if has_date(seconds) else "before the year 1" if seconds < 0 else "after the year 9999"
 
 
 def _check(subscription: str, topic: str) -> None:
-    """Both exist, and do not go in a circle."""
-    try:
-        subject = flag("dead_letter_subscription", subscription)
-        with asking(
-            subject, f"create it with: gcloud pubsub subscriptions create {subscription} --topic=DEAD_LETTER_TOPIC"
-        ):
-            found = clients.pubsub(SubscriberClient).get_subscription(subscription=subscription, retry=None, timeout=20)
-        with asking(flag("topic", topic), f"create it with: gcloud pubsub topics create {topic}"):
-            clients.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=20)
-    except Wrong as wrong:
-        if wrong.finding.ok is None:  # may read and publish, but not look
-            _LOGGER.warning("%s", wrong)
-            return
-        raise UsageError(str(wrong)) from None
-    if found.topic == topic:
+    """Both exist, do not go in a circle, and what is published is read by somebody."""
+    found = read = None
+    with _passing(
+        flag("dead_letter_subscription", subscription),
+        f"create it with: gcloud pubsub subscriptions create {subscription} --topic=DEAD_LETTER_TOPIC",
+    ):
+        found = clients.pubsub(SubscriberClient).get_subscription(subscription=subscription, retry=None, timeout=20)
+    with _passing(flag("topic", topic), f"create it with: gcloud pubsub topics create {topic}"):
+        read = is_read(topic)
+    if found is not None and found.topic == topic:
         raise UsageError(f"--topic {topic!r} is the dead-letter topic itself; give the one that the job reads")
+    if read is False:
+        raise UsageError(
+            f"--topic {topic!r} has no subscription: what is published to it would be gone; give the one that the"
+            " job's subscription reads"
+        )
+
+
+@contextlib.contextmanager
+def _passing(subject: str, missing: str) -> Iterator[None]:
+    """A look at ``subject``: what is wrong is wrong usage; where one may read and publish, but not look, it is said."""
+    try:
+        with asking(subject, missing):
+            yield
+    except Wrong as wrong:
+        if wrong.finding.ok is not None:
+            raise UsageError(str(wrong)) from None
+        _LOGGER.warning("%s", wrong)
 
 
 def _stop_at_signals(letters: Letters) -> None:
@@ -228,7 +213,7 @@ def _progress(limit: int | None) -> Iterator[Callable[[ReplayCounts, Sequence[Me
     yield log
 
 
-def _report(tally: ReplayCounts, max_attempts: int, dry_run: bool) -> None:
+def _report(tally: ReplayCounts, values: Mapping[str, Any], dry_run: bool) -> None:
     for (where, kind), count in tally.kinds.most_common():
         _LOGGER.info("%6d %s %s", count, where, kind)
     _LOGGER.info("%s%s", "dry run, nothing is changed: would be " if dry_run else "", tally)
@@ -237,7 +222,21 @@ def _report(tally: ReplayCounts, max_attempts: int, dry_run: bool) -> None:
             "%d dead letters have failed %d times or more and stay where they are: look at one (--dry_run"
             " --max_attempts=1000), then replay them with a larger --max_attempts or acknowledge them",
             tally.refused,
-            max_attempts,
+            values["max_attempts"],
+        )
+    if tally.strangers:
+        _LOGGER.warning(
+            "%d messages on %s do not say that they are dead letters (dead_letter_stage) and stay where they are: is it"
+            " a subscription of the dead-letter topic? If their own attributes left no room for it, add --unmarked",
+            tally.strangers,
+            values["dead_letter_subscription"],
+        )
+    for whose, count in tally.elsewhere.most_common():
+        _LOGGER.warning(
+            "%d messages stay where they are, each %s, and not %s: give that topic, or add --any_topic",
+            count,
+            whose,
+            values["topic"],
         )
 
 

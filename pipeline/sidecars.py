@@ -28,7 +28,7 @@ def beside(result: PipelineResult, settings: Settings) -> Iterator[None]:
     stop = threading.Event()
     threads = []
     if settings.metrics_file:
-        path = Path(settings.metrics_file)
+        path = settings.metrics_file
         threads.append(_repeat(lambda: write_metrics(result, path), _METRICS_EVERY_S, stop))
     if settings.summary_table and settings.audit_table:
         keeper = summary.Summaries(settings.audit_table, settings.summary_table)

@@ -6,12 +6,11 @@ processed since the one before, so it may be stopped, started again and run twic
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import logging
 import sys
-import time
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +18,14 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 from google.api_core import exceptions as api
+from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery
 
-from pipeline import clients
-from pipeline.options import Settings, TableName, UsageError, table_name
+from pipeline import clients, flags, summary_queries
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import TableName, seconds, table_name
+from pipeline.options import Settings
+from pipeline.signals import on_stop
 from transforms.window import Windowing
 from transforms.window_summary import DISTRIBUTIONS, SUMMARY_PARTITION_FIELD, SUMMARY_SCHEMA, compare
 
@@ -33,59 +36,21 @@ _UTC = datetime.timezone.utc
 _FIRST = datetime.timedelta(days=1)
 _MARGIN = datetime.timedelta(minutes=2)
 
-_NEW = """
-SELECT MIN(window_start) AS oldest FROM `{audit}` WHERE processed_time >= @since AND window_end <= @now
-"""
-
-_MESSAGES = """
-WITH touched AS (
-  SELECT DISTINCT job, window_start, window_end FROM `{audit}` WHERE processed_time >= @since AND window_end <= @now
-), messages AS (
-  SELECT a.*, JSON_VALUE(a.prediction, '$[0].label') AS label,
-    SAFE_CAST(JSON_VALUE(a.prediction, '$[0].score') AS FLOAT64) AS score
-  FROM `{audit}` AS a
-  JOIN touched AS t ON a.job = t.job AND a.window_start = t.window_start AND a.window_end = t.window_end
-  WHERE a.processed_time >= @oldest
-  QUALIFY ROW_NUMBER() OVER (PARTITION BY a.job, a.message_id ORDER BY a.processed_time DESC) = 1
+_ABOUT = (
+    "Sums up, from the audit table, every window that has ended since the last refresh, one row a window of the "
+    "summary table. It may be stopped, started again and run twice at once: the rows come out the same."
 )
-"""
-
-_TOTALS = (
-    _MESSAGES
-    + """
-SELECT job, window_start, window_end, COUNT(*) AS messages, COUNTIF(status = 'ok') AS ok,
-  COUNTIF(status != 'ok') AS dead_letters, COUNTIF(truncated) AS truncated,
-  APPROX_QUANTILES(score, 100)[OFFSET(10)] AS score_p10, APPROX_QUANTILES(score, 100)[OFFSET(50)] AS score_p50,
-  APPROX_QUANTILES(score, 100)[OFFSET(90)] AS score_p90,
-  APPROX_QUANTILES(total_ms, 100)[OFFSET(50)] AS latency_p50_ms,
-  APPROX_QUANTILES(total_ms, 100)[OFFSET(95)] AS latency_p95_ms,
-  APPROX_QUANTILES(total_ms, 100)[OFFSET(99)] AS latency_p99_ms,
-  APPROX_QUANTILES(input_bytes, 100)[OFFSET(50)] AS input_bytes_p50,
-  APPROX_QUANTILES(input_bytes, 100)[OFFSET(95)] AS input_bytes_p95
-FROM messages GROUP BY job, window_start, window_end
-"""
+_FLAGS = (
+    Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, required=True, group="Tables"),
+    Flag(
+        "summary_table",
+        "the table of summaries; it is made if it is missing",
+        table_name,
+        required=True,
+        group="Tables",
+    ),
+    Flag("every", "seconds between refreshes, until interrupted; without it, one refresh", seconds, group="When"),
 )
-
-_COUNTS = (
-    _MESSAGES
-    + """
-SELECT job, window_start, window_end, 'labels' AS distribution, label AS name, COUNT(*) AS messages
-FROM messages WHERE label IS NOT NULL GROUP BY job, window_start, window_end, name
-UNION ALL
-SELECT job, window_start, window_end, 'score_bins' AS distribution,
-  CAST(CAST(LEAST(9, FLOOR(score * 10)) AS INT64) AS STRING) AS name, COUNT(*) AS messages
-FROM messages WHERE score IS NOT NULL GROUP BY job, window_start, window_end, name
-UNION ALL
-SELECT job, window_start, window_end, 'input_bytes_bins' AS distribution,
-  CAST(CAST(FLOOR(2 * LOG(GREATEST(input_bytes, 1), 2)) AS INT64) AS STRING) AS name, COUNT(*) AS messages
-FROM messages GROUP BY job, window_start, window_end, name
-"""
-)
-
-_BEFORE = """
-SELECT job, window_start, window_end, labels, score_bins, input_bytes_bins FROM `{summary}`
-WHERE window_start < @last AND window_start >= @first
-"""
 
 _KEY = ("job", "window_start", "window_end")
 
@@ -110,7 +75,7 @@ class Summaries:
             self._made = True
         now = datetime.datetime.now(_UTC)
         since = self._since - _MARGIN if self._since else now - _FIRST
-        (found,) = self._query(_NEW, since=since, now=now)
+        (found,) = self._query(summary_queries.NEW, since=since, now=now)
         if found["oldest"] is not None:
             windows = self._windows({"since": since, "now": now, "oldest": found["oldest"]})
             for window in windows:
@@ -119,9 +84,9 @@ class Summaries:
         return len(windows) if found["oldest"] is not None else 0
 
     def _windows(self, times: dict[str, datetime.datetime]) -> list[dict[str, Any]]:
-        windows = {tuple(row[name] for name in _KEY): row for row in self._query(_TOTALS, **times)}
+        windows = {tuple(row[name] for name in _KEY): row for row in self._query(summary_queries.TOTALS, **times)}
         counts: dict[Any, dict[str, dict[str, int]]] = defaultdict(lambda: {name: {} for name in DISTRIBUTIONS})
-        for row in self._query(_COUNTS, **times):
+        for row in self._query(summary_queries.COUNTS, **times):
             counts[tuple(row[name] for name in _KEY)][row["distribution"]][row["name"]] = row["messages"]
         known = {**self._before(windows), **{key: counts[key] for key in windows}}
         for key, window in windows.items():
@@ -138,7 +103,7 @@ class Summaries:
         starts = [key[1] for key in windows]
         length = max(key[2] - key[1] for key in windows)
         # Quiet hours have no windows: look back further than ten windows' lengths.
-        rows = self._query(_BEFORE, first=min(starts) - max(100 * length, _FIRST), last=max(starts))
+        rows = self._query(summary_queries.BEFORE, first=min(starts) - max(100 * length, _FIRST), last=max(starts))
         return {tuple(row[name] for name in _KEY): {name: _json(row[name]) for name in DISTRIBUTIONS} for row in rows}
 
     def _write(self, window: dict[str, Any]) -> None:
@@ -188,7 +153,7 @@ def every_s(windowing: Windowing) -> float:
     return min(300.0, max(5.0, windowing.period or windowing.size))
 
 
-class Summarise(beam.PTransform):
+class Summarise(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Any]]):
     """Sums windows up for as long as a job on a service runs; on this machine a thread does (watchers.py)."""
 
     def __init__(self, settings: Settings):
@@ -198,7 +163,10 @@ class Summarise(beam.PTransform):
         self._step = SummariseFn(settings.audit_table, settings.summary_table)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[Any]:
-        return pbegin | PeriodicImpulse(fire_interval=self._every_s) | "Refresh" >> beam.ParDo(self._step)
+        refreshed: beam.PCollection[Any] = (
+            pbegin | PeriodicImpulse(fire_interval=self._every_s) | "Refresh" >> beam.ParDo(self._step)
+        )
+        return refreshed
 
 
 class SummariseFn(beam.DoFn):
@@ -217,22 +185,30 @@ class SummariseFn(beam.DoFn):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Refreshes once, or for ever with ``--every``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.summary", description=__doc__)
-    parser.add_argument("--audit_table", required=True, help="the job's audit table, PROJECT:DATASET.TABLE")
-    parser.add_argument("--summary_table", required=True, help="the table of summaries; it is made if it is missing")
-    parser.add_argument("--every", type=float, help="seconds between refreshes; without it, one refresh")
-    args = parser.parse_args(argv)
+    """Refreshes once, or until interrupted with ``--every``; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if flags.wants_help(argv):
+        return flags.print_help("summary", "pipeline.summary", _ABOUT, _FLAGS)
     try:
-        summaries = Summaries(table_name(args.audit_table), table_name(args.summary_table))
-    except (ValueError, UsageError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    while True:
-        print(f"{summaries.refresh()} windows", flush=True)
-        if not args.every:
+        values = flags.read(_FLAGS, argv)
+        if values["audit_table"] == values["summary_table"]:
+            raise UsageError(f"--summary_table {str(values['summary_table'])!r}: it is also --audit_table; use another")
+    except UsageError as error:
+        return flags.wrong_usage(error)
+    summaries = Summaries(values["audit_table"], values["summary_table"])
+    stop = threading.Event()
+    on_stop(stop.set)
+    while not stop.is_set():
+        try:
+            print(f"{summaries.refresh()} windows", flush=True)
+        except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
+            print("error: window summaries are behind:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+            if not values["every"]:
+                return 1
+        if not values["every"]:
             return 0
-        time.sleep(args.every)
+        stop.wait(values["every"])
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""Hugging Face models as steps of an Apache Beam pipeline.
+
+The names below are imported at their first use, so that importing the package costs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transforms.models.handler import HuggingFaceModelHandler
+    from transforms.models.remote.handler import EndpointModelHandler
+    from transforms.records import Failure, Prediction, Request
+
+__all__ = ["EndpointModelHandler", "Failure", "HuggingFaceModelHandler", "Prediction", "Request"]
+
+_HOME = {
+    "EndpointModelHandler": "transforms.models.remote.handler",
+    "Failure": "transforms.records",
+    "HuggingFaceModelHandler": "transforms.models.handler",
+    "Prediction": "transforms.records",
+    "Request": "transforms.records",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

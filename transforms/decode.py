@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,10 @@ import jmespath.exceptions
 import orjson
 
 from transforms import body
-from transforms.outcome import Outcome, failed
-from transforms.records import Failure, Message, Request
+from transforms.barrier import guarded
+from transforms.errors import MessageError
+from transforms.outcome import Outcome, split
+from transforms.records import Message, Request
 
 #: Content types whose body is the model's input as raw bytes.
 RAW_TYPES = ("image/", "audio/")
@@ -26,7 +27,11 @@ _MARKED = (b"\xef", b"\xff", b"\xfe")
 MAX_DEPTH = 100
 
 
-class InvalidBody(ValueError):
+class Unexpected(MessageError):
+    """Some later step failed on this message alone, for a reason that is not known to be anybody else's fault."""
+
+
+class InvalidBody(MessageError):
     """The body is not what its content type says; the message belongs in the dead letters."""
 
 
@@ -55,7 +60,7 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     if input_path is not None:
         return Request(_pick(value, input_path), {}, message)
     if not isinstance(value, dict) or "inputs" not in value:
-        raise InvalidBody(f'the body is {_kind(value)}; use {{"inputs": …, "parameters": {{…}}}} or set --input_path')
+        raise InvalidBody(f'the body is {_kind(value)}; use {{"inputs": …, "parameters": {{…}}}} or set input_path')
     parameters = value.get("parameters")
     if parameters is None:
         parameters = {}
@@ -95,11 +100,11 @@ def _pick(value: Any, input_path: jmespath.parser.ParsedResult) -> Any:
         inputs = input_path.search(value)
     except Exception as error:  # noqa: BLE001 (it raises TypeError, ValueError, OverflowError and more)
         # What it says quotes the body; which function took offence at which type does not.
-        raise InvalidBody(f"--input_path {expression!r} does not fit the body: {_why(error)}") from None
+        raise InvalidBody(f"input_path {expression!r} does not fit the body: {_why(error)}") from None
     if inputs is None:
-        raise InvalidBody(f"--input_path {expression!r} finds nothing in the body")
+        raise InvalidBody(f"input_path {expression!r} finds nothing in the body")
     if not isinstance(inputs, (str, int, float, list, dict)):
-        raise InvalidBody(f"--input_path {expression!r} gives an expression, not a value")
+        raise InvalidBody(f"input_path {expression!r} gives an expression, not a value")
     return inputs
 
 
@@ -122,7 +127,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-class Decode(beam.PTransform):
+class Decode(beam.PTransform[beam.PCollection[Message], Outcome]):
     """``Message`` → ``Outcome`` of ``Request``; what cannot be decoded fails with stage ``decode``."""
 
     def __init__(self, input_path: str | None = None):
@@ -143,7 +148,9 @@ class _DecodeFn(beam.DoFn):
             self._input_path = jmespath.compile(self._expression)
 
     def process(self, message: Message) -> Iterator[Any]:
-        try:
-            yield decode(message, self._input_path)
-        except InvalidBody as error:
-            yield failed(Failure(message, "decode", type(error).__name__, str(error), time.time()))
+        yield split(guarded(self._decode, message, message, "decode"))
+
+    def _decode(self, message: Message) -> Request:
+        if message.given_up:
+            raise Unexpected(message.given_up)
+        return decode(message, self._input_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -11,15 +10,17 @@ from typing import Any
 import apache_beam as beam
 import orjson
 
-from transforms.outcome import Outcome, failed
-from transforms.records import SCHEMA_VERSION, Failure, Limits, Prediction, Result
+from transforms.barrier import guarded
+from transforms.errors import MessageError
+from transforms.outcome import Outcome, split
+from transforms.records import SCHEMA_VERSION, Limits, Prediction, Result
 
 
-class TooLarge(ValueError):
+class TooLarge(MessageError):
     """The result is beyond what one message may hold; the message belongs in the dead letters."""
 
 
-class NotJson(ValueError):
+class NotJson(MessageError):
     """The prediction holds what JSON cannot; the message belongs in the dead letters."""
 
 
@@ -93,7 +94,7 @@ def attributes_bytes(attributes: dict[str, str]) -> int:
     return sum(4 * (len(key) + len(value)) + 16 for key, value in attributes.items())
 
 
-class Encode(beam.PTransform):
+class Encode(beam.PTransform[beam.PCollection[Prediction], Outcome]):
     """``Prediction`` → ``Outcome`` of ``Result``; what no message can hold fails with stage ``encode``."""
 
     def __init__(self, limits: Limits):
@@ -109,9 +110,8 @@ class _EncodeFn(beam.DoFn):
         self._limits = limits
 
     def process(self, prediction: Prediction) -> Iterator[Any]:
-        try:
-            yield encode(prediction, self._limits)
-        except (NotJson, TooLarge) as error:
-            message = prediction.request.message
-            failure = Failure(message, "encode", type(error).__name__, str(error), time.time(), prediction.model)
-            yield failed(failure)
+        message = prediction.request.message
+        yield split(guarded(self._encode, prediction, message, "encode", prediction.model))
+
+    def _encode(self, prediction: Prediction) -> Result:
+        return encode(prediction, self._limits)

@@ -14,6 +14,7 @@ from typing import Any
 from apache_beam.metrics import Metrics
 
 from transforms import tracing
+from transforms.barrier import unexpected_errors
 from transforms.dead_letter import PREFIX, stage
 from transforms.records import STAGES, Result
 
@@ -23,6 +24,7 @@ _NAMESPACE = "pipeline"
 _RESULTS = Metrics.counter(_NAMESPACE, "results")
 _DEAD_LETTERS = {name: Metrics.counter(_NAMESPACE, f"dead_letters_{name}") for name in (*STAGES, "unknown")}
 _LATENCY_MS = Metrics.distribution(_NAMESPACE, "latency_ms")
+_UNEXPECTED = Metrics.counter(_NAMESPACE, "unexpected_errors")
 _RETRIES = {sink: Metrics.counter(_NAMESPACE, f"{sink}_retries") for sink in ("publish", "insert")}
 
 
@@ -55,6 +57,10 @@ class Ended:
                 _LATENCY_MS.update(latency)
         for where, count in self._stages.items():
             _DEAD_LETTERS[where].inc(count)
+        for where, count in list(unexpected_errors.items()):
+            if count:
+                unexpected_errors[where] -= count
+                _UNEXPECTED.inc(count)
         for sink, count in list(_retried.items()):
             if count:
                 _retried[sink] -= count

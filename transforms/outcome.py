@@ -28,6 +28,11 @@ class Outcome(NamedTuple):
         return cls(outputs["results"], outputs[FAILURES])
 
 
-def failed(failure: Failure) -> beam.pvalue.TaggedOutput:
+def split(outcome: Any) -> Any:
+    """``outcome`` as a step yields it: a ``Failure`` goes to the side output."""
+    return failed(outcome) if isinstance(outcome, Failure) else outcome
+
+
+def failed(failure: Failure) -> beam.pvalue.TaggedOutput[str, Failure]:
     """Routes ``failure`` to the side output of :class:`Outcome`."""
     return beam.pvalue.TaggedOutput(FAILURES, failure)

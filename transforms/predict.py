@@ -8,11 +8,11 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from transforms.outcome import Outcome, failed
+from transforms.outcome import Outcome, split
 from transforms.records import Failure, Prediction, Request
 
 
-class Predict(beam.PTransform):
+class Predict(beam.PTransform[beam.PCollection[Request], Outcome]):
     """``Request`` → ``Outcome`` of ``Prediction``, through RunInference and a handler that answers every element."""
 
     def __init__(self, handler: ModelHandler[Request, Prediction | Failure, Any]):
@@ -21,9 +21,9 @@ class Predict(beam.PTransform):
 
     def expand(self, requests: beam.PCollection[Request]) -> Outcome:
         answers = requests | "RunInference" >> RunInference(self._handler)
-        return Outcome.of(beam.ParDo(_SplitFn()), answers)
+        return Outcome.of(beam.ParDo(_SplitFn()), answers)  # type: ignore[no-untyped-call] # a DoFn of Beam's
 
 
 class _SplitFn(beam.DoFn):
     def process(self, answer: Prediction | Failure) -> Iterator[Any]:
-        yield failed(answer) if isinstance(answer, Failure) else answer
+        yield split(answer)

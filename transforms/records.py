@@ -6,6 +6,7 @@ All are frozen: a step makes a new record and never changes one. Times are secon
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,9 @@ class Limits:
     attribute_value_bytes: int
 
 
+#: Longest error of a failure.
+ERROR_CHARACTERS = 2_000
+
 #: Where a message can fail, in flow order.
 STAGES = ("decode", "predict", "encode", "audit")
 
@@ -37,6 +41,16 @@ class Message:
     publish_time: float = 0.0
     event_time: float = 0.0
     ordering_key: str = ""
+    #: Why the runner gives this message up: its bundle failed with it alone. It goes straight to the dead letters.
+    given_up: str = ""
+
+
+def identity(message: Message) -> str:
+    """``message``'s id; where a source gave none, one made of its content and the time it was published."""
+    if message.message_id:
+        return message.message_id
+    content = repr((message.publish_time, sorted(message.attributes.items()))).encode("utf-8", "replace")
+    return f"content-{hashlib.sha256(content + message.data).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A message that could not become a result: the stage, and an error fit for a person to read."""
+    """A message that could not become a result: the stage, and an error fit for a person to read.
+
+    ``redacted`` is the error without what it quotes of the message, where the two differ. Both are cut to
+    :data:`ERROR_CHARACTERS`, whoever wrote them.
+    """
 
     message: Message
     stage: str
@@ -102,6 +120,16 @@ class Failure:
     error: str
     time: float
     model: ModelInfo | None = None
+    redacted: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", _cut(self.error))
+        if self.redacted is not None:
+            object.__setattr__(self, "redacted", None if self.redacted == self.error else _cut(self.redacted))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ERROR_CHARACTERS else text[: ERROR_CHARACTERS - 1] + "…"
 
 
 def column(kind: str, description: str, required: bool = False) -> Any:
@@ -135,7 +163,7 @@ class AuditRow:
     prediction: str | None = column("JSON", "the model's answer")
     input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
     input_bytes: int = column("INTEGER", "length of the input")
-    input: str | None = column("STRING", "the input itself, with --audit_input=full; base64 where it is not UTF-8")
+    input: str | None = column("STRING", "the input itself, with audit_input=full; base64 where it is not UTF-8")
     tokens: int | None = column("INTEGER", "tokens the model read")
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")

@@ -7,16 +7,18 @@ message several times, sessions would batch one message at a time, and late mess
 
 from __future__ import annotations
 
-import math
+import re
 from dataclasses import dataclass
 
 from transforms.encode import FIRST_SECOND, LAST_SECOND
 
 _KINDS = {"fixed": 1, "sliding": 2, "session": 1, "global": 0}
-#: Shortest and longest window, in seconds: an instant that a timestamp column can hold, and a century.
-_SHORTEST_S, _LONGEST_S = 0.001, 36_525 * 86_400.0
-
 _USE = "use fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global"
+#: ASCII alone, where float() reads other digits, underscores and blanks too.
+_NUMBER = r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?|nan|inf)"
+#: Timestamps hold microseconds, so that shorter windows would have no length; ten years leave every window of these
+#: days inside the calendar of timestamp columns, which ends with the year 9999.
+_LEAST_S, _MOST_S = 0.001, 10 * 366 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,11 @@ class Windowing:
             raise ValueError(f"unknown kind {kind!r}; {_USE}")
         if len(numbers) != _KINDS[kind]:
             raise ValueError(f"{kind} takes {_KINDS[kind]} number(s), not {len(numbers)}; {_USE}")
-        try:
-            seconds = [float(number) for number in numbers]
-        except ValueError:
-            raise ValueError(f"{':'.join(numbers)!r} is not in seconds; {_USE}") from None
-        if not all(0 < number < math.inf for number in seconds):
-            raise ValueError(f"seconds must be positive; {_USE}")
-        for number, written in zip(seconds, numbers, strict=True):
-            if not _SHORTEST_S <= number <= _LONGEST_S:
-                raise ValueError(
-                    f"{written} seconds are not from {_SHORTEST_S:g} to {_LONGEST_S:,.0f} (a hundred years); {_USE}"
-                )
+        if not all(re.fullmatch(_NUMBER, number, re.ASCII | re.IGNORECASE) for number in numbers):
+            raise ValueError(f"{':'.join(numbers)!r} is not in seconds; {_USE}")
+        seconds = [float(number) for number in numbers]
+        if not all(_LEAST_S <= number <= _MOST_S for number in seconds):
+            raise ValueError(f"seconds must be positive, from {_LEAST_S} to {_MOST_S} (ten years); {_USE}")
         if kind == "sliding" and seconds[1] > seconds[0]:
             raise ValueError(f"period {numbers[1]} is longer than size {numbers[0]}, which leaves gaps; {_USE}")
         return cls(kind, *seconds)

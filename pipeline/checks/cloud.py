@@ -15,7 +15,8 @@ from pipeline import dataflow
 from pipeline.checks.finding import Finding, Wrong, asking, flag, words
 from pipeline.checks.identity import credentials
 from pipeline.checks.resources import TIMEOUT_S
-from pipeline.options import Settings, UsageError
+from pipeline.flags import UsageError
+from pipeline.options import Settings
 
 #: Quotas of a region that a worker draws on, besides GPUs: https://cloud.google.com/dataflow/quotas#compute-engine-quotas
 _QUOTAS = ("CPUS", "DISKS_TOTAL_GB", "IN_USE_ADDRESSES", "INSTANCES")

@@ -12,7 +12,7 @@ from huggingface_hub import RepoCard, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pipeline.checks.finding import Finding, flag, words
-from pipeline.handlers import make_handler, weights_handler
+from pipeline.handlers import as_flags, make_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
@@ -28,7 +28,7 @@ def check(settings: Settings) -> Iterator[Finding]:
         try:
             token = TokenSource(settings.hf_token_source)()
         except ModelLoadError as error:
-            yield Finding(False, subject, f"gives no token: {error}")
+            yield Finding(False, subject, f"gives no token: {as_flags(error)}")
         else:
             yield _token(subject, token)
     if settings.endpoint:
@@ -58,18 +58,17 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
     try:
         make_handler(replace(settings, local=True))
     except ModelLoadError as error:
-        yield Finding(False, subject, f"cannot be used: {error}")
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
         yield Finding(True, subject, f"answers, task {settings.task}")
 
 
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:
     subject = flag("model", model)
-    handler = weights_handler(settings, lambda: token)
     try:
-        task = handler.check()
+        task = weights_handler(settings, lambda: token).check()
     except ModelLoadError as error:
-        yield Finding(False, subject, f"cannot be used: {error}")
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
         return
     at = f" at {settings.revision}" if settings.revision else ""
     yield Finding(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest
 from google.pubsub_v1 import PublisherClient, SubscriberClient
@@ -16,6 +19,8 @@ from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.resources import TIMEOUT_S
 from pipeline.options import Settings
 
+_Ask = Callable[[list[str]], Collection[str]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Need:
@@ -25,7 +30,7 @@ class _Need:
     permissions: Collection[str]
     role: str
     grant: str
-    ask: Callable[[list[str]], Collection[str]]
+    ask: _Ask
 
 
 def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
@@ -89,41 +94,57 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
             ["storage.buckets.get", "storage.objects.create", "storage.objects.get"],
             "roles/storage.objectUser (and roles/storage.legacyBucketReader)",
             f"gcloud storage buckets add-iam-policy-binding gs://{bucket}",
-            _bucket(bucket),
+            _bucket(bucket, getattr(options.view_as(GoogleCloudOptions), name)),
         )
 
 
-def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> Callable:
+def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         request = TestIamPermissionsRequest(resource=resource, permissions=permissions)
-        return clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+        answer = clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S)
+        return list(answer.permissions)
 
     return ask
 
 
-def _table(table: str, project: str) -> Callable:
+def _table(table: str, project: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         client = clients.bigquery_client(project)
         reference = bigquery.TableReference.from_string(table)
         answer = client.test_iam_permissions(reference, permissions, retry=clients.ONCE, timeout=TIMEOUT_S)
-        return answer.get("permissions", [])
+        return list(answer.get("permissions", []))
 
     return ask
 
 
-def _secret(secret: str) -> Callable:
+def _secret(secret: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         # Imported here: few jobs have a secret, and the client takes a second to import.
         from google.cloud.secretmanager import SecretManagerServiceClient
 
         request = TestIamPermissionsRequest(resource=secret, permissions=permissions)
-        return SecretManagerServiceClient().test_iam_permissions(request, retry=None, timeout=TIMEOUT_S).permissions
+        answer = SecretManagerServiceClient().test_iam_permissions(request, retry=None, timeout=TIMEOUT_S)
+        return list(answer.permissions)
 
     return ask
 
 
-def _bucket(bucket: str) -> Callable:
+def _bucket(bucket: str, location: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
-        return cloud.storage_client().bucket(bucket).test_iam_permissions(permissions, timeout=TIMEOUT_S)
+        handle: Any = cloud.storage_client().bucket(bucket)
+        granted = set(handle.test_iam_permissions(permissions, timeout=TIMEOUT_S))
+        # Rights on one folder only, as templates/terraform grants them, are none of the bucket's: they are told by use.
+        blob = handle.blob(f"{location.removeprefix(f'gs://{bucket}').strip('/')}/doctor".lstrip("/"))
+        # An upload that is begun and never sent leaves no object.
+        uses: dict[str, Callable[[], object]] = {
+            "storage.objects.create": lambda: blob.create_resumable_upload_session(size=0, timeout=TIMEOUT_S),
+            "storage.objects.get": lambda: blob.exists(timeout=TIMEOUT_S, retry=None),
+        }
+        for permission, use in uses.items():
+            if permission in permissions and permission not in granted:
+                with contextlib.suppress(api.Forbidden):
+                    use()
+                    granted.add(permission)
+        return granted
 
     return ask

@@ -10,7 +10,8 @@ from google.pubsub_v1.types import Subscription
 
 from pipeline import clients
 from pipeline.checks.finding import Finding, Wrong, asking, flag
-from pipeline.options import Settings, TableName
+from pipeline.matchers import TableName
+from pipeline.options import Settings
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
 
 TIMEOUT_S = 20.0

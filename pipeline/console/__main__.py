@@ -5,25 +5,32 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 
-import uvicorn
-
-from pipeline.console.app import Console
-from pipeline.console.observer import Observer
-from pipeline.console.settings import parse
-from pipeline.options import UsageError
+from pipeline import extras, flags
+from pipeline.console.settings import ABOUT, FLAGS, parse
+from pipeline.flags import UsageError
 from pipeline.signals import on_stop
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 stopped, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if flags.wants_help(argv):
+        return flags.print_help("console", "pipeline.console", ABOUT, FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        settings = parse()
+        settings = parse(argv)
+        extras.need("console", "console", "starlette", "uvicorn", "sqlglot")
         listener = _listen(settings.port)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return flags.wrong_usage(error)
+    # The web server is an extra: help and wrong usage must do without.
+    import uvicorn
+
+    from pipeline.console.app import Console
+    from pipeline.console.observer import Observer
+
     observer = Observer(settings)
     console = Console(observer)
     server = uvicorn.Server(

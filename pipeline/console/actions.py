@@ -9,9 +9,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from google.api_core import exceptions as api
+
 from pipeline import clients
 from pipeline.console.book import Book, Story
 from pipeline.publish import publish_all
+from pipeline.way_back import Elsewhere, Stranger, WayBack, is_read
 from transforms.dead_letter import restore
 from transforms.records import Message
 
@@ -60,14 +63,41 @@ def publish(topic: str, message: Message) -> str:
 
 
 def replay(book: Book, topic: str, stories: Sequence[Story]) -> list[dict[str, str]]:
-    """Publishes the original messages of dead letters again, and notes under which ids.
+    """Publishes the original messages of dead letters again, and notes under which ids; those of other inputs stay.
 
     These are the console's copies: the dead letters in other subscriptions stay where they are.
+
+    Raises:
+        Refused: none of them may go to ``topic``, or nobody reads it.
     """
-    waiting = [story for story in stories if story.status == "dead_letter" and not story.replayed_as and story.output]
-    new_ids = publish_all(topic, [restore(story.output, clients.LIMITS) for story in waiting if story.output])
+    waiting = [
+        (story.message_id, story.output)
+        for story in stories
+        if story.status == "dead_letter" and not story.replayed_as and story.output
+    ]
+    way_back, why_not = WayBack(topic), ""
+    chosen = []
+    for message_id, letter in waiting:
+        try:
+            way_back.check(letter)
+        except (Stranger, Elsewhere) as error:
+            why_not = str(error)
+        else:
+            chosen.append((message_id, letter))
+    if why_not and not chosen:
+        raise Refused(f"not replayed to {topic}: {why_not}; python -m pipeline.replay has flags for that")
+    if chosen and not _may_be_read(topic):
+        raise Refused(f"not replayed: {topic} has no subscription, what is published to it would be gone")
+    new_ids = publish_all(topic, [restore(letter, clients.LIMITS) for _, letter in chosen])
     replayed = []
-    for story, new_id in zip(waiting, new_ids, strict=True):
-        book.replayed(story.message_id, new_id)
-        replayed.append({"message_id": story.message_id, "replayed_as": new_id})
+    for (message_id, _), new_id in zip(chosen, new_ids, strict=True):
+        book.replayed(message_id, new_id)
+        replayed.append({"message_id": message_id, "replayed_as": new_id})
     return replayed
+
+
+def _may_be_read(topic: str) -> bool:
+    try:
+        return is_read(topic)
+    except api.Forbidden:  # may publish, but not look
+        return True

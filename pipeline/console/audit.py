@@ -1,13 +1,14 @@
-"""Audit: the ready queries of docs/audit.md, one message's rows, and one's own SQL, which may only read."""
+"""Audit: the ready queries of ``queries/``, one message's rows, and one's own SQL, which may only read."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
+import importlib.resources
+import itertools
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlglot
@@ -18,9 +19,10 @@ from sqlglot.errors import SqlglotError
 
 from pipeline import clients
 from pipeline.console.actions import Refused
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 
-_PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
+#: Package data: an installed package has no docs folder.
+_QUERIES = importlib.resources.files("pipeline.console") / "queries"
 
 #: Rows a page shows, seconds a query may take, and bytes that one may bill on a real project.
 ROWS = 1_000
@@ -32,7 +34,7 @@ _ONCE = Retry(predicate=lambda error: False)
 
 @dataclass(frozen=True, slots=True)
 class ReadyQuery:
-    """A query of docs/audit.md: the sentence above it, whose beginning is its name, its SQL and its parameters."""
+    """A query: the sentence that says what it tells, whose beginning is its name, its SQL and its parameters."""
 
     name: str
     about: str
@@ -40,31 +42,21 @@ class ReadyQuery:
     parameters: tuple[str, ...]
 
 
-def ready_queries(table: TableName, page: Path = _PAGE) -> list[ReadyQuery]:
-    """The page's SQL blocks that read the audit table and no other, on ``table``; none where there is no page."""
-    if not page.exists():
-        return []
-    found = []
-    for above, block in re.findall(
-        r"^((?:(?!#|```)[^\n]+\n)+)\n```sql\n(.*?)```", page.read_text("utf-8"), re.S | re.M
-    ):
-        sql = re.sub(r"`[\w-]+\.\w+\.audit(_latest)?`", lambda m: f"`{table}{m[1] or ''}`", block).strip().rstrip(";")
-        if not _reads_only(sql, table):
-            continue
-        about = " ".join(above.replace("`", "").split()).rstrip(":.")
-        parameters = tuple(dict.fromkeys(re.findall(r"(?<!@)@(\w+)", sql)))
-        found.append(ReadyQuery(re.split(r"[,:;(.]", about)[0].strip(), about, sql, parameters))
-    return found
+def ready_queries(table: TableName) -> list[ReadyQuery]:
+    """The ready queries on ``table``, in the order of docs/audit.md, which shows the same."""
+    files = (each for each in _QUERIES.iterdir() if each.name.endswith(".sql"))
+    return [_ready(each.read_text("utf-8"), table) for each in sorted(files, key=lambda each: each.name)]
 
 
-def _reads_only(sql: str, table: TableName) -> bool:
-    try:
-        check(sql)
-    except Refused:
-        return False
-    tree = sqlglot.parse_one(sql, read="bigquery")
-    named = [".".join(part.name for part in each.parts) for each in tree.find_all(exp.Table) if each.db]
-    return all(name in (str(table), f"{table}_latest") for name in named)
+def _ready(text: str, table: TableName) -> ReadyQuery:
+    """A file of ``queries/``: lines of comment that say what it tells, and the SQL, on the documentation's table."""
+    lines = text.splitlines()
+    above = list(itertools.takewhile(lambda line: line.startswith("-- "), lines))
+    block = "\n".join(lines[len(above) :])
+    sql = re.sub(r"`my-project\.inference\.audit(_latest)?`", lambda m: f"`{table}{m[1] or ''}`", block).strip()
+    about = " ".join(line.removeprefix("-- ") for line in above).replace("`", "").rstrip(":.")
+    parameters = tuple(dict.fromkeys(re.findall(r"(?<!@)@(\w+)", sql)))
+    return ReadyQuery(re.split(r"[,:;(.]", about)[0].strip(), about, sql, parameters)
 
 
 def check(sql: str) -> None:

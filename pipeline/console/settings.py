@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.options import TableName, UsageError, table_name
+from pipeline import flags
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import NAME, PORT, PROJECT, SUBSCRIPTION, TOPIC, TableName, path, table_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,77 +32,65 @@ class ConsoleSettings:
     own_subscriptions: bool
     may_publish: bool
     may_query: bool
-    port: int = 8088
+    port: int
     exit_with_parent: bool = False
 
 
-def parse(argv: Sequence[str] | None = None) -> ConsoleSettings:
+ABOUT = (
+    "Serves a page on 127.0.0.1 that shows a job at work. With no names it watches the resources that "
+    "`python -m pipeline.emulators` makes."
+)
+_LEFT_OUT, _TOPICS, _TABLES = "Names left out", "Topics and subscriptions", "Tables and files"
+_ALLOWED, _PAGE = "What is allowed on a real project", "The page"
+FLAGS = (
+    Flag("project", "project of the names left out", PROJECT, "my-project", group=_LEFT_OUT),
+    Flag("name", "beginning of the names left out", NAME, "inference", group=_LEFT_OUT),
+    Flag("input_topic", "topic that the job's subscription reads: to type messages, to replay", TOPIC, group=_TOPICS),
+    Flag(
+        "output_topic",
+        "topic of results, watched through a subscription made for it (emulator)",
+        TOPIC,
+        group=_TOPICS,
+    ),
+    Flag("dead_letter_topic", "topic of dead letters, watched likewise", TOPIC, group=_TOPICS),
+    Flag(
+        "output_subscription",
+        "a subscription to watch results by, for the console alone: what it shows it acknowledges",
+        SUBSCRIPTION,
+        group=_TOPICS,
+    ),
+    Flag("dead_letter_subscription", "one to watch dead letters by, likewise", SUBSCRIPTION, group=_TOPICS),
+    Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, group=_TABLES),
+    Flag("summary_table", "the job's table of window summaries", table_name, group=_TABLES),
+    Flag("metrics_file", "the job's --metrics_file", path, group=_TABLES),
+    Flag("allow_publish", "publish and replay on a real project too", switch=True, group=_ALLOWED),
+    Flag("allow_query", "run one's own SQL on a real project too; it is billed", switch=True, group=_ALLOWED),
+    Flag("port", "port on 127.0.0.1; 0 takes any free one", PORT, "8088", group=_PAGE),
+    Flag("exit_with_parent", "end when standard input closes", switch=True, hidden=True),
+)
+
+
+def parse(argv: Sequence[str]) -> ConsoleSettings:
     """Reads the command line.
 
     Raises:
-        UsageError: a table's name is wrong, or there is nothing to watch.
+        UsageError: a flag is wrong, or there is nothing to watch.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.console",
-        description="Serves a page on 127.0.0.1 that shows a job at work. With no names it watches the resources that "
-        "`python -m pipeline.emulators` makes.",
-    )
-    parser.add_argument("--project", default="my-project", help="project of the names left out (default my-project)")
-    parser.add_argument("--name", default="inference", help="beginning of the names left out (default inference)")
-    parser.add_argument("--input_topic", help="topic that the job's subscription reads: to type messages, to replay")
-    parser.add_argument(
-        "--output_topic", help="topic of results, watched through a subscription made for it (emulator)"
-    )
-    parser.add_argument("--dead_letter_topic", help="topic of dead letters, watched likewise")
-    parser.add_argument(
-        "--output_subscription",
-        help="a subscription to watch results by, for the console alone: what it shows it acknowledges",
-    )
-    parser.add_argument("--dead_letter_subscription", help="one to watch dead letters by, likewise")
-    parser.add_argument("--audit_table", help="the job's audit table, PROJECT:DATASET.TABLE")
-    parser.add_argument("--summary_table", help="the job's table of window summaries")
-    parser.add_argument("--metrics_file", type=Path, help="the job's --metrics_file")
-    parser.add_argument("--allow_publish", action="store_true", help="publish and replay on a real project too")
-    parser.add_argument(
-        "--allow_query", action="store_true", help="run one's own SQL on a real project too; it is billed"
-    )
-    parser.add_argument("--port", type=int, default=8088, help="0 takes any free one (default 8088)")
-    parser.add_argument("--exit_with_parent", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    given = flags.read(FLAGS, argv)
     pubsub, tables = "PUBSUB_EMULATOR_HOST" in os.environ, "BIGQUERY_EMULATOR_HOST" in os.environ
-    named = any((args.output_topic, args.output_subscription, args.dead_letter_subscription, args.audit_table))
+    watched = ("output_topic", "output_subscription", "dead_letter_subscription", "audit_table")
+    named = any(given[each] for each in watched)
     if not named and not pubsub:
         raise UsageError(
             "nothing to watch: give --output_subscription, --dead_letter_subscription or --audit_table; or start "
             "`python -m pipeline.emulators` and export the two lines it prints"
         )
+    project, name = given.pop("project"), given.pop("name")
     if not named:
-        topic = f"projects/{args.project}/topics/{args.name}"
-        args.input_topic = args.input_topic or f"{topic}-input"
-        args.output_topic, args.dead_letter_topic = f"{topic}-output", args.dead_letter_topic or f"{topic}-dead-letter"
+        for each in ("input", "output", "dead_letter"):
+            made = f"projects/{project}/topics/{name}-{each.replace('_', '-')}"
+            given[f"{each}_topic"] = given[f"{each}_topic"] or made
         if tables:
-            args.audit_table = f"{args.project}:{args.name.replace('-', '_')}.audit"
-    return ConsoleSettings(
-        args.input_topic,
-        args.output_topic,
-        args.dead_letter_topic,
-        args.output_subscription,
-        args.dead_letter_subscription,
-        _table("audit_table", args.audit_table),
-        _table("summary_table", args.summary_table),
-        args.metrics_file,
-        own_subscriptions=pubsub,
-        may_publish=pubsub or args.allow_publish,
-        may_query=tables or args.allow_query,
-        port=args.port,
-        exit_with_parent=args.exit_with_parent,
-    )
-
-
-def _table(flag: str, text: str | None) -> TableName | None:
-    if text is None:
-        return None
-    try:
-        return table_name(text)
-    except ValueError as error:
-        raise UsageError(f"--{flag} {text!r}: {error}") from None
+            given["audit_table"] = TableName(project, name.replace("-", "_"), "audit")
+    may_publish, may_query = given.pop("allow_publish") or pubsub, given.pop("allow_query") or tables
+    return ConsoleSettings(**given, own_subscriptions=pubsub, may_publish=may_publish, may_query=may_query)

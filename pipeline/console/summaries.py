@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from pipeline.console import audit
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 
 _WINDOWS = 200
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +217,7 @@ def _stream(plan: Plan, stream: Stream, job: Job) -> Iterator[str]:
 
 
 @contextmanager
-def _drawn(console: Console, view: View) -> Iterator:
+def _drawn(console: Console, view: View) -> Iterator[Callable[[], None]]:
     """A function that draws ``view``: a live screen in a terminal, a line now and then elsewhere."""
     if console.is_terminal:
         with Live(console=console, screen=True, auto_refresh=False) as live:

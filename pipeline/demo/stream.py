@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import PubsubMessage
@@ -103,7 +104,7 @@ class Stream:
             self.ledger.audited = {row["message_id"] for row in rows} & self._published.keys()
 
 
-def query(resources: Resources, sql: str) -> list[dict]:
+def query(resources: Resources, sql: str) -> list[dict[str, Any]]:
     """The rows of a query in which ``{audit}`` stands for the audit table."""
     client = clients.bigquery_client(resources.audit_table.project)
     return [dict(row) for row in client.query(sql.replace("{audit}", f"`{resources.audit_table}`")).result()]

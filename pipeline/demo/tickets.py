@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from transforms.records import Message
 
@@ -26,7 +27,7 @@ def read_tickets(path: Path = TICKETS) -> list[Message]:
     return [_message(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 
-def _message(line: dict) -> Message:
+def _message(line: dict[str, Any]) -> Message:
     body = base64.b64decode(line["data_base64"]) if "data_base64" in line else line["data"].encode()
     return Message(body, line["attributes"], ordering_key=line.get("ordering_key", ""))
 

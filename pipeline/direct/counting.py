@@ -15,7 +15,7 @@ class _CountingExecutor(executor.TransformExecutor):
     def call(self, state_sampler: statesampler.StateSampler) -> None:
         sampler = statesampler.StateSampler("", counters.CounterFactory())
         statesampler.set_current_tracker(sampler)
-        super().call(sampler)
+        super().call(sampler)  # type: ignore[no-untyped-call]
 
 
 def count_every_bundle() -> None:

@@ -2,14 +2,13 @@
 
 Beam's own (2.77, ``_PubSubReadEvaluator``) acknowledges ten messages at a time before they are processed and blocks the
 runner's only worker while it waits for more. This one hands over large bundles fetched in the background, and
-acknowledges a bundle only when no step of the graph has work left. It leans on the runner's internals, so it is used
-with the version it was written for alone; with any other, Beam's source takes its place.
+acknowledges a bundle only when no step of the graph has work left. It leans on the runner's internals, so a launch with
+any version but the one it was written for is refused (``beam.py``).
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from typing import Any
 
@@ -34,27 +33,11 @@ from pipeline.direct.counting import count_every_bundle
 from pipeline.direct.subscriber import Connect, Subscriber
 from transforms.records import Message
 
-_LOGGER = logging.getLogger(__name__)
-
-WRITTEN_FOR = "2.77."
-
 #: How long the runner's only worker waits for messages before it looks at timers and signals again.
 _WAIT_S = 0.05
 
 
-def supported() -> bool:
-    """Whether the installed Beam is the one whose internals this was written for; says so once if not."""
-    fits = beam.__version__.startswith(WRITTEN_FOR)
-    if not fits:
-        _LOGGER.warning(
-            "Beam %s is not %s*: reading with Beam's own source, which acknowledges messages before they are processed",
-            beam.__version__,
-            WRITTEN_FOR,
-        )
-    return fits
-
-
-class ReadFromSubscription(beam.PTransform):
+class ReadFromSubscription(beam.PTransform[pvalue.PBegin, beam.PCollection[Message]]):
     """``Message`` from a subscription, on :class:`LocalRunner` alone; the arguments are those of ``Subscriber``."""
 
     def __init__(
@@ -144,7 +127,8 @@ class LocalRunner(BundleBasedDirectRunner):
         }
         overrides.update(ours)
         try:
-            return super().run_pipeline(pipeline, options)
+            result: PipelineResult = super().run_pipeline(pipeline, options)  # type: ignore[no-untyped-call]
+            return result
         finally:
             for transform in ours:
                 overrides.pop(transform, None)

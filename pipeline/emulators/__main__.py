@@ -2,36 +2,76 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import signal
+import socket
+import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pipeline.emulators import setup
-from pipeline.emulators.process import spawn
+from pipeline import extras, flags
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import NAME, PORT, PROJECT, path
+from pipeline.signals import on_stop
+
+_ABOUT = (
+    "Starts embedded Pub/Sub and BigQuery servers on 127.0.0.1, makes the topics, subscriptions and the audit table "
+    "that a job needs, and prints the lines that point every program to them. Ctrl-C stops."
+)
+_NAMES, _SERVERS = "Names of what is made", "Servers"
+_FLAGS = (
+    Flag("project", "project id of everything made", PROJECT, "my-project", group=_NAMES),
+    Flag("name", "beginning of every name", NAME, "inference", group=_NAMES),
+    Flag("pubsub_port", "port of Pub/Sub; 0 takes any free one", PORT, "8085", group=_SERVERS),
+    Flag("bigquery_port", "port of BigQuery; 0 takes any free one", PORT, "9050", group=_SERVERS),
+    Flag("data", "file of the tables", path, ".cache/bigquery.duckdb", group=_SERVERS),
+)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.emulators", description=__doc__)
-    parser.add_argument("--project", default="my-project", help="project id of everything made (default my-project)")
-    parser.add_argument("--name", default="inference", help="beginning of every name (default inference)")
-    parser.add_argument("--pubsub_port", type=int, default=8085, help="0 takes any free one (default 8085)")
-    parser.add_argument("--bigquery_port", type=int, default=9050, help="0 takes any free one (default 9050)")
-    parser.add_argument(
-        "--data", default=".cache/bigquery.duckdb", help="file of the tables (default .cache/bigquery.duckdb)"
-    )
-    args = parser.parse_args()
-    Path(args.data).parent.mkdir(parents=True, exist_ok=True)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until told to stop; returns the exit code: 0 stopped, 1 a server did not start, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if flags.wants_help(argv):
+        return flags.print_help("emulators", "pipeline.emulators", _ABOUT, _FLAGS)
+    try:
+        values = flags.read(_FLAGS, argv)
+        if 0 < values["pubsub_port"] == values["bigquery_port"]:
+            raise UsageError(
+                f"--bigquery_port {values['bigquery_port']!r}: it is also --pubsub_port; use another, or 0"
+            )
+        extras.need("emulators", "local", "duckdb", "pyarrow", "sqlglot")
+        for name in ("pubsub_port", "bigquery_port"):
+            _check_free(name, values[name])
+        _make_folder(values["data"])
+    except UsageError as error:
+        return flags.wrong_usage(error)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    on_stop(stop.set)
+    try:
+        serve(values, stop)
+    except RuntimeError as error:
+        print("error:", *str(error).splitlines(), file=sys.stderr)
+        return 1
+    return 0
+
+
+def serve(values: dict[str, Any], stop: threading.Event) -> None:
+    """Runs both servers until ``stop`` is set.
+
+    Raises:
+        RuntimeError: one did not start.
+    """
+    from pipeline.emulators import setup
+    from pipeline.emulators.process import spawn
+
+    ports = {name: str(values[f"{name}_port"]) for name in ("pubsub", "bigquery")}
     with (
-        spawn("pipeline.emulators.pubsub", "--port", str(args.pubsub_port)) as pubsub,
-        spawn("pipeline.emulators.bigquery", "--port", str(args.bigquery_port), "--data", args.data) as bigquery,
+        spawn("pipeline.emulators.pubsub", "--port", ports["pubsub"]) as pubsub,
+        spawn("pipeline.emulators.bigquery", "--port", ports["bigquery"], "--data", str(values["data"])) as bigquery,
     ):
         os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
-        resources = setup.Resources.named(args.project, args.name)
+        resources = setup.Resources.named(values["project"], values["name"])
         setup.create(resources)
         for server in (pubsub, bigquery):
             print(f"export {server.name}={server.address}")
@@ -43,5 +83,21 @@ def main() -> None:
         stop.wait()
 
 
+def _check_free(name: str, port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(f"--{name} {port}: {error.strerror}; use another, or 0 for any free one") from None
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--data {str(data)!r}: {error.strerror}; use a file in a folder that you may write") from None
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,7 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 
 import pipeline
 from pipeline import clients
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
 
 _LATEST = Path(pipeline.__file__).with_name("audit_latest.sql")

@@ -3,7 +3,7 @@
 resource "google_bigquery_dataset" "audit" {
   dataset_id                 = replace(var.name, "-", "_")
   location                   = var.region
-  delete_contents_on_destroy = false
+  delete_contents_on_destroy = var.throwaway
   dynamic "default_encryption_configuration" {
     for_each = var.kms_key[*]
     content {
@@ -14,11 +14,12 @@ resource "google_bigquery_dataset" "audit" {
 }
 
 resource "google_bigquery_table" "audit" {
+  #checkov:skip=CKV_GCP_121:Protected unless var.throwaway, whose default checkov does not follow through a negation.
   dataset_id          = google_bigquery_dataset.audit.dataset_id
   table_id            = "audit"
   schema              = file("${path.module}/audit_schema.json")
   clustering          = ["model", "status"]
-  deletion_protection = true
+  deletion_protection = !var.throwaway
   time_partitioning {
     type          = "DAY"
     field         = "processed_time"

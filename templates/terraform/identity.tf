@@ -4,17 +4,21 @@
 resource "google_service_account" "worker" {
   account_id   = "${var.name}-worker"
   display_name = "Workers of ${var.name}"
+  depends_on   = [google_project_service.needed]
 }
 
 # Asks for the job: a person or CI acts as it, and it can read no message.
 resource "google_service_account" "launcher" {
   account_id   = "${var.name}-launcher"
   display_name = "Launches ${var.name}"
+  depends_on   = [google_project_service.needed]
 }
 
 locals {
   worker   = google_service_account.worker.member
   launcher = google_service_account.launcher.member
+  # What resource.name begins with in a condition on the bucket's objects; listing needs a right on the bucket itself.
+  objects = "projects/_/buckets/${google_storage_bucket.job.name}/objects"
 }
 
 # A worker takes work items from the Dataflow service; granted on projects only.
@@ -77,19 +81,58 @@ resource "google_pubsub_topic_iam_member" "worker_sees_topics" {
   member   = local.worker
 }
 
-# Insert audit rows, and see the table's schema.
+# What inserting takes, and no more: tables.getData would read the rows, tables.delete and tables.update are in dataEditor.
+# https://cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll#iam-permissions
+resource "google_project_iam_custom_role" "audit_writer" {
+  role_id     = "${replace(var.name, "-", "_")}_audit_writer"
+  title       = "Inserts audit rows of ${var.name}"
+  permissions = ["bigquery.tables.get", "bigquery.tables.updateData"]
+  depends_on  = [google_project_service.needed]
+}
+
+# The third that inserting asks for is of the dataset: to see that it is there.
+resource "google_project_iam_custom_role" "dataset_viewer" {
+  role_id     = "${replace(var.name, "-", "_")}_dataset_viewer"
+  title       = "Sees the dataset of ${var.name}"
+  permissions = ["bigquery.datasets.get"]
+  depends_on  = [google_project_service.needed]
+}
+
+# Insert audit rows, and see the table's schema; neither read, change nor delete what is there.
 resource "google_bigquery_table_iam_member" "worker_audits" {
   dataset_id = google_bigquery_table.audit.dataset_id
   table_id   = google_bigquery_table.audit.table_id
-  role       = "roles/bigquery.dataEditor"
+  role       = google_project_iam_custom_role.audit_writer.name
   member     = local.worker
 }
 
-# Stage the graph and read it again; models in gs:// of this bucket too.
+# See the dataset that the table is in.
+resource "google_bigquery_dataset_iam_member" "worker_sees_dataset" {
+  dataset_id = google_bigquery_dataset.audit.dataset_id
+  role       = google_project_iam_custom_role.dataset_viewer.name
+  member     = local.worker
+}
+
+# Stage the graph and write temporary files: nothing else of the bucket, so that no worker can rewrite a template.
 resource "google_storage_bucket_iam_member" "worker_stages" {
   bucket = google_storage_bucket.job.name
   role   = "roles/storage.objectUser"
   member = local.worker
+  condition {
+    title      = "staging and temp"
+    expression = "resource.name.startsWith('${local.objects}/staging/') || resource.name.startsWith('${local.objects}/temp/')"
+  }
+}
+
+# Read the template's container spec, and models that are kept in this bucket.
+resource "google_storage_bucket_iam_member" "worker_reads_models" {
+  bucket = google_storage_bucket.job.name
+  role   = "roles/storage.objectViewer"
+  member = local.worker
+  condition {
+    title      = "templates and models"
+    expression = "resource.name.startsWith('${local.objects}/templates/') || resource.name.startsWith('${local.objects}/models/')"
+  }
 }
 
 # See that the staging bucket exists, which Beam asks before it uploads.
@@ -104,6 +147,10 @@ resource "google_storage_bucket_iam_member" "launcher_reads_template" {
   bucket = google_storage_bucket.job.name
   role   = "roles/storage.objectViewer"
   member = local.launcher
+  condition {
+    title      = "templates"
+    expression = "resource.name.startsWith('${local.objects}/templates/')"
+  }
 }
 
 # Workers start containers of the image.
@@ -122,11 +169,13 @@ resource "google_secret_manager_secret_iam_member" "worker_reads_token" {
   member    = local.worker
 }
 
-# Private workers get their addresses from the one subnetwork.
-resource "google_compute_subnetwork_iam_member" "worker_uses_subnetwork" {
-  for_each   = { for subnetwork in google_compute_subnetwork.workers : "workers" => subnetwork.name }
-  subnetwork = each.value
-  region     = var.region
+# On a Shared VPC it is Dataflow's own account that puts workers into the host project's subnetwork; in a network of this
+# project it may already. https://cloud.google.com/dataflow/docs/guides/specifying-networks#shared
+resource "google_compute_subnetwork_iam_member" "dataflow_uses_subnetwork" {
+  for_each   = { for subnetwork in var.shared_subnetwork[*] : "shared" => split("/", subnetwork) }
+  project    = each.value[1]
+  region     = each.value[3]
+  subnetwork = each.value[5]
   role       = "roles/compute.networkUser"
-  member     = local.worker
+  member     = local.agent.dataflow
 }

@@ -9,8 +9,25 @@ locals {
     },
     { for secret in google_secret_manager_secret.hf_token : "hf_token_source" => "secret:${secret.id}/versions/latest" },
   )
+
+  # Flags whose presence adds or removes steps: there Dataflow finds no home for the running job's state, and an update
+  # is refused.
+  graph_flags = ["max_batch_latency_ms", "summary_table"]
 }
 
+# Changes where the graph does, and with it the job is drained and started anew rather than updated in place.
+resource "terraform_data" "graph" {
+  for_each = var.job == null ? {} : { inference = var.job }
+  input = {
+    flags      = [for flag in local.graph_flags : flag if contains(keys(each.value.flags), flag)]
+    mode       = each.value.mode
+    generation = each.value.generation
+  }
+}
+
+# A change of name, region, project, worker counts or the streaming engine drains the job and starts a new one; any other
+# is an update of the running one, which may fail where the graph does not fit.
+# https://github.com/hashicorp/terraform-provider-google-beta/blob/main/google-beta/services/dataflow/resource_dataflow_flex_template_job.go
 resource "google_dataflow_flex_template_job" "inference" {
   provider                = google-beta
   for_each                = var.job == null ? {} : { inference = var.job }
@@ -18,26 +35,36 @@ resource "google_dataflow_flex_template_job" "inference" {
   region                  = var.region
   container_spec_gcs_path = each.value.template
   parameters              = merge(each.value.flags, local.resource_flags)
+  transform_name_mapping  = jsondecode(file("${path.module}/../flex/transform_name_mapping.json"))
   sdk_container_image     = each.value.image
   service_account_email   = google_service_account.worker.email
   staging_location        = "gs://${google_storage_bucket.job.name}/staging"
   temp_location           = "gs://${google_storage_bucket.job.name}/temp"
   enable_streaming_engine = true
+  additional_experiments  = ["streaming_mode_${each.value.mode}"]
   machine_type            = each.value.machine_type
+  launcher_machine_type   = each.value.launcher_machine_type
   max_workers             = each.value.max_workers
   kms_key_name            = var.kms_key
-  subnetwork              = one([for subnetwork in google_compute_subnetwork.workers : subnetwork.self_link])
-  ip_configuration        = var.private_network ? "WORKER_IP_PRIVATE" : null
-  additional_pipeline_options = [
-    for service in concat(
-      each.value.accelerator == null ? [] : ["worker_accelerator=type:${each.value.accelerator};count:1;install-nvidia-driver"],
+  subnetwork              = local.subnetwork
+  ip_configuration        = local.subnetwork == null ? null : "WORKER_IP_PRIVATE"
+  additional_pipeline_options = concat(
+    ["disk_size_gb=${each.value.disk_gb}"],
+    each.value.beam_options,
+    [for service in concat(
+      each.value.accelerator == null ? [] : ["worker_accelerator=type:${each.value.accelerator};count:1;install-nvidia-driver:${each.value.driver}"],
+      [for count in each.value.min_workers[*] : "min_num_workers=${count}"],
+      [for hint in each.value.utilization[*] : "worker_utilization_hint=${hint}"],
       each.value.additional_services,
-    ) : "dataflow_service_options=${service}"
-  ]
+    ) : "dataflow_service_options=${service}"],
+  )
   # What is in work is finished, and nothing is lost, when Terraform stops or replaces the job.
   on_delete                    = "drain"
   skip_wait_on_job_termination = false
 
+  lifecycle {
+    replace_triggered_by = [terraform_data.graph]
+  }
   depends_on = [
     google_project_iam_member.worker,
     google_pubsub_subscription_iam_member.worker_reads,
@@ -45,10 +72,12 @@ resource "google_dataflow_flex_template_job" "inference" {
     google_pubsub_topic_iam_member.worker_publishes,
     google_pubsub_topic_iam_member.worker_sees_topics,
     google_bigquery_table_iam_member.worker_audits,
+    google_bigquery_dataset_iam_member.worker_sees_dataset,
     google_storage_bucket_iam_member.worker_stages,
+    google_storage_bucket_iam_member.worker_reads_models,
     google_storage_bucket_iam_member.worker_sees_bucket,
     google_artifact_registry_repository_iam_member.worker_pulls,
     google_secret_manager_secret_iam_member.worker_reads_token,
-    google_compute_subnetwork_iam_member.worker_uses_subnetwork,
+    google_compute_subnetwork_iam_member.dataflow_uses_subnetwork,
   ]
 }

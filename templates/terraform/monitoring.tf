@@ -2,6 +2,7 @@
 
 locals {
   monitoring = "${path.module}/../monitoring"
+  metrics    = { for file in fileset(local.monitoring, "metric_*.json") : trimsuffix(file, ".json") => jsondecode(templatefile("${local.monitoring}/${file}", { name = var.name })) }
   alerts     = { for file in fileset(local.monitoring, "alert_*.json") : trimsuffix(file, ".json") => jsondecode(templatefile("${local.monitoring}/${file}", { name = var.name })) }
 }
 
@@ -38,6 +39,7 @@ resource "google_monitoring_alert_policy" "this" {
             alignment_period     = condition_threshold.value.aggregations[0].alignmentPeriod
             per_series_aligner   = condition_threshold.value.aggregations[0].perSeriesAligner
             cross_series_reducer = try(condition_threshold.value.aggregations[0].crossSeriesReducer, null)
+            group_by_fields      = try(condition_threshold.value.aggregations[0].groupByFields, null)
           }
         }
       }
@@ -51,10 +53,24 @@ resource "google_monitoring_alert_policy" "this" {
       }
     }
   }
+  # An alert on a metric that is not there yet is refused.
+  depends_on = [google_project_service.needed, google_logging_metric.this]
+}
+
+# Counted from the log: Dataflow has no metric of its own for it.
+resource "google_logging_metric" "this" {
+  for_each    = local.metrics
+  name        = each.value.name
+  description = each.value.description
+  filter      = each.value.filter
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
   depends_on = [google_project_service.needed]
 }
 
 resource "google_monitoring_dashboard" "this" {
   dashboard_json = templatefile("${local.monitoring}/dashboard.json", { name = var.name })
-  depends_on     = [google_project_service.needed]
+  depends_on     = [google_project_service.needed, google_logging_metric.this]
 }

@@ -1,6 +1,11 @@
 # Workers without public addresses: Google's services are reached privately, and the internet only if asked for.
 
 locals {
+  # Where workers run: the one made here, one of a Shared VPC's host project, or null for the default network.
+  subnetwork = one(concat(
+    [for subnetwork in google_compute_subnetwork.workers : subnetwork.self_link],
+    [for subnetwork in var.shared_subnetwork[*] : "https://www.googleapis.com/compute/v1/${subnetwork}"],
+  ))
   private = toset(var.private_network ? ["workers"] : [])
   nat     = toset(var.private_network && var.hub_access ? ["workers"] : [])
 }

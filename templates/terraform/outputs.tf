@@ -7,7 +7,7 @@ output "deploy_env" {
       "export WORKER_SERVICE_ACCOUNT=${google_service_account.worker.email}",
       "export BUILD_SERVICE_ACCOUNT=${google_service_account.builder.email}",
     ],
-    [for subnetwork in google_compute_subnetwork.workers : "export SUBNETWORK=${subnetwork.self_link}"],
+    [for subnetwork in local.subnetwork[*] : "export SUBNETWORK=${subnetwork}"],
     [for key in var.kms_key[*] : "export KMS_KEY=${key}"],
   ))
 }

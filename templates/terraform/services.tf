@@ -1,7 +1,10 @@
+# In a new project the provider cannot enable the first three by itself, as it asks them whether the project is there:
+#   gcloud services enable cloudresourcemanager.googleapis.com serviceusage.googleapis.com iam.googleapis.com
 locals {
   services = [
-    "artifactregistry", "bigquery", "cloudbuild", "compute", "dataflow", "iamcredentials", "logging", "monitoring",
-    "pubsub", "secretmanager", "storage", "sts",
+    "cloudresourcemanager", "serviceusage", "iam",
+    "artifactregistry", "bigquery", "cloudbuild", "compute", "containeranalysis", "dataflow", "iamcredentials", "logging",
+    "monitoring", "pubsub", "secretmanager", "storage", "sts",
   ]
 }
 
@@ -11,10 +14,12 @@ resource "google_project_service" "needed" {
   disable_on_destroy = false
 }
 
-data "google_project" "this" {}
+data "google_project" "this" {
+  depends_on = [google_project_service.needed]
+}
 
 locals {
-  # Google's own accounts, which encrypt and forward on the project's behalf.
+  # Google's own accounts, which encrypt on the project's behalf and start its workers.
   agent = {
     for name, domain in {
       pubsub   = "gcp-sa-pubsub"

@@ -5,6 +5,7 @@ resource "google_storage_bucket" "job" {
   location                    = var.region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
+  force_destroy               = var.throwaway
   # Dataflow warns of soft-deleted temporary files, which are paid for.
   soft_delete_policy {
     retention_duration_seconds = 0

@@ -58,6 +58,16 @@ variable "subnet_range" {
   description = "Addresses of the private network's workers."
 }
 
+variable "shared_subnetwork" {
+  type        = string
+  default     = null
+  description = "Subnetwork of a Shared VPC for the workers, in place of private_network: projects/HOST/regions/REGION/subnetworks/NAME."
+  validation {
+    condition     = var.shared_subnetwork == null || (can(regex("^projects/[^/]+/regions/[^/]+/subnetworks/[^/]+$", var.shared_subnetwork)) && !var.private_network)
+    error_message = "Use projects/HOST/regions/REGION/subnetworks/NAME, and leave private_network false."
+  }
+}
+
 variable "hub_access" {
   type        = bool
   default     = false
@@ -65,15 +75,31 @@ variable "hub_access" {
 }
 
 variable "github_repository" {
-  type        = string
+  type        = object({ id = string, owner_id = string })
   default     = null
-  description = "OWNER/NAME whose main branch may build and launch, through Workload Identity Federation; null lets nobody."
+  description = "Repository whose main branch may build and launch, through Workload Identity Federation, by its numbers: gh api repos/OWNER/NAME --jq '{id: .id, owner_id: .owner.id}'. Null lets nobody."
+  validation {
+    condition     = var.github_repository == null || can(regex("^[0-9]+ [0-9]+$", "${var.github_repository.id} ${var.github_repository.owner_id}"))
+    error_message = "Give both as numbers: a name can be given up, and taken by somebody else."
+  }
+}
+
+variable "build_members" {
+  type        = list(string)
+  default     = []
+  description = "Who may submit builds that run as the builder, such as user:ada@example.com; they also need roles/cloudbuild.builds.editor on the project."
 }
 
 variable "launch_members" {
   type        = list(string)
   default     = []
   description = "Who may act as the launcher, such as user:ada@example.com."
+}
+
+variable "throwaway" {
+  type        = bool
+  default     = false
+  description = "Whether destroy may take table, bucket and their contents along, as templates/smoke.sh does under a name of its own."
 }
 
 variable "notification_channels" {
@@ -84,14 +110,26 @@ variable "notification_channels" {
 
 variable "job" {
   type = object({
-    template            = string
-    image               = string
-    flags               = map(string)
-    machine_type        = optional(string, "n2-standard-4")
-    max_workers         = optional(number, 4)
-    accelerator         = optional(string)
-    additional_services = optional(list(string), [])
+    template              = string
+    image                 = string
+    flags                 = map(string)
+    beam_options          = optional(list(string), [])
+    mode                  = optional(string, "exactly_once")
+    machine_type          = optional(string, "n2-standard-4")
+    disk_gb               = optional(number, 50)
+    max_workers           = optional(number, 4)
+    min_workers           = optional(number)
+    utilization           = optional(number)
+    launcher_machine_type = optional(string, "n2-standard-2")
+    accelerator           = optional(string)
+    driver                = optional(string, "5xx")
+    additional_services   = optional(list(string), [])
+    generation            = optional(number, 1)
   })
   default     = null
-  description = "The job: the container spec and the image that deploy.sh build made, and the flags beside those that name resources; null makes all but the job."
+  description = "The job: the container spec and the image that deploy.sh build made, and the flags beside those that name resources; Beam's own go into beam_options as name=value. Another generation drains it and starts anew. Null makes all but the job."
+  validation {
+    condition     = var.job == null || contains(["exactly_once", "at_least_once"], try(var.job.mode, ""))
+    error_message = "job.mode: use exactly_once or at_least_once."
+  }
 }

@@ -6,8 +6,9 @@ terraform {
       version = "~> 6.0"
     }
     google-beta = {
-      source  = "hashicorp/google-beta"
-      version = "~> 6.0"
+      source = "hashicorp/google-beta"
+      # The first with additional_pipeline_options: https://github.com/hashicorp/terraform-provider-google-beta/pull/10040
+      version = "~> 6.37"
     }
   }
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from google.pubsub_v1 import SubscriberClient
-from streams import fresh, text_message
+from streams import ROOT, fresh, text_message
 
 from pipeline import audit_sink, clients, publish
 from pipeline.console import audit, settings
@@ -19,7 +20,8 @@ from pipeline.console.flow import Flow, quantile
 from pipeline.console.observer import Observer
 from pipeline.console.show import readable, summary, whole
 from pipeline.emulators.process import Server, spawn
-from pipeline.options import TableName, UsageError
+from pipeline.flags import UsageError
+from pipeline.matchers import TableName
 from transforms.records import Message
 
 TABLE = TableName("my-project", "inference", "audit")
@@ -96,7 +98,7 @@ def test_every_answer_forbids_what_is_not_its_own(client):
 def test_it_listens_on_loopback_alone(console):
     """The address is 127.0.0.1; no flag makes it another."""
     assert console.address.startswith("127.0.0.1:")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UsageError, match="--host: no such flag"):
         settings.parse(["--host=0.0.0.0"])
 
 
@@ -104,7 +106,9 @@ def test_on_a_real_project_it_only_reads(monkeypatch):
     """Without emulators: no subscriptions of its own, no publishing, no SQL of one's own, until a flag says so."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
-    found = settings.parse(["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/a"])
+    found = settings.parse(
+        ["--audit_table=my-project:inference.audit", "--input_topic=projects/my-project/topics/input"]
+    )
     assert (found.own_subscriptions, found.may_publish, found.may_query) == (False, False, False)
     allowed = settings.parse(["--audit_table=my-project:inference.audit", "--allow_publish", "--allow_query"])
     assert (allowed.own_subscriptions, allowed.may_publish, allowed.may_query) == (False, True, True)
@@ -150,18 +154,33 @@ def test_reading_is_let_through(sql):
     audit.check(sql)
 
 
-def test_the_ready_queries_are_the_pages(tmp_path):
-    """Each SQL block of docs/audit.md becomes a query on the table that is watched, with its parameters."""
-    page = tmp_path / "audit.md"
-    page.write_text(
-        "# Audit\n\n## Ready\nError rate, by hour:\n\n```sql\n"
-        "SELECT 1 FROM `my-project.inference.audit_latest` WHERE t >= @from\n```\n"
-        "Mending:\n\n```sql\nDELETE FROM `my-project.inference.audit` WHERE TRUE\n```\n"
-        "Others:\n\n```sql\nSELECT 1 FROM `my-project.inference.inputs`\n```\n"
-    )
-    (query,) = audit.ready_queries(TableName("their-project", "tickets", "rows"), page)
-    assert (query.name, query.about, query.parameters) == ("Error rate", "Error rate, by hour", ("from",))
-    assert query.sql == "SELECT 1 FROM `their-project.tickets.rows_latest` WHERE t >= @from"
+def test_the_ready_queries_are_the_pages():
+    """Each SQL block of docs/audit.md that reads the audit table alone is a file of the package, word for word."""
+    page = (ROOT / "docs" / "audit.md").read_text("utf-8")
+    blocks = re.findall(r"^((?:(?!#|```)[^\n]+\n)+)\n```sql\n(.*?)```", page, re.S | re.M)
+    assert len(blocks) == page.count("```sql")
+    shown = [
+        "".join(f"-- {line}\n" for line in above.splitlines()) + sql
+        for above, sql in blocks
+        if not re.search(r"`my-project\.inference\.(?!audit(_latest)?`)", sql)
+    ]
+    files = sorted((ROOT / "pipeline" / "console" / "queries").iterdir())
+    assert [each.read_text("utf-8") for each in files] == shown
+
+
+def test_the_ready_queries_read_the_table_that_is_watched():
+    """Each is let through, has a name of its own, and asks the job's table or its view and no other."""
+    found = audit.ready_queries(TableName("their-project", "tickets", "rows"))
+    for query in found:
+        audit.check(query.sql)
+        assert set(re.findall(r"`([^`]*)`", query.sql)) <= {
+            "their-project.tickets.rows",
+            "their-project.tickets.rows_latest",
+        }
+    assert len({query.name for query in found}) == len(found) > 5
+    by_name = {query.name: query for query in found}
+    assert by_name["Error rate by hour"].parameters == ("since", "until")
+    assert by_name["Everything about one message"].about == "Everything about one message, repeats included"
 
 
 def wait(client, path: str, done) -> dict:
@@ -192,7 +211,29 @@ def test_a_dead_letter_is_found_and_replayed_as_it_came(client, resources):
         each.message for each in pulled.received_messages if each.message.message_id == replayed["replayed_as"]
     ]
     assert message.data == b"\xffraw" and message.ordering_key == "k"
-    assert dict(message.attributes) == {"colour": "green", "dead_letter_attempt": "1"}
+    kept = {"dead_letter_attempt": "1", "dead_letter_first_message_id": "odd-1"}
+    assert dict(message.attributes) == {"colour": "green", **kept}
+
+
+def test_what_belongs_elsewhere_is_not_replayed(client, resources):
+    """A dead letter of another input and a message that is none stay, and the page is told why; their group goes."""
+    other = fresh("other")
+    notes = {"dead_letter_stage": "predict", "dead_letter_error_type": "Elsewhere", "dead_letter_error": "because"}
+    theirs = {**notes, "dead_letter_message_id": "theirs", "dead_letter_subscription": other.input_subscription}
+    ours = {**notes, "dead_letter_message_id": "ours", "dead_letter_subscription": resources.input_subscription}
+    publish.publish_all(
+        resources.dead_letter_topic, [Message(b"t", theirs), Message(b"o", ours), Message(b"s", {"stranger": "yes"})]
+    )
+    path = "/api/dead-letters?stage=predict&error_type=Elsewhere"
+    wait(client, path, lambda found: found["count"] == 2)
+    wait(client, "/api/dead-letters?stage=unknown&error_type=unknown", lambda found: found["count"] >= 1)
+    refused = client.post("/api/replay", json={"message_ids": ["theirs"]})
+    assert refused.status_code == 400
+    assert f"a dead letter of {other.input_subscription}, which reads {other.input_topic}" in refused.json()["error"]
+    refused = client.post("/api/replay", json={"stage": "unknown", "error_type": "unknown"})
+    assert refused.status_code == 400 and "no dead letter" in refused.json()["error"]
+    answer = client.post("/api/replay", json={"stage": "predict", "error_type": "Elsewhere"}).json()
+    assert [each["message_id"] for each in answer["replayed"]] == ["ours"]
 
 
 def test_one_messages_story_has_its_audit_row(client, resources):

@@ -31,8 +31,9 @@ from streams import CASES, ROOT, audit_rows, fresh
 from pipeline import dataflow
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
+from pipeline.flags import UsageError
 from pipeline.io import incoming
-from pipeline.options import UsageError, parse
+from pipeline.options import parse
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/inference/cpu:0.1.0"
 JOB_OBJECT = "my-bucket/staging/template_launches/1/job_object"
@@ -215,6 +216,7 @@ REQUIRED = (
             ["--setup_file=./setup.py", "--id_attribute=order", "--experiments=streaming_mode_at_least_once"],
             "--id_attribute 'order': nothing is deduplicated in at-least-once mode",
         ),
+        (["--setup_file=./setup.py"], "--setup_file './setup.py': it installs no torch on the workers"),
     ],
 )
 def test_what_cannot_run_there_is_refused(flags, words):
@@ -223,6 +225,19 @@ def test_what_cannot_run_there_is_refused(flags, words):
         dataflow.prepare(*parse([*REQUIRED, "--runner=DataflowRunner", *flags]))
     assert words in str(error.value)
     dataflow.prepare(*parse([*REQUIRED, *flags]))
+
+
+@pytest.mark.parametrize("more", ["--requirements_file=requirements.txt", f"--sdk_container_image={IMAGE}"])
+def test_a_setup_file_goes_with_what_brings_torch(more):
+    """A source package runs a model where something beside it brings torch."""
+    dataflow.prepare(*parse([*REQUIRED, "--runner=DataflowRunner", "--setup_file=./setup.py", more]))
+
+
+def test_a_setup_file_is_enough_for_an_endpoint():
+    """A job that asks an endpoint has no use for torch on its workers."""
+    flags = [each for each in REQUIRED if not each.startswith("--model")]
+    flags += ["--endpoint=http://127.0.0.1:1", "--task=fill-mask", "--runner=DataflowRunner", "--setup_file=./setup.py"]
+    dataflow.prepare(*parse(flags))
 
 
 def test_what_the_user_set_for_gpus_stays():

@@ -15,7 +15,7 @@ from streams import ROOT, fresh
 
 from pipeline import audit_sink, clients
 from pipeline.emulators.setup import latest_query
-from pipeline.options import TableName
+from pipeline.matchers import TableName
 from transforms.audit import AuditContext, row, row_id, to_json
 from transforms.encode import encode
 from transforms.records import AuditRow, Failure, Message, Prediction, Request
@@ -47,7 +47,7 @@ def failure(n: int, stage: str = "decode", **attributes: str) -> Failure:
 
 @pytest.fixture(scope="module")
 def table(servers):
-    """Ten messages over two hours: 3 with two rows, 5 and 8 dead, 5 replayed as 20; 6 and 7 were never seen."""
+    """Ten messages over two hours: 3 with two rows, 5 and 8 dead, 5 replayed as 20 and 21; 6 and 7 were never seen."""
     resources = fresh("audit")
     records = [
         *[(result(n, customer=f"c-{n % 2}"), 1 + n) for n in (0, 1, 2, 3, 4)],
@@ -56,10 +56,14 @@ def table(servers):
         (failure(8, "predict"), 3700),
         (result(9), 3701),
     ]
-    replayed = result(5, dead_letter_attempt="1").prediction.request.message
-    again = dataclasses.replace(replayed, message_id="20")
-    answer = Prediction(Request("x", {}, again), [5], INFO, 3, False, 8, 2.5, T0)
-    records.append((encode(answer, clients.LIMITS), 3800))
+    # 5 dies once more as 20 and is a result as 21; 9 has the very body of both, and was never replayed.
+    twin = dataclasses.replace(result(9).prediction.request.message, data=b"body 5")
+    records[-1] = (encode(Prediction(Request("x", {}, twin), [9], INFO, 3, False, 8, 2.5, T0), clients.LIMITS), 3701)
+    kept = {"dead_letter_first_message_id": "5"}
+    once = dataclasses.replace(failure(5, dead_letter_attempt="1", **kept).message, message_id="20")
+    records.append((Failure(once, "decode", "InvalidBody", "the body is empty", T0), 3750))
+    twice = dataclasses.replace(failure(5, dead_letter_attempt="2", **kept).message, message_id="21")
+    records.append((encode(Prediction(Request("x", {}, twice), [5], INFO, 3, False, 8, 2.5, T0), clients.LIMITS), 3800))
     sink = audit_sink.BigQuerySink(resources.audit_table)
     for record, after in records:
         row_ids = [f"{row_id(record, CONTEXT)}/{after}"]  # a repeat after the service has forgotten the first
@@ -68,7 +72,7 @@ def table(servers):
     inputs = f"my-project.{resources.audit_table.dataset}.inputs"
     columns = [bigquery.SchemaField("message_id", "STRING"), bigquery.SchemaField("publish_time", "TIMESTAMP")]
     client.create_table(bigquery.Table(inputs, columns))
-    sent = [{"message_id": str(n), "publish_time": PARAMETERS["since"].isoformat()} for n in (*range(10), 20)]
+    sent = [{"message_id": str(n), "publish_time": PARAMETERS["since"].isoformat()} for n in (*range(10), 20, 21)]
     assert client.insert_rows_json(inputs, sent) == []
     return f"my-project.{resources.audit_table.dataset}"
 
@@ -95,13 +99,13 @@ def test_all_queries_of_the_page_are_tested():
 def test_error_rate(table):
     """Two hours, with their counts."""
     found = [(each["messages"], each["dead_letters"], each["percent"]) for each in ask(table, "Error rate by hour")]
-    assert found == [(6, 1, 16.67), (3, 1, 33.33)]
+    assert found == [(6, 1, 16.67), (4, 2, 50.0)]
 
 
 def test_what_failed(table):
     """Each kind of failure, with an example."""
     found = {each["stage"]: (each["messages"], each["example"]) for each in ask(table, "What failed, most frequent")}
-    assert found == {"decode": (1, "5"), "predict": (1, "8")}
+    assert found == {"decode": (2, "20"), "predict": (1, "8")}
 
 
 def test_latency(table):
@@ -140,9 +144,12 @@ def test_repeats(table):
 
 
 def test_replays(table):
-    """The dead letter that was replayed, and what became of it."""
-    found = ask(table, "`dead_letter_attempt` says how often")
-    assert [(each["message_id"], each["replayed_as"], each["status"]) for each in found] == [("5", "20", "ok")]
+    """The dead letter that was replayed and each of its replays, once; not the other messages with the same body."""
+    found = ask(table, "`dead_letter_first_message_id` is the id under")
+    assert [(each["message_id"], each["replayed_as"], each["attempt"], each["status"]) for each in found] == [
+        ("5", "20", "1", "dead_letter"),
+        ("5", "21", "2", "ok"),
+    ]
 
 
 def test_missing_against_a_record_of_inputs(table):
@@ -160,7 +167,7 @@ def test_the_view_shows_each_message_once(table):
     """The latest row of each message, and all columns of the table."""
     client = clients.bigquery_client("my-project")
     found = [dict(each) for each in client.query(f"SELECT * FROM `{table}.audit_latest` ORDER BY message_id").result()]
-    assert [each["message_id"] for each in found] == ["0", "1", "2", "20", "3", "4", "5", "8", "9"]
+    assert [each["message_id"] for each in found] == ["0", "1", "2", "20", "21", "3", "4", "5", "8", "9"]
     (third,) = (each for each in found if each["message_id"] == "3")
     assert third["processed_time"].timestamp() == T0 + 60
     assert [field.name for field in client.get_table(f"{table}.audit_latest").schema] == list(found[0])

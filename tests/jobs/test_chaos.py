@@ -17,7 +17,7 @@ from model_stores import Storage, serve
 from streams import collect, drain, fresh, job, text_message, use_pubsub
 
 from pipeline.emulators.pubsub import start as start_pubsub
-from pipeline.io import publish_all
+from pipeline.publish import publish_all
 from transforms.records import Message
 
 #: Leases as short as the service allows, so that what a killed job held comes back soon.
@@ -39,7 +39,7 @@ def test_sigkill_at_random_moments(servers, tmp_path):
                 job.kill()
         with fake_job(resources.flags(), tmp_path / "log", how) as job:
             load.stop()
-            collected.wait_for(load.sent, 60)
+            collected.wait_for(load.sent, 120)
             assert job.drain() == 0, job.words()
         found = account(resources, load.sent, collected)
     assert_kept(found)
@@ -57,7 +57,7 @@ def test_sigterm_under_load_hands_over_without_a_repeat(servers, tmp_path):
                 assert job.drain() == 0, job.words()
         with fake_job(resources.flags(), tmp_path / "log", how) as job:
             load.stop()
-            assert collected.wait_for(load.sent, 30)
+            assert collected.wait_for(load.sent, 120)
             assert job.drain() == 0
         found = account(resources, load.sent, collected)
     assert_kept(found)
@@ -87,7 +87,7 @@ def test_bigquery_fails_in_every_way(servers, tmp_path):
             time.sleep(3)
             proxy.fault = lambda method, path: None
         load.stop()
-        collected.wait_for(load.sent, 60)
+        collected.wait_for(load.sent, 120)
         assert job.drain() == 0, job.words()
         found = account(resources, load.sent, collected)
     assert proxy.faults > 0
@@ -108,7 +108,7 @@ def test_rejected_rows_are_dead_letters_of_their_own(servers, tmp_path):
         job.until_running()
         good = publish_all(resources.input_topic, [text_message(f"healthy {n}") for n in range(200)])
         bad = publish_all(resources.input_topic, [text_message(f"bad {n}", kind="poison") for n in range(5)])
-        ledger = collect(resources, 205, 60)
+        ledger = collect(resources, 205, 120)
         assert job.drain() == 0
     assert {message.attributes["message_id"] for message in ledger.results} == set(good)
     stages = {m.attributes["dead_letter_message_id"]: m.attributes["dead_letter_stage"] for m in ledger.dead_letters}
@@ -140,7 +140,7 @@ def test_a_topic_that_refuses(servers, tmp_path, sink):
         assert job.alive
         proxy.fault = lambda method, request: None
         load.stop()
-        assert collected.wait_for(load.sent, 30), job.words()
+        assert collected.wait_for(load.sent, 120), job.words()
         assert job.drain() == 0, job.words()
         found = account(resources, load.sent, collected)
     assert proxy.faults > 0
@@ -169,7 +169,7 @@ def test_pubsub_restarts(servers, tmp_path):
             server = start_pubsub(port, state)
             time.sleep(1)
             load.stop()
-            assert collected.wait_for(load.sent, 60), job.words()
+            assert collected.wait_for(load.sent, 120), job.words()
             assert job.drain() == 0, job.words()
             found = account(resources, load.sent, collected)
     finally:
@@ -190,7 +190,7 @@ def test_a_model_that_hangs_is_ended_by_a_second_sigterm(servers, tmp_path):
         assert job.drain(timeout=1) is None
         assert job.drain() == -signal.SIGTERM
     with Collector(resources) as collected, fake_job(resources.flags(), tmp_path / "log", QUICK) as job:
-        assert collected.wait_for(ids, 40)
+        assert collected.wait_for(ids, 120)
         assert job.drain() == 0
         found = account(resources, ids, collected)
     assert_kept(found)
@@ -202,10 +202,10 @@ def test_memory_that_runs_out(servers, tmp_path):
     ids = publish_all(resources.input_topic, [text_message(f"message {n}") for n in range(50)])
     how = Behaviour(allocate_mb=1 << 20, lease_s=10)
     with fake_job(resources.flags(), tmp_path / "log", how) as job:
-        assert job.wait(60) == 1, job.words()
+        assert job.wait(120) == 1, job.words()
         assert "the job failed; what it had not finished will be delivered again" in job.words()
     with Collector(resources) as collected, fake_job(resources.flags(), tmp_path / "log", QUICK) as job:
-        assert collected.wait_for(ids, 40)
+        assert collected.wait_for(ids, 120)
         assert job.drain() == 0
         found = account(resources, ids, collected)
     assert_kept(found)
@@ -222,7 +222,7 @@ def test_the_real_model_killed_at_work(servers, minilm, tmp_path: Path):
             assert wait_for_any(collected)
         load.stop()
         with job(resources, *flags, log=tmp_path / "log") as process:
-            collected.wait_for(load.sent, 90)
+            collected.wait_for(load.sent, 120)
             assert drain(process) == 0
         found = account(resources, load.sent, collected)
     assert_kept(found)
@@ -262,7 +262,7 @@ def test_a_full_disk_under_the_model_cache(servers, tmp_path, small_disk, monkey
         assert not any(small_disk.rglob("*.safetensors"))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         with Collector(resources) as collected, job(resources, *flags, log=tmp_path / "log") as process:
-            assert collected.wait_for(ids, 60), (tmp_path / "log").read_text()
+            assert collected.wait_for(ids, 120), (tmp_path / "log").read_text()
             assert drain(process) == 0
             found = account(resources, ids, collected)
     assert_kept(found)

@@ -25,7 +25,8 @@ from pipeline import clients, doctor
 from pipeline.checks import model, resources
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
-from pipeline.options import Settings, TableName
+from pipeline.matchers import TableName
+from pipeline.options import Settings
 
 TABLE = TableName("my-project", "a", "b")
 
@@ -247,6 +248,17 @@ def test_a_missing_role(patient, denied, words):
     """What these credentials may not do is named by permission, with the grant on that one resource."""
     patient.cloud.denied.add(denied)
     assert_only(patient.examine(), f"{denied} not allowed", "add-iam-policy-binding", *words)
+
+
+@pytest.mark.parametrize(("folder", "allowed"), [("temp/", True), ("templates/", False)])
+def test_rights_by_folder(patient, folder, allowed):
+    """Rights limited to the folder staged to are found by use, with nothing left there; on another they are missing."""
+    patient.cloud.folder = folder
+    if allowed:
+        code, findings = patient.examine()
+        assert code == 0 and not wrong(findings) and not patient.cloud.objects
+    else:
+        assert_only(patient.examine(), "storage.objects.create and storage.objects.get not allowed", "gs://my-bucket")
 
 
 def test_workers_run_as_somebody_else(patient):

@@ -11,7 +11,7 @@ import pytest
 from fake_endpoint import FakeEndpoint, Fault, elsewhere
 from streams import audit_rows, collect, drain, fresh, job, text_message
 
-from pipeline.io import publish_all as publish
+from pipeline.publish import publish_all as publish
 from transforms.models.remote.handler import EndpointModelHandler, _loop
 from transforms.records import Failure, Message, Request
 
@@ -91,7 +91,7 @@ def test_a_job_on_an_endpoint_s_bad_day(servers, tmp_path):
             while not fake.posts and process.poll() is None:
                 time.sleep(0.05)  # the look at launch, on a good day
             fake.script = rough
-            ledger = collect(resources, 301, 100)
+            ledger = collect(resources, 301, 120)
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert drain(process) == 0
     log = (tmp_path / "log").read_text()
@@ -118,7 +118,7 @@ def test_a_job_whose_endpoint_never_answers_fails_and_loses_nothing(servers, tmp
         fake.script = lambda n, path, payload: Fault(503, {"error": "no capacity"})
         flags = [f"--endpoint={fake.url}", "--task=feature-extraction", "--endpoint_max_wait_s=1"]
         with job(resources, *flags, log=tmp_path / "log") as process:
-            assert process.wait(60) == 1, (tmp_path / "log").read_text()
+            assert process.wait(120) == 1, (tmp_path / "log").read_text()
         log = (tmp_path / "log").read_text()
         assert "503: no capacity" in log and "will be delivered again" in log
         fake.script = None

@@ -9,10 +9,12 @@ import time
 import grpc
 import pytest
 from faults import Answer, DropHalf, GrpcProxy, Hang, HttpProxy, RejectRows, TcpProxy
+from google.cloud import bigquery as bigquery_api
 from streams import fresh, pull, use_pubsub
 
-from pipeline import audit_sink, clients, io, publish
+from pipeline import audit_sink, clients, publish
 from transforms.audit import AuditContext, row, to_json
+from transforms.errors import SinkUnavailable
 from transforms.records import Failure, Message
 from transforms.window import Windowing
 
@@ -62,7 +64,7 @@ def bigquery(servers, monkeypatch):
 def test_the_audit_sink_waits_for_bigquery(bigquery, fault, monkeypatch):
     """Every transient fault, three times over, is tried again until the rows are in, each once."""
     proxy, resources = bigquery
-    monkeypatch.setattr(io, "ATTEMPT_S", 0.5)
+    monkeypatch.setattr(clients, "ATTEMPT_S", 0.5)
     faults = iter([fault] * 3)
     proxy.fault = lambda method, path: next(faults, None)
     assert audit_sink.BigQuerySink(resources.audit_table).insert(*rows(3)) == {}
@@ -104,7 +106,7 @@ def test_a_refused_request_is_halved_until_the_culprit_is_alone(bigquery, monkey
 
     def refusing(table, rows, **options):
         if bad & {row["message_id"] for row in rows}:
-            raise io.api.from_http_status(status, "no such rows")
+            raise clients.api.from_http_status(status, "no such rows")
         return insert(table, rows, **options)
 
     monkeypatch.setattr(client, "insert_rows_json", refusing)
@@ -127,11 +129,93 @@ def test_what_waiting_cannot_mend_is_raised_at_once(bigquery):
     """No right to the table, or no table, fails the bundle; healthy messages are not dead-lettered for it."""
     proxy, resources = bigquery
     proxy.fault = lambda method, path: Answer(403, "accessDenied")
-    with pytest.raises(io.api.Forbidden):
+    with pytest.raises(SinkUnavailable, match="403"):
         audit_sink.BigQuerySink(resources.audit_table).insert(*rows(1))
     proxy.fault = lambda method, path: Answer(404, "notFound")
-    with pytest.raises(io.api.NotFound):
+    with pytest.raises(SinkUnavailable, match="404"):
         audit_sink.BigQuerySink(resources.audit_table).insert(*rows(1))
+
+
+@pytest.mark.parametrize("reason", ["timeout", "backendError", "stopped", "internalError"])
+def test_a_rows_passing_error_is_no_fault_of_the_row(bigquery, reason):
+    """A row that the service could not write just now is written the next time; no message is blamed."""
+    proxy, resources = bigquery
+    answers = iter([True, True, False])
+    proxy.fault = lambda method, path: (
+        RejectRows(lambda row: row.get("message_id") == "2", reason) if "/insertAll" in path and next(answers) else None
+    )
+    assert audit_sink.BigQuerySink(resources.audit_table).insert(*rows(4)) == {}
+    assert stored(resources) == ["0", "1", "2", "3"]
+
+
+def test_a_table_without_a_column_holds_the_work(bigquery, caplog):
+    """A column dropped from the table is the table's fault: rows wait, the log says why, and all get there."""
+    _, resources = bigquery
+    client = clients.bigquery_client("my-project")
+    whole = client.get_table(str(resources.audit_table)).schema
+    client.delete_table(str(resources.audit_table))
+    client.create_table(bigquery_api.Table(str(resources.audit_table), [c for c in whole if c.name != "tokens"]))
+
+    def mend():
+        table = client.get_table(str(resources.audit_table))
+        table.schema = [*table.schema, bigquery_api.SchemaField("tokens", "INTEGER")]
+        client.update_table(table, ["schema"])
+
+    threading.Timer(1.0, mend).start()
+    assert audit_sink.BigQuerySink(resources.audit_table).insert(*rows(3)) == {}
+    assert stored(resources) == ["0", "1", "2"]
+    assert "lacks the column tokens INTEGER" in caplog.text and "3 rows are held" in caplog.text
+
+
+def test_a_table_that_stays_wrong_fails_the_bundle(bigquery, monkeypatch):
+    """After its patience the sink raises: the messages are delivered again, and none is a dead letter."""
+    proxy, resources = bigquery
+    monkeypatch.setattr(clients, "PATIENCE_S", 0.5)
+    proxy.fault = lambda method, path: Answer(400, "invalid") if "/insertAll" in path else None
+    with pytest.raises(SinkUnavailable, match="refuses any request"):
+        audit_sink.BigQuerySink(resources.audit_table).insert(*rows(5))
+
+
+def test_rows_that_are_all_bad_alike_are_still_the_rows_fault(bigquery):
+    """Where the table is as it should be, even a request of bad rows alone is theirs: two messages stop no job."""
+    proxy, resources = bigquery
+    proxy.fault = lambda method, path: RejectRows(lambda row: True) if "/insertAll" in path else None
+    assert sorted(audit_sink.BigQuerySink(resources.audit_table).insert(*rows(2))) == [0, 1]
+
+
+def test_a_result_that_the_topic_refuses_is_alone(servers):
+    """Of a hundred messages the one with an attribute that no topic takes is named; the others are published."""
+    resources = fresh("refused")
+    messages = [Message(b"%d" % n, {"goog" if n == 63 else "key": "value"}) for n in range(100)]
+    ids, refused = publish.try_publish(resources.output_topic, messages)
+    assert list(refused) == [63] and len(set(filter(None, ids))) == 99
+    assert len(pull(resources.output_subscription, 99, 20)) == 99
+
+
+@pytest.mark.parametrize("attributes", [{"n": 17}, {"s": "\ud800"}, {5: "x"}])
+def test_what_cannot_be_made_into_a_request_is_alone(servers, attributes):
+    """A record that protobuf cannot hold costs itself, whatever it raises."""
+    resources = fresh("refused")
+    messages = [Message(b"%d" % n, attributes if n == 1 else {}) for n in range(3)]
+    ids, refused = publish.try_publish(resources.output_topic, messages)
+    assert list(refused) == [1] and ids[0] and ids[2]
+
+
+def test_other_keys_end_before_a_failed_one_raises(servers, monkeypatch):
+    """When one key's publish fails for good, no other's is still under way: a repeat could not keep their order."""
+    resources = fresh("order")
+    ended = []
+
+    def publish_slowly(topic, records, places, ids, refused):
+        if records[places[0]].ordering_key == "a":
+            raise SinkUnavailable("gone")
+        time.sleep(0.3)
+        ended.append(records[places[0]].ordering_key)
+
+    monkeypatch.setattr(publish, "_publish", publish_slowly)
+    with pytest.raises(SinkUnavailable):
+        publish.try_publish(resources.output_topic, [Message(b"x", ordering_key=key) for key in "abc"])
+    assert sorted(ended) == ["b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +232,7 @@ def test_publishing_waits_for_pubsub(servers, code):
             publish.publish_all(resources.output_topic, [Message(b"%d" % n, ordering_key="k")])
         use_pubsub(servers.pubsub.address)
         assert proxy.faults == 6
-    assert [message.data for message in pull(resources.output_subscription, 3, 20)] == [b"0", b"1", b"2"]
+    assert [message.data for message in pull(resources.output_subscription, 3, 60)] == [b"0", b"1", b"2"]
 
 
 def test_publishing_waits_for_refused_and_cut_connections(servers):
@@ -162,4 +246,4 @@ def test_publishing_waits_for_refused_and_cut_connections(servers):
     publish.publish_all(resources.output_topic, [Message(b"after")])
     use_pubsub(servers.pubsub.address)
     proxy.down()
-    assert {message.data for message in pull(resources.output_subscription, 2, 20)} == {b"before", b"after"}
+    assert {message.data for message in pull(resources.output_subscription, 2, 60)} == {b"before", b"after"}

@@ -92,7 +92,7 @@ def test_fuzzed_payloads_are_all_accounted_for(tmp_path):
         fake_job([*resources.flags(), "--timestamp_attribute=ts", "--audit_input=full"], tmp_path / "log") as job,
     ):
         sent = publish.publish_all(resources.input_topic, [payload(source) for _ in range(2000)])
-        assert collected.wait_for(sent, 60), job.words()[-3000:]
+        assert collected.wait_for(sent, 120), job.words()[-3000:]
         assert job.drain() == 0, job.words()
         found = account(resources, sent, collected)
     assert found.kept, found
@@ -101,7 +101,7 @@ def test_fuzzed_payloads_are_all_accounted_for(tmp_path):
 
 def ask_bigquery(address: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> int:
     """The status of one request to the embedded BigQuery."""
-    connection = http.client.HTTPConnection(address.rpartition("/")[2], timeout=20)
+    connection = http.client.HTTPConnection(address.rpartition("/")[2], timeout=60)
     try:
         connection.request(method, path, body, headers)
         return connection.getresponse().status
@@ -147,7 +147,7 @@ def test_bigquery_answers_any_body(servers, fuzzed_table, where, body, headers):
 def test_bigquery_survives_any_bytes(servers, fuzzed_table, data, start):
     """Whatever a connection carries, the next one is answered."""
     host, _, port = servers.bigquery.address.rpartition("/")[2].partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(start + data)
     assert ask_bigquery(servers.bigquery.address, "GET", "/bigquery/v2/projects", b"", {}) == 200
 
@@ -175,7 +175,7 @@ def channel(servers):
 
 def call(channel: grpc.Channel, name: str, request: bytes) -> grpc.StatusCode:
     try:
-        channel.unary_unary(name)(request, timeout=10)
+        channel.unary_unary(name)(request, timeout=60)
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK

@@ -18,8 +18,8 @@ from pubsub_emulators import google_emulator
 from streams import ROOT, collect, drain, fresh, job, read_cases, text_message
 
 from pipeline import clients
-from pipeline.io import publish_all as publish
 from pipeline.main import main
+from pipeline.publish import publish_all as publish
 
 pytestmark = pytest.mark.usefixtures("servers")
 

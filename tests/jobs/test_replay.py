@@ -14,22 +14,26 @@ from faults import HttpProxy, RejectRows
 from google.pubsub_v1 import SubscriberClient
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import ROOT, audit_rows, collect, fresh, pull
+from streams import ROOT, audit_rows, collect, fresh, left, pull
 
-from pipeline import clients, io, publish
+from pipeline import clients, publish
 from pipeline.dead_letters import Choice, Letters, replay
+from pipeline.emulators import setup
 from pipeline.replay import main
-from transforms.dead_letter import dead_letter, restore, stage
-from transforms.encode import rfc3339
-from transforms.records import Failure, Limits, Message
+from transforms.dead_letter import Source, dead_letter, restore, stage
+from transforms.encode import encode, rfc3339
+from transforms.records import Failure, Limits, Message, ModelInfo, Prediction, Request
 
 pytestmark = pytest.mark.usefixtures("servers")
 
 QUIET = 0.6
 
 
-def letter(data: bytes = b"x", where: str = "decode", kind: str = "InvalidBody", **fields) -> Message:
-    return dead_letter(Failure(Message(data, **fields), where, kind, "why", time.time()), clients.LIMITS)
+NOWHERE = Source()
+
+
+def letter(data: bytes = b"x", where: str = "decode", kind: str = "InvalidBody", source=NOWHERE, **fields) -> Message:
+    return dead_letter(Failure(Message(data, **fields), where, kind, "why", time.time()), clients.LIMITS, source)
 
 
 def publish_letters(resources, *letters: Message) -> list[str]:
@@ -47,23 +51,10 @@ def waiting(resources) -> list[Message]:
     return left(resources.dead_letter_subscription)
 
 
-def left(subscription: str) -> list[Message]:
-    """What can be pulled from ``subscription`` right now."""
-    client, found = clients.pubsub(SubscriberClient), []
-    while True:
-        answer = client.pull(subscription=subscription, max_messages=1000, retry=None, timeout=1)
-        if not answer.received_messages:
-            return found
-        client.acknowledge(subscription=subscription, ack_ids=[each.ack_id for each in answer.received_messages])
-        found += [
-            Message(m.data, dict(m.attributes), m.message_id) for m in (r.message for r in answer.received_messages)
-        ]
-
-
 attributes = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
-    max_size=99,
+    max_size=90,
 )
 
 
@@ -75,7 +66,9 @@ def test_restoring_undoes_the_dead_letter(data, own, key, times):
     for attempt in range(1, times + 1):
         died = dead_letter(Failure(message, "predict", "ModelError", "why", 0.0), Limits(10_000_000, 200, 1024))
         message = restore(died, clients.LIMITS)
-        assert message == Message(data, {**own, "dead_letter_attempt": str(attempt)}, ordering_key=key)
+        kept = {"dead_letter_attempt": str(attempt), "dead_letter_first_message_id": "7"}
+        assert message == Message(data, {**own, **kept}, ordering_key=key)
+        message = Message(data, message.attributes, f"again-{attempt}", ordering_key=key)
 
 
 def test_what_pubsub_gave_up_is_understood():
@@ -108,11 +101,11 @@ def test_what_pubsub_really_gives_up_is_replayed(tmp_path):
     client.create_subscription(request={"name": name, "topic": resources.input_topic, "dead_letter_policy": policy})
     publish.publish_all(resources.input_topic, [Message(b"\xff\x00", {"a": "b"})])
     for _ in range(5):
-        received = client.pull(subscription=name, max_messages=1, timeout=10).received_messages
+        received = client.pull(subscription=name, max_messages=1, timeout=60).received_messages
         client.modify_ack_deadline(subscription=name, ack_ids=[received[0].ack_id], ack_deadline_seconds=0)
-    pull(resources.input_subscription, 1, 10)
+    pull(resources.input_subscription, 1, 60)
     assert main(command(resources, "--stage=pubsub")) == 0
-    (again,) = pull(resources.input_subscription, 1, 10)
+    (again,) = pull(resources.input_subscription, 1, 60)
     assert (again.data, again.attributes) == (b"\xff\x00", {"a": "b", "dead_letter_attempt": "1"})
     assert waiting(resources) == []
 
@@ -136,7 +129,7 @@ def test_filters_choose_and_the_rest_stays():
         "--attribute=tier=gold",
     ]
     assert main(command(resources, *chosen)) == 0
-    assert [message.data for message in pull(resources.input_subscription, 1, 10)] == [b"3"]
+    assert [message.data for message in pull(resources.input_subscription, 1, 60)] == [b"3"]
     assert sorted(message.data for message in waiting(resources)) == [b"1", b"2", b"4", b"5"]
 
 
@@ -149,9 +142,9 @@ def test_times_choose():
     publish_letters(resources, letter(b"late"))
     assert main(command(resources, "--until=1h")) == 0
     assert main(command(resources, f"--since={rfc3339(middle)}")) == 0
-    assert [message.data for message in pull(resources.input_subscription, 1, 10)] == [b"late"]
+    assert [message.data for message in pull(resources.input_subscription, 1, 60)] == [b"late"]
     assert main(command(resources, "--since=1h")) == 0
-    assert [message.data for message in pull(resources.input_subscription, 1, 10)] == [b"early"]
+    assert [message.data for message in pull(resources.input_subscription, 1, 60)] == [b"early"]
 
 
 def test_a_dry_run_changes_nothing(capsys):
@@ -166,13 +159,76 @@ def test_a_dry_run_changes_nothing(capsys):
     assert len(waiting(resources)) == 3
 
 
+def results(count: int) -> list[Message]:
+    """Messages as the job publishes them, the last one of a message that was replayed."""
+    model = ModelInfo("text-classification", "m", "r", "cpu", "float32")
+    inputs = [Message(b"%d" % n, {"n": str(n)}, str(n)) for n in range(count - 1)]
+    inputs.append(restore(letter(message_id="replayed"), clients.LIMITS))
+    made = [encode(Prediction(Request("x", {}, each), [n], model), clients.LIMITS) for n, each in enumerate(inputs)]
+    return [Message(each.data, each.attributes) for each in made]
+
+
+@pytest.mark.parametrize("count", [7, 1_500])
+def test_the_results_are_not_replayed(caplog, count):
+    """Pointed at the results' subscription, a replay publishes nothing, leaves all, says so once, and exits with 2."""
+    resources = fresh("results")
+    publish.publish_all(resources.output_topic, results(count))
+    assert main(command(resources, f"--dead_letter_subscription={resources.output_subscription}")) == 2
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "messages on " + resources.output_subscription in said and "do not say that they are dead letters" in said
+    # Where nothing is a dead letter it does not go through all there is.
+    assert int(said.split()[0]) == count if count < 1_000 else 1_000 <= int(said.split()[0]) <= count
+    assert left(resources.input_subscription) == []
+    assert len(left(resources.output_subscription)) == count
+
+
+def test_a_stranger_among_dead_letters_stays(caplog):
+    """What is no dead letter is left and counted, the dead letters beside it are replayed; --unmarked takes all."""
+    resources = fresh("strangers")
+    full = Message(b"full", {f"k{n}": "v" for n in range(100)})
+    publish.publish_all(resources.dead_letter_topic, [letter(b"dead"), full])
+    assert main(command(resources)) == 0
+    assert [message.data for message in pull(resources.input_subscription, 1, 10)] == [b"dead"]
+    assert caplog.text.count("1 messages on ") == 1
+    assert main(command(resources, "--unmarked")) == 0
+    (again,) = pull(resources.input_subscription, 1, 10)
+    assert (again.data, again.attributes) == (b"full", full.attributes)
+
+
+def test_dead_letters_go_to_their_own_input_alone(caplog):
+    """Of a dead-letter topic that two jobs share, each input gets its own; --any_topic sends what is left anywhere."""
+    ours, theirs = fresh("ours"), fresh("theirs")
+    publish_letters(
+        ours,
+        letter(b"ours", source=Source("ours", ours.input_subscription)),
+        letter(b"theirs", source=Source("theirs", theirs.input_subscription)),
+        letter(b"older", source=Source()),
+    )
+    assert main(command(ours)) == 0
+    assert {message.data for message in pull(ours.input_subscription, 2, 10)} == {b"ours", b"older"}
+    assert f"1 messages stay where they are, each a dead letter of {theirs.input_subscription}" in caplog.text
+    assert main(command(ours)) == 2
+    assert left(ours.input_subscription) == []
+    assert main(command(ours, "--any_topic")) == 0
+    assert [message.data for message in pull(ours.input_subscription, 1, 10)] == [b"theirs"]
+
+
+def test_dead_letters_of_a_subscription_that_is_gone_go_where_asked(caplog):
+    """Where it cannot be told any more which topic their input was, that is said once, and --topic is believed."""
+    resources, gone = fresh("gone"), "projects/my-project/subscriptions/no-more"
+    publish_letters(resources, *[letter(b"%d" % n, source=Source("gone", gone)) for n in range(3)])
+    assert main(command(resources)) == 0
+    assert len(pull(resources.input_subscription, 3, 10)) == 3
+    assert caplog.text.count(f"which topic {gone} reads cannot be told") == 1
+
+
 def test_those_that_failed_too_often_stay(caplog):
     """A message that has died --max_attempts times is left on the subscription, and the log says so."""
     resources = fresh("attempts")
     tired = letter(b"tired", attributes={"dead_letter_attempt": "2"})
     publish_letters(resources, tired, letter(b"fresh"))
     assert main(command(resources, "--max_attempts=3")) == 0
-    assert [message.data for message in pull(resources.input_subscription, 1, 10)] == [b"fresh"]
+    assert [message.data for message in pull(resources.input_subscription, 1, 60)] == [b"fresh"]
     assert "1 dead letters have failed 3 times or more and stay where they are" in caplog.text
     assert [message.data for message in waiting(resources)] == [b"tired"]
 
@@ -210,7 +266,7 @@ def test_order_is_kept():
     publish_letters(resources, *[letter(b"%d" % n, ordering_key=f"k{n % 3}") for n in range(60)])
     assert main(command(resources)) == 0
     by_key: dict[str, list[int]] = {}
-    for message in pull(resources.input_subscription, 60, 20):
+    for message in pull(resources.input_subscription, 60, 60):
         by_key.setdefault(message.ordering_key, []).append(int(message.data))
     assert by_key == {f"k{n}": list(range(n, 60, 3)) for n in range(3)}
 
@@ -221,9 +277,9 @@ def test_a_failed_publish_acknowledges_nothing():
     publish_letters(resources, *[letter(b"%d" % n) for n in range(5)])
 
     def refuse(topic, messages):
-        raise io.api.PermissionDenied("no")
+        raise clients.api.PermissionDenied("no")
 
-    with pytest.raises(io.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
+    with pytest.raises(clients.api.PermissionDenied), Letters(resources.dead_letter_subscription, QUIET) as letters:
         replay(letters, resources.input_topic, Choice(), publish=refuse)
     assert len(waiting(resources)) == 5
 
@@ -234,7 +290,10 @@ def test_an_interrupted_replay_loses_nothing(number):
     resources = fresh("interrupt")
     sent = {b"%d" % n for n in range(300)}
     publish_letters(resources, *[letter(data) for data in sorted(sent)])
-    short = "import sys; from pipeline import dead_letters, replay; dead_letters._LEASE_S = 10; sys.exit(replay.main())"
+    short = (
+        "import sys; from pipeline import dead_letters, replay; dead_letters.leases.LEASE_S = 10;"
+        " sys.exit(replay.main())"
+    )
     argv = [sys.executable, "-c", short, *command(resources, "--rate=50")]
     process = subprocess.Popen(
         argv, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
@@ -246,7 +305,7 @@ def test_an_interrupted_replay_loses_nothing(number):
     replayed += left(resources.input_subscription)
     if number is signal.SIGKILL:
         # What it held comes back when its leases end.
-        deadline = time.monotonic() + 75
+        deadline = time.monotonic() + 120
         rest: set[bytes] = set()
         while rest | {m.data for m in replayed} != sent and time.monotonic() < deadline:
             rest |= {message.data for message in waiting(resources)}
@@ -258,8 +317,9 @@ def test_an_interrupted_replay_loses_nothing(number):
 
 
 def test_wrong_usage_is_one_clear_line(capsys):
-    """A missing or misspelt flag, a bad value, a topic that is not there, a circle: one line, exit code 2."""
-    resources = fresh("usage")
+    """A wrong flag or value, a topic that is not there or that nobody reads, a circle, no time between: exit code 2."""
+    resources, unread = fresh("usage"), f"projects/my-project/topics/unread-{time.time_ns()}"
+    setup.create_topic(unread)
     for flags, words in (
         ([], "--dead_letter_subscription is missing"),
         (command(resources, "--stagee=decode"), "no such flag"),
@@ -269,6 +329,11 @@ def test_wrong_usage_is_one_clear_line(capsys):
         (command(resources, "--limit=0"), "whole number from 1"),
         (command(resources, "--rate=-1"), "a number over 0"),
         (command(resources, "--topic=projects/my-project/topics/nowhere"), "does not exist"),
+        (command(resources, f"--topic={unread}"), "has no subscription: what is published to it would be gone"),
+        (command(resources, "--since=1m", "--until=1h"), "which is not before --until"),
+        (command(resources, "--since=1h", "--until=1h"), "nothing can have died between them"),
+        (command(resources, "--since=2999-01-01T00:00:00Z"), "which is not before now"),
+        (command(resources, "--until=999999999d", "--since=999999999d"), "before the year 1"),
         (command(resources, f"--topic={resources.dead_letter_topic}"), "is the dead-letter topic itself"),
     ):
         assert main(flags) == 2
@@ -297,7 +362,7 @@ def test_dead_letters_of_every_stage_become_results(tmp_path, servers):
     ):
         proxy.fault = lambda method, path: RejectRows(lambda row: row["status"] == "ok")
         # Not collect(): the dead letters must stay on their subscription.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while len(rows := audit_rows(resources)) < 4 and time.monotonic() < deadline:
             time.sleep(0.3)
         time.sleep(0.5)
@@ -306,10 +371,12 @@ def test_dead_letters_of_every_stage_become_results(tmp_path, servers):
     assert main(command(resources)) == 0
     # The first attempt's results would be told apart by the count.
     with fake_job([*resources.flags(), "--input_path=text"], tmp_path / "log"):
-        ledger = collect(resources, 4, 30)
+        ledger = collect(resources, 4, 120)
     assert {m.attributes["case"]: m.attributes["dead_letter_attempt"] for m in ledger.results} == dict.fromkeys(
         bodies, "1"
     )
     assert ledger.dead_letters == []
+    died = {row["attributes"]["case"]: row["message_id"] for row in rows}
+    assert {m.attributes["case"]: m.attributes["dead_letter_first_message_id"] for m in ledger.results} == died
     ok = {row["input_sha256"] for row in ledger.rows if row["status"] == "ok"}
     assert ok == {row["input_sha256"] for row in ledger.rows if row["status"] == "dead_letter"} and len(ok) == 4

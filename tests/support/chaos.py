@@ -14,6 +14,7 @@ from typing import Any
 
 from google.api_core import exceptions as api
 from google.pubsub_v1 import SubscriberClient
+from streams import PATIENCE_S
 
 from pipeline import clients, publish
 from pipeline.emulators.setup import Resources
@@ -86,10 +87,13 @@ class Collector:
         while not self._stop.is_set():
             client = clients.pubsub(SubscriberClient)
             try:
-                answer = client.pull(subscription=subscription, max_messages=1000, retry=None, timeout=1.5)
+                request = {"subscription": subscription, "max_messages": 1000, "return_immediately": True}
+                answer = client.pull(request=request, retry=None, timeout=PATIENCE_S)
                 ack_ids = [received.ack_id for received in answer.received_messages]
                 if ack_ids:
-                    client.acknowledge(subscription=subscription, ack_ids=ack_ids, retry=None, timeout=10)
+                    client.acknowledge(subscription=subscription, ack_ids=ack_ids, retry=None, timeout=PATIENCE_S)
+                else:
+                    self._stop.wait(0.05)
             except api.GoogleAPICallError:
                 time.sleep(0.1)
                 continue

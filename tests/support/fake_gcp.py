@@ -43,6 +43,8 @@ class FakeCloud:
     regions: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {"europe-west4": []})
     #: Permissions that testIamPermissions does not grant.
     denied: set[str] = field(default_factory=set)
+    #: Folder that rights on objects are limited to, by a condition on the bucket's; "" is all of it.
+    folder: str = ""
     token_scopes: str = "https://www.googleapis.com/auth/cloud-platform"
     token_revoked: bool = False
     port: int = 0
@@ -103,13 +105,19 @@ class FakeCloud:
         return (200, {"kind": "storage#bucket", "name": match[1], **found}) if found else _not_found(match[1])
 
     def bucket_permissions(self, match: re.Match, query: dict[str, list[str]], _: bytes) -> tuple[int, Any]:
-        return 200, {"permissions": [p for p in query["permissions"] if p not in self.denied]}
+        limited = {p for p in query["permissions"] if self.folder and p.startswith("storage.objects.")}
+        return 200, {"permissions": [p for p in query["permissions"] if p not in self.denied | limited]}
 
     def list_objects(self, match: re.Match, query: dict[str, list[str]], _: bytes) -> tuple[int, Any]:
         prefix = f"{match[1]}/{query.get('prefix', [''])[0]}"
         return 200, {"items": [self._object(name) for name in sorted(self.objects) if name.startswith(prefix)]}
 
+    def _may(self, permission: str, path: str) -> bool:
+        return permission not in self.denied and path.startswith(self.folder)
+
     def get_object(self, match: re.Match, query: dict[str, list[str]], _: bytes) -> tuple[int, Any]:
+        if not self._may("storage.objects.get", urllib.parse.unquote(match[2])):
+            return 403, {"error": {"code": 403, "message": "storage.objects.get access denied"}}
         name = f"{match[1]}/{urllib.parse.unquote(match[2])}"
         if name not in self.objects:
             return _not_found(name)
@@ -119,6 +127,8 @@ class FakeCloud:
         name = query.get("name", [""])[0]
         if query["uploadType"] == ["resumable"]:
             name = name or json.loads(body)["name"]
+            if not self._may("storage.objects.create", name):
+                return 403, {"error": {"code": 403, "message": "storage.objects.create access denied"}}
             self._uploads[str(len(self._uploads))] = (f"{match[1]}/{name}", b"")
             return 200, f"/resume/{len(self._uploads) - 1}"
         boundary = body[: body.index(b"\r\n")]

@@ -22,7 +22,7 @@ from fakes import FakeHandler
 
 import pipeline.main
 from pipeline import clients
-from pipeline.direct import subscriber
+from pipeline.direct import leases
 from transforms.records import Failure, Limits, Prediction, Request
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ class Behaviour:
 
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
-    ``message_bytes``; leases last ``lease_s``.
+    ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody foresaw.
     """
 
     delay_ms: float = 0.0
@@ -43,7 +43,8 @@ class Behaviour:
     allocate_mb: int = 0
     memory_mb: int = 0
     message_bytes: int = clients.LIMITS.message_bytes
-    lease_s: int = subscriber.LEASE_S
+    lease_s: int = leases.LEASE_S
+    unloadable: bool = False
 
 
 class Handler(FakeHandler):
@@ -52,6 +53,11 @@ class Handler(FakeHandler):
     def __init__(self, behaviour: Behaviour):
         super().__init__()
         self._behaviour = behaviour
+
+    def load_model(self) -> Any:
+        if self._behaviour.unloadable:
+            raise RuntimeError("header too large\nor so")
+        return super().load_model()
 
     def run_inference(
         self, batch: Sequence[Request], model: Any, inference_args: dict[str, Any] | None = None
@@ -74,7 +80,7 @@ def run(argv: Sequence[str], how: Behaviour) -> int:
     """Runs the job in this process and returns its exit code."""
     pipeline.handlers.make_handler = lambda settings: Handler(how)
     clients.LIMITS = Limits(how.message_bytes, clients.LIMITS.attributes, clients.LIMITS.attribute_value_bytes)
-    subscriber.LEASE_S, subscriber.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
+    leases.LEASE_S, leases.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
     if how.memory_mb:
         resource.setrlimit(resource.RLIMIT_AS, (how.memory_mb << 20, how.memory_mb << 20))
     return pipeline.main.main(argv)
@@ -93,7 +99,7 @@ class Job:
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.join()
 
-    def drain(self, timeout: float = 60) -> int | None:
+    def drain(self, timeout: float = 120) -> int | None:
         """SIGTERM once it runs, and the exit code; None if it has not ended after ``timeout`` seconds."""
         self.until_running()
         if self.alive:
@@ -111,11 +117,11 @@ class Job:
     def words(self) -> str:
         return self.log.read_text("utf-8") if self.log.exists() else ""
 
-    def until_running(self, timeout: float = 60) -> None:
+    def until_running(self, timeout: float = 120) -> None:
         """Waits until it says that it runs."""
         self.until("running; Ctrl-C", timeout)
 
-    def until(self, words: str, timeout: float = 60) -> None:
+    def until(self, words: str, timeout: float = 120) -> None:
         """Waits until its log has ``words``."""
         deadline = time.monotonic() + timeout
         while words not in self.words():

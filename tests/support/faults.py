@@ -104,6 +104,7 @@ class RejectRows:
     """Forward ``insertAll`` without the rows that ``which`` picks, and report those as invalid."""
 
     which: Callable[[dict[str, Any]], bool]
+    reason: str = "invalid"
 
 
 HttpFault = Answer | Hang | DropHalf | RejectRows
@@ -148,7 +149,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
             time.sleep(fault.seconds)
             self.close_connection = True
         elif isinstance(fault, RejectRows) and "/insertAll" in self.path:
-            self._write(200, self._insert(orjson.loads(body), fault.which))
+            self._write(200, self._insert(orjson.loads(body), fault))
         else:
             status, answer = self._ask(body)
             self._write(status, answer, half=isinstance(fault, DropHalf))
@@ -164,14 +165,14 @@ class _HttpHandler(BaseHTTPRequestHandler):
         connection.close()
         return answer
 
-    def _insert(self, request: dict[str, Any], which: Callable[[dict[str, Any]], bool]) -> bytes:
+    def _insert(self, request: dict[str, Any], fault: RejectRows) -> bytes:
         rows = request["rows"]
-        bad = {index for index, row in enumerate(rows) if which(row["json"])}
+        bad = {index for index, row in enumerate(rows) if fault.which(row["json"])}
         good = [row for index, row in enumerate(rows) if index not in bad]
         if good:
             status, answer = self._ask(orjson.dumps({**request, "rows": good}))
             assert status == 200 and "insertErrors" not in orjson.loads(answer), answer
-        error = {"reason": "invalid", "location": "prediction", "debugInfo": "", "message": "scripted rejection"}
+        error = {"reason": fault.reason, "location": "prediction", "debugInfo": "", "message": "scripted rejection"}
         return orjson.dumps({"insertErrors": [{"index": index, "errors": [error]} for index in sorted(bad)]})
 
     def _write(self, status: int, answer: bytes, half: bool = False) -> None:

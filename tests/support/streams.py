@@ -27,6 +27,9 @@ from transforms.records import Message
 ROOT = Path(__file__).parents[2]
 CASES = ROOT / "tests" / "cases"
 
+#: How long a service that is well may take to answer on a machine with much else to do.
+PATIENCE_S = 60.0
+
 
 @dataclass
 class Servers:
@@ -88,19 +91,39 @@ class Ledger:
 
 def pull(subscription: str, expected: int, timeout: float) -> list[Message]:
     """Pulls until ``expected`` messages are there or ``timeout`` seconds are over."""
-    client, found = clients.pubsub(SubscriberClient), []
+    found: list[Message] = []
     deadline = time.monotonic() + timeout
     while len(found) < expected and time.monotonic() < deadline:
         with contextlib.suppress(Exception):
-            answer = client.pull(subscription=subscription, max_messages=1000, timeout=5)
-            if answer.received_messages:
-                client.acknowledge(subscription=subscription, ack_ids=[m.ack_id for m in answer.received_messages])
-            for received in answer.received_messages:
-                m = received.message
-                found.append(
-                    Message(m.data, dict(m.attributes), m.message_id, m.publish_time.timestamp(), 0.0, m.ordering_key)
-                )
+            found += _pull_now(subscription)
+        if len(found) < expected:
+            time.sleep(0.05)
     return found
+
+
+def left(subscription: str) -> list[Message]:
+    """What there is to be pulled right now."""
+    found: list[Message] = []
+    while now := _pull_now(subscription):
+        found += now
+    return found
+
+
+def _pull_now(subscription: str) -> list[Message]:
+    """One pull that does not wait for messages, and is patient for its answer.
+
+    One that waits until its own deadline fails on a busy machine, and loses what it is given until the lease ends.
+    """
+    client = clients.pubsub(SubscriberClient)
+    request = {"subscription": subscription, "max_messages": 1000, "return_immediately": True}
+    received = client.pull(request=request, retry=None, timeout=PATIENCE_S).received_messages
+    if received:
+        ack_ids = [each.ack_id for each in received]
+        client.acknowledge(subscription=subscription, ack_ids=ack_ids, timeout=PATIENCE_S)
+    return [
+        Message(m.data, dict(m.attributes), m.message_id, m.publish_time.timestamp(), 0.0, m.ordering_key)
+        for m in (each.message for each in received)
+    ]
 
 
 def audit_rows(resources: setup.Resources) -> list[dict[str, Any]]:
@@ -139,7 +162,7 @@ def job(resources: setup.Resources, *flags: str, log: Path, resource_flags: bool
             process.wait()
 
 
-def drain(process: subprocess.Popen, timeout: float = 60) -> int:
+def drain(process: subprocess.Popen, timeout: float = 120) -> int:
     """SIGTERM, and the exit code."""
     process.send_signal(signal.SIGTERM)
     return process.wait(timeout)

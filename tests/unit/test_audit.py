@@ -1,5 +1,6 @@
 """Audit: the row of every message, and what becomes of rows that the table refuses."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -10,8 +11,10 @@ from apache_beam.testing.util import assert_that, equal_to
 from fakes import INFO
 
 from pipeline.clients import LIMITS
-from transforms.audit import Audit, AuditContext, row, row_id, to_json
+from transforms.audit import Audit, AuditContext, _WriteFn, row, row_id, to_json
+from transforms.barrier import failure
 from transforms.encode import encode
+from transforms.models.errors import InvalidInput, brief
 from transforms.records import AUDIT_SCHEMA, Failure, Message, Prediction, Request
 from transforms.window import Windowing
 
@@ -89,18 +92,54 @@ def test_the_trace_id_is_carried(key):
 
 
 def test_a_repeat_has_the_same_identity():
-    """The row id is made from the message, so that the same message after a crash is recognised."""
-    assert row_id(result(), CONTEXT) == row_id(result(data=b"other"), CONTEXT) == "job/7"
+    """The row id is made from the message and its outcome, so that the same after a crash is recognised."""
+    assert row_id(result(), CONTEXT) == row_id(result(publish_time=5.0), CONTEXT)
+    assert row_id(result(), CONTEXT).startswith("job/7/fake/")
+
+
+def test_another_outcome_has_another_identity():
+    """BigQuery drops a row whose id it has just seen: one that ended otherwise must have an id of its own."""
+    ended = [
+        result(),
+        encode(Prediction(Request("x", {}, message()), [2], INFO), LIMITS),
+        encode(Prediction(Request("x", {}, message()), [1], dataclasses.replace(INFO, revision="2")), LIMITS),
+        Failure(message(), "predict", "ModelError", "no", 1.0, INFO),
+        Failure(message(), "audit", "RowRejected", "no", 1.0, INFO),
+        result(message_id="8"),
+        result(message_id="\u00e4 " * 60),
+    ]
+    ids = [row_id(record, CONTEXT) for record in ended]
+    assert len(set(ids)) == len(ids) and all(len(each) <= 128 and each.isascii() for each in ids)
+
+
+def test_a_message_without_an_id_gets_one_from_its_content():
+    """Two messages that no source gave an id have rows of their own, the same ones each time."""
+    ids = {row(result(message_id="", data=data), CONTEXT, 1.0).message_id for data in (b"a", b"b", b"a")}
+    assert len(ids) == 2 and all(each.startswith("content-") for each in ids)
+
+
+@pytest.mark.parametrize(("audit_input", "shown"), [("full", True), ("hash", False), ("none", False)])
+def test_a_row_quotes_the_input_only_if_it_may(audit_input, shown):
+    """What an error quotes of the message is in its dead letter; the row has it only where it has the input."""
+    error = InvalidInput(f"inputs={brief('my secret')}: must be a list")
+    context = dataclasses.replace(CONTEXT, audit_input=audit_input)
+    found = failure(error, message(), "predict")
+    assert found.error == "inputs='my secret': must be a list"
+    assert row(found, context, 1.0).error == (found.error if shown else "inputs=…: must be a list")
 
 
 class Sink:
-    """Refuses the rows of the messages that it is told to, unless they are bare."""
+    """Refuses rows as it is told to: the whole ones of some messages, or what ``raises`` is raised on."""
 
-    def __init__(self, *refused):
-        self.refused = refused
+    def __init__(self, *refused, bare_too=False, raises=None):
+        self.refused, self.bare_too, self.raises = refused, bare_too, raises
 
     def insert(self, rows, row_ids):
-        return {n: "location: wrong" for n, each in enumerate(rows) if each["message_id"] in self.refused}
+        found = {n for n, each in enumerate(rows) if each["message_id"] in self.refused}
+        found = {n for n in found if self.bare_too or rows[n]["attributes"] is not None}
+        if found and self.raises is not None:
+            raise self.raises
+        return dict.fromkeys(found, "location: wrong")
 
 
 def test_a_refused_row_makes_a_dead_letter():
@@ -120,3 +159,44 @@ def test_a_dead_letter_passes_in_any_case():
     with TestPipeline() as pipeline:
         outcome = pipeline | beam.Create([failure]) | Audit(Sink("7"), CONTEXT)
         assert_that(outcome.results, equal_to([failure]))
+
+
+def test_a_row_always_exists():
+    """A table that takes not even a bare row is at fault itself: the bundle fails, and no message is without a row."""
+    failure = Failure(message(), "decode", "InvalidBody", "no", 90.0)
+    with pytest.raises(Exception, match="refuses a row with nothing of message 7"), TestPipeline() as pipeline:
+        pipeline | beam.Create([failure]) | Audit(Sink("7", bare_too=True), CONTEXT)
+
+
+@pytest.mark.parametrize("raises", [TypeError("Type is not JSON serializable"), RecursionError(), KeyError("secret")])
+def test_what_nobody_foresaw_in_the_sink_costs_one_message(raises):
+    """A sink that raises on one row among a hundred costs that message alone, and its text is in no row."""
+    with TestPipeline() as pipeline:
+        records = pipeline | beam.Create([result(message_id=str(n)) for n in range(100)])
+        outcome = records | Audit(Sink("37", raises=raises), CONTEXT)
+        passed = outcome.results | beam.combiners.Count.Globally()
+        failed = outcome.failures | "Failed" >> beam.Map(
+            lambda each: (each.message.message_id, each.stage, "secret" in each.error)
+        )
+        assert_that(passed, equal_to([99]), "passed")
+        assert_that(failed, equal_to([("37", "audit", False)]), "failed")
+
+
+@pytest.mark.parametrize("field", ["publish_time", "event_time"])
+def test_a_record_that_has_no_row_of_its_own_gets_a_bare_one(field):
+    """A result whose row cannot be made is a dead letter, and a dead letter gets a row without what was in the way."""
+    impossible = {field: float("nan")}
+    written = []
+
+    class Kept(Sink):
+        def insert(self, rows, row_ids):
+            written.extend(rows)
+            return {}
+
+    broken = Failure(message(**impossible), "decode", "InvalidBody", "no", 90.0)
+    step = _WriteFn(Kept(), CONTEXT)
+    step.start_bundle()
+    assert not [*step.process(result(message_id="8")), *step.process(broken)]
+    outputs = [output.value for output in step.finish_bundle()]
+    assert len(outputs) == 2 and outputs[1] == broken
+    assert [each["message_id"] for each in written] == ["8", "7"] and written[1]["event_time"] is None

@@ -43,23 +43,23 @@ def test_the_job_s_flags_make_the_handler():
         flags = [f"--endpoint={fake.url}/v1", "--task=feature-extraction", "--model=org/mine"]
         more = ["--endpoint_timeout_s=3", "--endpoint_max_wait_s=9", "--endpoint_concurrency=2"]
         handler = make_handler(parse([*FLAGS, *flags, *more])[0])
-    settings = handler.settings
-    assert (settings.model, settings.timeout_s, settings.max_wait_s, settings.concurrency) == ("org/mine", 3.0, 9.0, 2)
-    with pytest.raises(ModelLoadError, match="--inference_params: parameters.top"):
+    spec = handler.spec
+    assert (spec.model, spec.timeout_s, spec.max_wait_s, spec.concurrency) == ("org/mine", 3.0, 9.0, 2)
+    with pytest.raises(ModelLoadError, match="`parameters`: parameters.top"):
         make_handler(parse([*FLAGS, *flags, '--inference_params={"top": 1}'])[0])
 
 
 @pytest.mark.parametrize(
     ("endpoint", "task", "words"),
     [
-        ("https://host", "text-clasification", "--task=text-clasification: not a task for an endpoint"),
+        ("https://host", "text-clasification", "`task=text-clasification`: not a task for an endpoint"),
         ("https://host", "text-to-audio", "not a task for an endpoint"),
         ("https://host/v1", "fill-mask", "an OpenAI-compatible endpoint"),
         ("https://me:secret@host/x", "fill-mask", "holds a user, a password or a query"),
         ("https://host/x?api_key=secret", "fill-mask", "holds a user, a password or a query"),
         ("provider:nobody", "fill-mask", "no such provider; there are: auto, "),
         ("provider:groq", "fill-mask", "it has: text-generation"),
-        ("provider:auto", "text-generation", "needs a token"),
+        ("provider:auto", "text-generation", "needs `token`: say where"),
     ],
 )
 def test_what_cannot_work_is_one_clear_line(endpoint, task, words):
@@ -81,7 +81,7 @@ def test_the_token_source_serves_private_hub_models(tmp_path, monkeypatch):
     with FakeEndpoint("inference", tokens={"hf_other"}).running() as fake:
         monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", fake.url)
         flags = ["--model=org/private", "--task=fill-mask", f"--hf_token_source=file:{tmp_path / 'token'}"]
-        with pytest.raises(ModelLoadError, match="a private one.*--hf_token_source") as error:
+        with pytest.raises(ModelLoadError, match="a private one.*`token`") as error:
             make_handler(parse([*FLAGS, *flags])[0])
     assert {seen.token for seen in fake.seen} == {"hf_privateToken1234"}
     assert "privateToken" not in str(error.value)

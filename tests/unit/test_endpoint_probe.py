@@ -57,13 +57,13 @@ def test_what_an_operator_must_mend_is_one_clear_line(tmp_path, monkeypatch):
             "scope": ({"url": start(script=lambda n, p, b: scope), "token": token}, "403: .*lacks a permission"),
             "model": (
                 {"url": start("openai") + "/v1", "model": "org/unknown"},
-                "404: The model `org/unknown` does not exist",
+                "404: The model 'org/unknown' does not exist",
             ),
             "url": ({"url": start() + "/nowhere"}, "404: Not Found; check the URL"),
             "page": ({"url": start(script=lambda n, p, b: page)}, "not JSON; check the task and the URL"),
             "task": (
                 {"url": start(), "task": "text-classification"},
-                "no answer to --task=text-classification: expected",
+                "no answer to `task=text-classification`: expected",
             ),
             "certificate": (
                 {"url": start(tls=self_signed(tmp_path))},

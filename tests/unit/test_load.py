@@ -14,7 +14,8 @@ import tiny_models as tiny
 import torch
 from model_stores import COMMIT, Hub, Storage, serve
 
-from transforms.models import device, files
+from transforms.models import files
+from transforms.models.backends import device
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Prediction, Request
@@ -30,8 +31,8 @@ def copy(folder: str, to: Path, **config: Any) -> Path:
 
 def failure(model: str | Path, task: str | None = None, *, load: bool = False, **options: Any) -> str:
     """The one line with which checking (or loading) ``model`` fails."""
-    handler = HuggingFaceModelHandler(str(model), task, **options)
     with pytest.raises(ModelLoadError) as caught:
+        handler = HuggingFaceModelHandler(str(model), task, **options)
         handler.load_model() if load else handler.check()
     line = str(caught.value)
     assert "\n" not in line
@@ -117,7 +118,7 @@ def test_an_unknown_task() -> None:
 
 def test_an_architecture_that_does_not_tell_its_task() -> None:
     """Without --task, a body could stand for several; the error asks for one."""
-    assert "give --task, one of:" in failure(tiny.body())
+    assert "give `task`, one of:" in failure(tiny.body())
 
 
 @pytest.mark.parametrize(
@@ -145,13 +146,18 @@ def test_the_architecture_tells_the_task(model: Any, task: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "tpu"}, "--device=tpu: must be auto, cpu, cuda or cuda:N"),
-        ({"dtype": "int8"}, "--dtype=int8: must be auto, float32"),
-        ({"on_too_long": "ignore"}, "--on_too_long=ignore"),
-        ({"max_batch_size": 0}, "--max_batch_size=0"),
-        ({"parameters": {"top": 1}}, "--inference_params: parameters.top: text-classification has no such parameter"),
-        ({"parameters": {"top_k": 0}}, "--inference_params: parameters.top_k=0: must be an integer of at least 1"),
-        ({"time_limit_s": 5.0}, "time_limit_s=5.0: text-classification cannot be stopped"),
+        ({"device": "tpu"}, "`device=tpu`: must be auto, cpu, cuda or cuda:N"),
+        ({"dtype": "int8"}, "`dtype=int8`: must be auto, float32"),
+        ({"on_too_long": "ignore"}, "`on_too_long=ignore`: must be truncate, dead_letter"),
+        ({"engine": "abacus"}, "`engine=abacus`: must be auto, torch"),
+        ({"model_copies": 0}, "`model_copies=0`: must be 1 or more"),
+        ({"max_batch_tokens": 0}, "`max_batch_tokens=0`: must be 1 or more"),
+        ({"time_limit_s": 0.0}, "`time_limit_s=0.0`: must be over 0"),
+        ({"parameters": {"top_k": object()}}, "is not JSON"),
+        ({"max_batch_size": 0}, "`max_batch_size=0`: must be 1 or more"),
+        ({"parameters": {"top": 1}}, "`parameters`: parameters.top: text-classification has no such parameter"),
+        ({"parameters": {"top_k": 0}}, "`parameters`: parameters.top_k=0: must be an integer of at least 1"),
+        ({"time_limit_s": 5.0}, "`time_limit_s=5.0`: text-classification cannot be stopped"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
@@ -265,7 +271,7 @@ def test_the_hubs_refusals_are_clear(hub: list[str]) -> None:
     assert "gated; accept its terms at https://huggingface.co/acme/gated" in failure("acme/gated")
     assert "no such model on the hub, or a private one" in failure("acme/none")
     line = failure("acme/tiny", revision="v9")
-    assert "--revision=v9" in line and "no such revision" in line
+    assert "`revision=v9`: no such revision" in line
 
 
 def test_a_hub_that_cannot_be_reached(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,11 @@
 import dataclasses
 
 import pytest
+from apache_beam.options.pipeline_options import StandardOptions
 
-from pipeline.options import FLAGS, InferenceOptions, Settings, UsageError, help_text, parse
+from pipeline.beam_flags import runner
+from pipeline.flags import UsageError, help_text
+from pipeline.options import FLAGS, InferenceOptions, Settings, parse
 from transforms.window import Windowing
 
 GOOD = {
@@ -29,19 +32,27 @@ def test_good_flags_parse():
 
 def test_streaming_is_set_in_code():
     """Nobody has to remember --streaming."""
-    from apache_beam.options.pipeline_options import StandardOptions
-
     assert parse(argv())[1].view_as(StandardOptions).streaming is True
 
 
 def test_every_flag_is_a_setting_and_has_help():
-    """Flags and Settings name the same things, with the same defaults."""
-    fields = {each.name: each for each in dataclasses.fields(Settings)}
-    for flag in FLAGS:
-        assert flag.help and not flag.help.endswith("."), flag.name
-        assert flag.name in fields, flag.name
-    defaults = {flag.name: flag.parse(flag.default) for flag in FLAGS if flag.default is not None}
-    assert {name: fields[name].default for name in defaults} == defaults
+    """Flags and Settings name the same things, and each flag stands in a group of its own kind."""
+    fields = {each.name for each in dataclasses.fields(Settings)}
+    assert {flag.name for flag in FLAGS} == fields - {"job", "local"}
+    groups = ["Messages", "Model", "Windows and batches", "Audit", "Watching", "Remote endpoint"]
+    assert list(dict.fromkeys(flag.group for flag in FLAGS)) == groups
+
+
+def test_a_default_stands_in_one_place():
+    """Settings made in code have the defaults of the flags, whichever they are."""
+    assert parse(argv())[0] == Settings(**GOOD, job="input", local=True)
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_an_empty_value_is_refused(flag):
+    """--flag= is a mistake of a script, and never the same as leaving it out."""
+    with pytest.raises(UsageError, match=f"--{flag.name} '': is empty; give a value"):
+        parse([*argv(), f"--{flag.name}="])
 
 
 BAD = {
@@ -53,16 +64,20 @@ BAD = {
     ],
     "output_topic": ["out", "projects/my-project/subscriptions/out", "projects/my-project/topics/goog-out"],
     "dead_letter_topic": ["dead", "projects/my-project/topics/ab"],
+    "model": [" my-org/model", "my-model\n", "my\x00model"],
+    "revision": [" ", "main "],
+    "task": ["\tfill-mask"],
+    "metrics_file": ["/", "."],
     "input_path": ["a[", "][", "length("],
     "id_attribute": ["goog_id", "a b"],
     "timestamp_attribute": ["googtime", " "],
-    "inference_params": ["{", "[1]", "top_k=3", "7"],
+    "inference_params": ["{", "[1]", "top_k=3", "7", '{"a": NaN}', '{"a": 1e400}', '{"a": 1, "a": 2}'],
     "device": ["gpu", "CUDA", "tpu"],
     "dtype": ["bf16", "int8"],
     "on_too_long": ["cut", "drop"],
-    "model_copies": ["0", "-1", "two", "1.5"],
-    "time_limit_s": ["0", "-3", "soon", "inf", "nan"],
-    "window": ["fixd:60", "fixed:", "sliding:30:60"],
+    "model_copies": ["0", "-1", "two", "1.5", "٣", "1_0"],
+    "time_limit_s": ["0", "-3", "soon", "inf", "nan", "1e400", "1_0", "５"],
+    "window": ["fixd:60", "fixed:", "sliding:30:60", "fixed:999999999999", "session:1e400", "fixed:1e-9", "fixed:６0"],
     "max_batch_size": ["0", "many", "99999999999999999999"],
     "max_batch_tokens": ["0", "4k"],
     "max_batch_latency_ms": ["0", "1s"],
@@ -70,7 +85,7 @@ BAD = {
     "audit_input": ["all", "sha256"],
     "summary_table": ["summary", "my-project:summary"],
     "log_format": ["yaml", "JSON"],
-    "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B"],
+    "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B", "https://host:99999/"],
     "endpoint_timeout_s": ["0", "never"],
     "endpoint_max_wait_s": ["-1"],
     "endpoint_concurrency": ["0", "lots"],
@@ -88,8 +103,8 @@ def test_a_bad_value_is_one_clear_line(name, value):
 
 
 def test_every_flag_that_can_be_wrong_is_tried():
-    """Only flags that take any text, and the token source below, are missing from the table above."""
-    assert {flag.name for flag in FLAGS} - set(BAD) == {"model", "revision", "task", "metrics_file", "hf_token_source"}
+    """Only the token source, below, is missing from the table above."""
+    assert {flag.name for flag in FLAGS} - set(BAD) == {"hf_token_source"}
 
 
 @pytest.mark.parametrize("name", ["input_subscription", "output_topic", "dead_letter_topic"])
@@ -107,6 +122,10 @@ def test_a_missing_flag_is_named(name):
         ({"model": None, "endpoint": "provider:auto", "task": "fill-mask"}, "needs --model"),
         ({"model": None, "endpoint": "https://host/x"}, "--endpoint needs --task"),
         ({"dead_letter_topic": GOOD["output_topic"]}, "also --output_topic"),
+        ({"summary_table": "my-project:a.summary"}, "needs --audit_table"),
+        ({"audit_table": "my-project:a.audit", "summary_table": "my-project.a.audit"}, "it is also --audit_table"),
+        ({"audit_table": "p-roject:a.b", "summary_table": "p-roject:a.c", "window": "global"}, "use fixed or sliding"),
+        ({"metrics_file": "m.json", "runner": "dataflow"}, "--metrics_file 'm.json': for a job on this machine"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, words):
@@ -141,6 +160,93 @@ def test_beams_own_flags_pass():
         [*argv(), "--runner=DataflowRunner", "--project=my-project", "--region=europe-west1", "--job_name=j"]
     )
     assert (settings.local, settings.job) == (False, "j")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DirectRunner",
+        "directrunner",
+        "DIRECTRUNNER",
+        "Directrunner",
+        "Direct",
+        "direct",
+        "BundleBasedDirectRunner",
+        "bundlebaseddirect",
+        "SwitchingDirectRunner",
+        "apache_beam.runners.DirectRunner",
+        "apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner",
+    ],
+)
+def test_this_machines_runner_in_any_spelling(name):
+    """However Beam would let it be written, the job runs on our source and Beam is told the exact name."""
+    settings, options = parse(argv(runner=name))
+    assert settings.local and options.view_as(StandardOptions).runner == "DirectRunner"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DataflowRunner", "dataflowrunner", "Dataflow", "apache_beam.runners.dataflow.dataflow_runner.DataflowRunner"],
+)
+def test_dataflow_in_any_spelling(name):
+    """So does the service's."""
+    settings, options = parse(argv(runner=name))
+    assert not settings.local and options.view_as(StandardOptions).runner == "DataflowRunner"
+
+
+def test_without_a_runner_it_is_this_machine():
+    """As in Beam."""
+    settings, options = parse(argv())
+    assert settings.local and options.view_as(StandardOptions).runner == "DirectRunner"
+
+
+OTHERS = {path.rpartition(".")[2] for path in StandardOptions.ALL_KNOWN_RUNNERS} - {
+    "DirectRunner",
+    "BundleBasedDirectRunner",
+    "SwitchingDirectRunner",
+    "DataflowRunner",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(OTHERS), *(each.lower() for each in sorted(OTHERS)), *StandardOptions.ALL_KNOWN_RUNNERS]
+    + [" ", "nonsense", "Direct Runner", "DirectRunner ", "my.own.DirectRunner", "pythonrpcdirectrunner", "é", "."],
+)
+def test_no_other_runner_is_let_through(name):
+    """Each runner that Beam knows either is one of the two, or is refused: Beam's own source would read there."""
+    try:
+        parse(argv(runner=name))
+    except UsageError as error:
+        assert str(error).startswith(f"--runner {name!r}: ") and "DirectRunner (this machine)" in str(error)
+    else:
+        assert name.rpartition(".")[2] not in OTHERS and name.startswith("apache_beam.")
+
+
+def test_a_runner_misspelt_is_suggested():
+    """The nearest of the two is named."""
+    with pytest.raises(UsageError, match="did you mean DataflowRunner"):
+        runner("DataflowRuner")
+
+
+def test_beams_own_errors_are_in_our_form():
+    """A wrong value of a flag of Beam's is one line that begins with the flag."""
+    for flag, words in (
+        ("--num_workers=two", "--num_workers 'two': not a valid int"),
+        ("--num_workers", "--num_workers: its value is missing"),
+        ("--job_name=", "--job_name '': is empty; give a value, or leave the flag out"),
+        ("--autoscaling_algorithm=MAGIC", "--autoscaling_algorithm 'MAGIC': use one of"),
+    ):
+        with pytest.raises(UsageError) as error:
+            parse([*argv(), flag])
+        assert str(error.value).startswith(words) and "\n" not in str(error.value)
+
+
+def test_our_flags_travel_with_beams_options():
+    """The job's options in Dataflow's console show what was asked for, the last of each."""
+    options = parse([*argv(), "--window", "global", "--num_workers", "3", "--window=session:5"])[1]
+    assert options.view_as(InferenceOptions).window == "session:5"
+    assert options.get_all_options()["num_workers"] == 3
 
 
 def test_help_names_choices_and_default():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from transforms.models import pack as packing
-from transforms.models.pack import pack
+from transforms.models.backends import pack as packing
+from transforms.models.backends.pack import pack
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no oneDNN operators"

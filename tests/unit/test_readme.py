@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 
 import pytest
 from streams import ROOT
 
-from pipeline.options import FLAGS
+from pipeline import metadata
 from transforms.decode import decode
 from transforms.records import Message
 
@@ -16,23 +17,25 @@ README = (ROOT / "README.md").read_text("utf-8")
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def flags_table() -> str:
-    """The flags as the README shows them."""
-    lines = []
-    for group in dict.fromkeys(flag.group for flag in FLAGS):
-        lines += [f"| {group} | default | |", "|---|---|---|"]
-        for flag in (each for each in FLAGS if each.group == group):
-            default = "required" if flag.required else f"`{flag.default}`" if flag.default else ""
-            choices = f" (`{'`, `'.join(flag.choices)}`)" if flag.choices else ""
-            lines.append(f"| `--{flag.name}` | {default} | {flag.help}{choices} |")
-        lines.append("")
-    return "\n".join(lines)
-
-
 def test_the_flags_table_is_the_options():
-    """Every flag is in the README as it is in pipeline/options.py; the failure shows what to paste."""
-    shown = README.partition("tests/unit/test_readme.py -->\n")[2].partition("<!-- end of flags -->")[0]
-    assert shown == flags_table(), f"paste this between the markers:\n{flags_table()}"
+    """Every flag is in the README as it is in pipeline/options.py: what the command would write is there."""
+    assert metadata.written()[ROOT / "README.md"] == README, "run: python -m pipeline.metadata --write"
+
+
+def test_one_command_writes_both(tmp_path, monkeypatch, capsys):
+    """--write renews README's table and the template's metadata in place, and nothing around them."""
+    (tmp_path / "templates" / "flex").mkdir(parents=True)
+    start, end = README.index("| Messages | default"), README.index("<!-- end of flags -->")
+    (tmp_path / "README.md").write_text(README[:start] + "| stale |\n" + README[end:], "utf-8")
+    write = functools.partial(metadata.written, tmp_path)
+    monkeypatch.setattr(metadata, "written", write)
+    assert metadata.main(["--write"]) == 0
+    assert (tmp_path / "README.md").read_text("utf-8") == README
+    made = (tmp_path / "templates" / "flex" / "metadata.json").read_text("utf-8")
+    assert made == (ROOT / "templates" / "flex" / "metadata.json").read_text("utf-8")
+    (tmp_path / "README.md").write_text("no markers", "utf-8")
+    assert metadata.main(["--write"]) == 2
+    assert "has no table of flags" in capsys.readouterr().err
 
 
 def test_the_commands_exist():

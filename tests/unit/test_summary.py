@@ -13,7 +13,8 @@ from fakes import FakeHandler
 from streams import fresh
 
 from pipeline import audit_sink, clients, graph
-from pipeline.options import Settings, TableName
+from pipeline.matchers import TableName
+from pipeline.options import Settings
 from pipeline.summary import Summaries, SummariseFn
 from transforms.window_summary import stability_index
 

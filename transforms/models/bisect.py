@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from transforms.barrier import tell
+from transforms.errors import BundleError, quoted
 from transforms.models.batching import Size, cost, cut
 from transforms.models.errors import (
     ElementError,
     ModelError,
     OutOfMemory,
-    StorageUnavailable,
+    Unexpected,
     is_device_lost,
     is_out_of_memory,
 )
@@ -34,12 +36,14 @@ def blame(error: BaseException, kind: type[ElementError] = ModelError) -> Elemen
         return error
     if is_out_of_memory(error):
         return OutOfMemory(f"this element alone does not fit into memory: {_say(error)}; send a smaller one")
+    if kind is Unexpected:
+        return Unexpected(tell(error, "predict"))
     return kind(_say(error))
 
 
 def _say(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {cut_text(lines[0], 300)}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {quoted(cut_text(lines[0], 300))}" if lines else type(error).__name__
 
 
 def isolate(
@@ -47,24 +51,23 @@ def isolate(
 ) -> list[R | ElementError]:
     """``work(elements)``, with an ``ElementError`` where an element makes it raise: its own, or one of ``kind``.
 
+    Another number of results than there were elements is an error as any other.
+
     Raises:
-      ValueError: ``work`` returned another number of results than it got elements: a bug in the task.
       RuntimeError: the device is lost.
       StorageUnavailable: so is Cloud Storage.
     """
     if not elements:
         return []
     try:
-        results = work(elements)
-    except StorageUnavailable:
+        return [result for result, _ in zip(work(elements), elements, strict=True)]
+    except BundleError:
         raise
     except Exception as error:
         if is_device_lost(error):
             raise
         if len(elements) == 1:
             return [blame(error, kind)]
-    else:
-        return [result for result, _ in zip(results, elements, strict=True)]
     middle = len(elements) // 2
     return isolate(work, elements[:middle], kind) + isolate(work, elements[middle:], kind)
 
@@ -104,7 +107,7 @@ def run_planned(
     sizes: Sequence[Size],
     budget: Budget,
     max_size: int,
-    tally: ForwardCounts,
+    counts: ForwardCounts,
 ) -> list[Any]:
     """Runs ``forward`` over all of ``sizes`` in micro-batches; returns one result or ``ElementError`` each, in order.
 
@@ -124,22 +127,22 @@ def run_planned(
             parts = cut(own, budget.tokens, max_size, budget.padding)
             pending += [_Pending([indices[i] for i in part], batch.budget_before) for part in reversed(parts)]
             continue
-        tally.forwards += 1
-        tally.padded_tokens += tokens
-        tally.padding += tokens - sum(size.length * size.rows for size in own)
+        counts.forwards += 1
+        counts.padded_tokens += tokens
+        counts.padding += tokens - sum(size.length * size.rows for size in own)
         failure: Exception | None = None
         try:
-            answers = forward(indices)
+            answers = dict(zip(indices, forward(indices), strict=True))
         except Exception as error:
             if is_device_lost(error):
                 raise
             failure = error.with_traceback(None)  # the traceback keeps the tensors of the failed forward alive
         if failure is None:
-            for index, answer in zip(indices, answers, strict=True):
+            for index, answer in answers.items():
                 results[index] = answer
             continue
         starved = is_out_of_memory(failure)
-        tally.out_of_memory += starved
+        counts.out_of_memory += starved
         if len(indices) == 1:
             results[indices[0]] = blame(failure)
             if starved and batch.budget_before:
@@ -149,7 +152,7 @@ def run_planned(
             budget.tokens = min(budget.tokens, max(1, tokens // 2))
             pending.append(_Pending(indices, before))
         else:
-            tally.bisections += 1
+            counts.bisections += 1
             middle = len(indices) // 2
             pending += [_Pending(part, batch.budget_before) for part in (indices[middle:], indices[:middle])]
     if budget.tokens < at_start:

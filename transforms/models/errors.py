@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import reprlib
 
-
-class ModelLoadError(ValueError):
-    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out."""
+from transforms.errors import BundleError, MessageError, quoted
 
 
-class ElementError(Exception):
+class ModelLoadError(BundleError, ValueError):
+    """The model cannot be used as asked; its message is one line that names the value, the cause and the way out.
+
+    A field that it names stands in backquotes, alone or with its value, as in "`dtype=int8`: must be auto, float32".
+    Who sets the fields by other names, as a program does by its flags, can so put these in their place.
+    """
+
+
+class ElementError(MessageError):
     """One element cannot be answered; every other element of its batch still is."""
 
 
@@ -44,17 +50,30 @@ class ModelError(ElementError):
     """The model raised on this element alone."""
 
 
+class Unexpected(ElementError):
+    """What nobody foresaw, on this element alone; :func:`transforms.barrier.tell` has logged it."""
+
+
+class KilledWorker(ElementError):
+    """The process died with this element in the model, and not only once."""
+
+
+def foreign(words: str) -> str:
+    """Another program's ``words`` for a ``ModelLoadError``, where only our own fields stand in backquotes."""
+    return words.replace("`", "'")
+
+
 class NotYet:
     """No error: what is in memory already is enough, and the element is to be prepared with the next ones."""
 
 
-class StorageUnavailable(Exception):
+class StorageUnavailable(BundleError):
     """Cloud Storage did not answer for too long. No element is to blame: the bundle fails and is delivered again."""
 
 
 def brief(value: object) -> str:
-    """``value`` as an error message shows it: its repr, at most some 80 characters a value and 200 in all."""
-    return cut(_BRIEF.repr(value), 200)
+    """``value`` as an error message shows it, marked as the message's own: its repr, at most 200 characters."""
+    return quoted(cut(_BRIEF.repr(value), 200))
 
 
 def cut(text: str, most: int = 80) -> str:

@@ -17,7 +17,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage  # type: ignore[attr-defined]
 
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import ModelLoadError, foreign
 from transforms.models.files import READ, read_json
 
 
@@ -54,7 +54,7 @@ def _list(uri: str) -> dict[str, Any]:
     blobs: Sequence[Any] = _guard(uri, lambda: list(client.list_blobs(bucket, prefix=prefix)))
     found = {blob.name.removeprefix(prefix): blob for blob in blobs if not blob.name.endswith("/")}
     if not found:
-        raise ModelLoadError(f"--model={uri}: the folder is empty or does not exist")
+        raise ModelLoadError(f"`model={uri}`: the folder is empty or does not exist")
     return found
 
 
@@ -64,7 +64,7 @@ def _download(uri: str, blobs: dict[str, Any], folder: Path) -> None:
     try:
         for name in blobs:
             if not (part / name).resolve().is_relative_to(part.resolve()):
-                raise ModelLoadError(f"--model={uri}: the object name {name!r} leads out of the folder")
+                raise ModelLoadError(f"`model={uri}`: the object name {name!r} leads out of the folder")
             (part / name).parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(8) as pool:
             # The client checks each file's CRC32C; the size is checked here, as an empty body has none to check.
@@ -76,7 +76,7 @@ def _download(uri: str, blobs: dict[str, Any], folder: Path) -> None:
                 one.result()
         for name, blob in blobs.items():
             if (part / name).stat().st_size != blob.size:
-                raise ModelLoadError(f"--model={uri}: {name} came incomplete; start again")
+                raise ModelLoadError(f"`model={uri}`: {name} came incomplete; start again")
         try:
             part.rename(folder)
         except OSError:
@@ -92,10 +92,10 @@ def _guard(uri: str, call: Callable[[], Any]) -> Any:
     except (GoogleAPIError, GoogleAuthError, storage.exceptions.DataCorruption, OSError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise ModelLoadError(
-                f"--model={uri}: no space left in {cache_dir()}; free some, or set XDG_CACHE_HOME"
+                f"`model={uri}`: no space left in {cache_dir()}; free some, or set XDG_CACHE_HOME"
             ) from None
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = foreign((str(error).splitlines() or [type(error).__name__])[0])
         raise ModelLoadError(
-            f"--model={uri}: {first[:300]}; check the bucket, and that the job's service account may read it"
+            f"`model={uri}`: {first[:300]}; check the bucket, and that the job's service account may read it"
             " (roles/storage.objectViewer)"
         ) from error

@@ -8,21 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models import load
+from transforms.models import load, metrics
+from transforms.models.answers import Answers
 from transforms.models.bisect import Budget
-from transforms.models.device import DEVICES, DTYPES, bound_kernel_caches, pick_device, pick_dtype, share_threads
-from transforms.models.errors import InvalidParameter, ModelLoadError
-from transforms.models.loaded_model import Answers, LoadedModel
-from transforms.models.parameters import validate
+from transforms.models.journal import Journal
+from transforms.models.loaded_model import LoadedModel
+from transforms.models.spec import ModelSpec, freeze
+from transforms.models.supervise import Supervisor
+from transforms.models.task_table import TASKS, find
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 _LOG = logging.getLogger(__name__)
-_NAMESPACE = "HuggingFaceModelHandler"
 
 #: Requests gathered before they are planned: more than any micro-batch, so that lengths can be matched.
 _GATHER = {"text": 1024, "image": 128, "audio": 128}
@@ -35,33 +36,14 @@ _MAX_TOKENS = {"cpu": 1024, "cuda": 65536}
 #: launch weighs more, it was not measured and has no bound; nor in a task that generates, with many forwards an answer.
 _MAX_PADDING = {"cpu": 64, "cuda": None}
 
+#: Longest forward where none is given: many times what any takes that ends, and less than a lease that is given up.
+_MAX_FORWARD_S = 600.0
+
 # DirectRunner sets a DoFn up for every bundle, and Beam itself holds a model by a weak reference only: without this one
 # every bundle would load the model again.
-_RESIDENT: dict[tuple[Any, ...], LoadedModel] = {}
-_LOCKS: dict[tuple[Any, ...], threading.Lock] = {}
+_RESIDENT: dict[ModelSpec, LoadedModel] = {}
+_LOCKS: dict[ModelSpec, threading.Lock] = {}
 _REGISTRY = threading.Lock()
-
-_COUNTERS = {
-    name: Metrics.counter(_NAMESPACE, name)
-    for name in (
-        "predictions",
-        "failures",
-        "forwards",
-        "bisections",
-        "out_of_memory",
-        "truncated",
-        "tokens",
-        "padding",
-        "padding_saved",
-    )
-}
-_BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
-_MODEL_LOAD_MS = Metrics.distribution(_NAMESPACE, "model_load_ms")
-#: Loads that no batch has told of yet: a model is loaded where Beam counts nothing.
-_LOADS: list[float] = []
-
-#: What ``padding_saved`` compares with: batches of this many elements, in the order in which they came.
-_PLAIN_BATCH = 32
 
 
 class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, LoadedModel]):
@@ -86,6 +68,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
       model: hub id, local folder, or ``gs://`` folder. Weights are read from safetensors; no code from it is run.
       task: Hugging Face name of the task; None picks the one that the model's architecture stands for.
       revision: branch, tag or commit of a hub model.
+      engine: ``auto`` or ``torch``: what loads the model and runs it.
       device: ``auto`` (CUDA where present), ``cpu``, ``cuda`` or ``cuda:N``.
       dtype: ``auto`` (bfloat16 where the hardware is faster with it), ``float32``, ``bfloat16`` or ``float16``.
       parameters: defaults for the ``parameters`` of every message.
@@ -95,6 +78,9 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
       on_too_long: ``truncate`` an input over the model's maximum (and mark it), or ``dead_letter`` it.
       model_copies: copies of the model on one machine, which share out its cores.
       time_limit_s: longest time for one element, in the tasks that generate text.
+      max_deaths: processes that a message may kill before it is a failure ``KilledWorker``.
+      max_forward_s: longest one forward may take before its process is ended; None is ten minutes, and no limit for
+        a model that generates on a CPU.
       token: returns the hub token, or None; called when the model is loaded, and must pickle.
     """
 
@@ -104,6 +90,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         task: str | None = None,
         *,
         revision: str | None = None,
+        engine: str = "auto",
         device: str = "auto",
         dtype: str = "auto",
         parameters: Mapping[str, Any] | None = None,
@@ -113,21 +100,28 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         on_too_long: str = "truncate",
         model_copies: int = 1,
         time_limit_s: float | None = None,
+        max_deaths: int = 2,
+        max_forward_s: float | None = None,
         token: Callable[[], str | None] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.task = task
-        self.revision = revision
-        self.device = device
-        self.dtype = dtype
-        self.parameters = dict(parameters or {})
-        self.max_batch_size = max_batch_size
-        self.max_batch_tokens = max_batch_tokens
+        self.spec = ModelSpec(
+            model=model,
+            task=task,
+            revision=revision,
+            parameters=freeze(parameters),
+            engine=engine,
+            device=device,
+            dtype=dtype,
+            max_batch_size=max_batch_size,
+            max_batch_tokens=max_batch_tokens,
+            on_too_long=on_too_long,
+            model_copies=model_copies,
+            time_limit_s=time_limit_s,
+            max_deaths=max_deaths,
+            max_forward_s=max_forward_s,
+        )
         self.max_batch_latency_ms = max_batch_latency_ms
-        self.on_too_long = on_too_long
-        self.copies = model_copies
-        self.time_limit_s = time_limit_s
         self.token = token
 
     def check(self) -> str:
@@ -138,31 +132,13 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         """
         from transforms.models.tasks.adapters import pick_task
 
-        self._check_values()
-        listing = load.list_files(self.model, self.revision, self._token())
-        config = load.check_files(listing)
-        task = pick_task(self.task, config, listing.names, self.model)
-        if self.time_limit_s is not None and not task.entry.stops:
-            raise ModelLoadError(f"time_limit_s={self.time_limit_s}: {task.entry.name} cannot be stopped; leave it out")
-        try:
-            validate(self.parameters, task.entry.parameters, task.entry.name)
-        except InvalidParameter as error:
-            raise ModelLoadError(f"--inference_params: {error}") from None
-        self.task = self.task or task.entry.name
-        return task.entry.name
-
-    def _check_values(self) -> None:
-        known_device = self.device in DEVICES or self.device.removeprefix("cuda:").isdigit()
-        for flag, value, known, allowed in (
-            ("device", self.device, known_device, "auto, cpu, cuda or cuda:N"),
-            ("dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES)),
-            ("on_too_long", self.on_too_long, self.on_too_long in ("truncate", "dead_letter"), "truncate, dead_letter"),
-            ("max_batch_size", self.max_batch_size, self.max_batch_size >= 1, "1 or more"),
-            ("max_batch_tokens", self.max_batch_tokens, (self.max_batch_tokens or 1) >= 1, "1 or more"),
-            ("model_copies", self.copies, self.copies >= 1, "1 or more"),
-        ):
-            if not known:
-                raise ModelLoadError(f"--{flag}={value}: must be {allowed}")
+        spec = self.spec
+        listing = load.list_files(spec.model, spec.revision, self._token())
+        entry = pick_task(spec.task, load.check_files(listing), listing.names, spec.model).entry
+        spec.defaults(entry)
+        if spec.task is None:
+            self.spec = replace(spec, task=entry.name)
+        return entry.name
 
     def _token(self) -> str | None:
         return self.token() if self.token is not None else None
@@ -173,31 +149,16 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         Raises:
           ModelLoadError: one line that says why it cannot be loaded.
         """
-        if self.copies > 1 and self.share_model_across_processes():
+        if self.spec.model_copies > 1 and self.share_model_across_processes():
             # Beam asks once for each copy, from whichever process came first, and keeps them itself.
             return self._load()
-        key = self._key()
+        spec = self.spec
         with _REGISTRY:
-            lock = _LOCKS.setdefault(key, threading.Lock())
+            lock = _LOCKS.setdefault(spec, threading.Lock())
         with lock:
-            if key not in _RESIDENT:
-                _RESIDENT[key] = self._load()
-            return _RESIDENT[key]
-
-    def _key(self) -> tuple[Any, ...]:
-        return (
-            self.model,
-            self.task,
-            self.revision,
-            self.device,
-            self.dtype,
-            repr(sorted(self.parameters.items())),
-            self.max_batch_size,
-            self.max_batch_tokens,
-            self.on_too_long,
-            self.copies,
-            self.time_limit_s,
-        )
+            if spec not in _RESIDENT:
+                _RESIDENT[spec] = self._load()
+            return _RESIDENT[spec]
 
     def _load(self) -> LoadedModel:
         """A model and the thread that it lives on."""
@@ -209,23 +170,23 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
 
         started = time.perf_counter()
         name = self.check()
-        folder = load.fetch(self.model, self.revision, self._token())
-        bound_kernel_caches()
-        where = pick_device(self.device)
-        number = pick_dtype(self.dtype, where)
-        share_threads(self.copies)
-        task = build_task(
-            name, folder.path, where, number, self.on_too_long == "dead_letter", self.time_limit_s, self.model
-        )
-        info = ModelInfo(name, self.model, folder.revision, str(where), str(number).removeprefix("torch."))
+        spec = self.spec
+        folder = load.fetch(spec.model, spec.revision, self._token())
+        task = build_task(spec, TASKS[name], folder.path)
+        place = task.loading.place
+        info = ModelInfo(name, spec.model, folder.revision, str(place.device), str(place.dtype).removeprefix("torch."))
+        kind = place.device.type
         budget = Budget(
-            self.max_batch_tokens or _MAX_TOKENS[where.type], None if task.generates else _MAX_PADDING[where.type]
+            spec.max_batch_tokens or _MAX_TOKENS[kind], None if task.model.generates else _MAX_PADDING[kind]
         )
-        parameters = validate(self.parameters, task.entry.parameters, name)
         elapsed = time.perf_counter() - started
-        _LOADS.append(elapsed * 1000)
+        metrics.loaded(elapsed * 1000)
         _LOG.info("loaded %s in %.1f s", info, elapsed)
-        return LoadedModel(task, info, parameters, self.max_batch_size, budget, thread)
+        # A generation on a CPU may well take an hour; nothing else may.
+        slow = task.model.generates and kind == "cpu"
+        limit_s = spec.max_forward_s or (None if slow else _MAX_FORWARD_S)
+        supervisor = Supervisor(Journal(max_deaths=spec.max_deaths), limit_s)
+        return LoadedModel(task, info, spec.defaults(task.entry), spec.max_batch_size, budget, thread, supervisor)
 
     def run_inference(
         self, batch: Sequence[Request], model: LoadedModel, inference_args: dict[str, Any] | None = None
@@ -235,7 +196,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         answers: Answers = model.answer(batch)
         if len(answers.outcomes) != len(batch):
             raise RuntimeError(f"{len(batch)} elements gave {len(answers.outcomes)} outcomes; this is a bug")
-        _count(answers, (time.perf_counter() - started) * 1000)
+        metrics.count(answers, (time.perf_counter() - started) * 1000)
         return answers.outcomes
 
     def get_num_bytes(self, batch: Sequence[Request]) -> int:
@@ -243,13 +204,11 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         return sum(len(request.message.data) for request in batch)
 
     def get_metrics_namespace(self) -> str:
-        return _NAMESPACE
+        return metrics.NAMESPACE
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        from transforms.models.task_table import find
-
-        task = find(self.task)
+        task = find(self.spec.task)
         gather = _GATHER[task.modality if task else "text"]
         kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
         if self.max_batch_latency_ms is not None:
@@ -261,33 +220,4 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         return "CONTROL_API_SERVICE_DESCRIPTOR" in os.environ
 
     def model_copies(self) -> int:
-        return self.copies
-
-
-def _count(answers: Answers, elapsed_ms: float) -> None:
-    """Updates the metrics, once a batch."""
-    failures = sum(isinstance(outcome, Failure) for outcome in answers.outcomes)
-    tally = answers.tally
-    for name, value in (
-        ("predictions", len(answers.outcomes) - failures),
-        ("failures", failures),
-        ("forwards", tally.forwards),
-        ("bisections", tally.bisections),
-        ("out_of_memory", tally.out_of_memory),
-        ("truncated", answers.truncated),
-        ("tokens", answers.tokens),
-        ("padding", tally.padding),
-        ("padding_saved", max(0, _plain_padding(answers.outcomes) - tally.padding)),
-    ):
-        if value:
-            _COUNTERS[name].inc(value)
-    _BATCH_MS.update(int(elapsed_ms))
-    while _LOADS:
-        _MODEL_LOAD_MS.update(int(_LOADS.pop()))
-
-
-def _plain_padding(outcomes: Sequence[Prediction | Failure]) -> int:
-    """Padding of plain batches, each as wide as its longest element."""
-    counts = [outcome.tokens for outcome in outcomes if isinstance(outcome, Prediction) and outcome.tokens]
-    batches = [counts[start : start + _PLAIN_BATCH] for start in range(0, len(counts), _PLAIN_BATCH)]
-    return sum(max(batch) * len(batch) - sum(batch) for batch in batches)
+        return self.spec.model_copies

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import huggingface_hub
 from huggingface_hub import errors, is_offline_mode
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.files import READ, read_json
+
+_T = TypeVar("_T")
 
 #: What a model needs to run here; weights in other formats and code are never fetched.
 _WANTED = [f"*{suffix}" for suffix in READ]
@@ -51,7 +53,7 @@ def _snapshot(model: str, revision: str | None, token: str | None) -> Path:
     )
 
 
-def _guard(model: str, revision: str | None, call: Callable[[], Any]) -> Any:
+def _guard(model: str, revision: str | None, call: Callable[[], _T]) -> _T:
     try:
         return call()
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.HTTPError, OSError) as error:
@@ -59,14 +61,14 @@ def _guard(model: str, revision: str | None, call: Callable[[], Any]) -> Any:
 
 
 def _explain(model: str, revision: str | None, error: Exception) -> NoReturn:
-    where = f"--model={model}" + (f" --revision={revision}" if revision else "")
+    where = f"`model={model}`" + (f" `revision={revision}`" if revision else "")
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
-        text = f"gated; accept its terms at https://huggingface.co/{model} and give a token with --hf_token_source"
+        text = f"gated; accept its terms at https://huggingface.co/{model} and give `token`"
     elif isinstance(error, errors.RevisionNotFoundError):
         text = "no such revision; give a branch, a tag or a commit hash of this model"
     elif isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-        text = "no such model on the hub, or a private one; check the id, or give a token with --hf_token_source"
+        text = "no such model on the hub, or a private one; check the id, or give `token`"
     elif is_offline_mode() or isinstance(error, errors.OfflineModeIsEnabled):
         text = "not in the local cache, and HF_HUB_OFFLINE is set; fetch it first with `hf download`, or unset it"
     elif isinstance(error, errors.HFValidationError):

@@ -34,6 +34,11 @@ def text(value: Any, what: str = "inputs") -> str:
         raise InvalidInput(f"{what}={brief(value)}: must be a string, not {type(value).__name__}")
     if not value:
         raise InvalidInput(f"{what} is an empty string; there is nothing to run the model on")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"{what} holds half a surrogate pair, which is no character") from None
     return value
 
 

@@ -82,7 +82,7 @@ def fetch(model: str, revision: str | None, token: str | None) -> ModelFolder:
 def _must_be_hub_id(model: str) -> None:
     if model.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(model):
         raise ModelLoadError(
-            f"--model={model}: no such folder, and not a hub id; give a local folder, an id such as"
+            f"`model={model}`: no such folder, and not a hub id; give a local folder, an id such as"
             " sentence-transformers/all-MiniLM-L6-v2, or a gs:// folder"
         )
 
@@ -102,25 +102,26 @@ def check_files(listing: Listing) -> dict[str, Any]:
 
     model, root = listing.model, listing.root()
     if f"{root}config.json" not in listing.names:
-        raise ModelLoadError(f"--model={model}: not a model folder, it has no {root}config.json")
+        raise ModelLoadError(f"`model={model}`: not a model folder, it has no {root}config.json")
     here = [name.removeprefix(root) for name in listing.names if name.startswith(root)]
     if not any("/" not in name and name.endswith(".safetensors") for name in here):
         other = sorted(name for name in here if name.endswith(_OTHER_WEIGHTS))
         found = f"only {other[0]}" if other else "no weights at all"
         raise ModelLoadError(
-            f"--model={model}: no safetensors weights ({found}); other formats can run code when read."
+            f"`model={model}`: no safetensors weights ({found}); other formats can run code when read."
             " Convert them: https://huggingface.co/docs/safetensors/convert-weights"
         )
     config = listing.read(f"{root}config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    known: dict[str, Any] = config if isinstance(config, dict) else {}
+    kind = known.get("model_type")
     if kind in CONFIG_MAPPING_NAMES:
-        return config
-    if isinstance(config, dict) and "auto_map" in config:
+        return known
+    if "auto_map" in known:
         raise ModelLoadError(
-            f"--model={model}: needs Python code of its own (auto_map in config.json), which is never run here;"
+            f"`model={model}`: needs Python code of its own (auto_map in config.json), which is never run here;"
             " use a model that transformers itself knows"
         )
     raise ModelLoadError(
-        f"--model={model}: model_type {kind!r} in config.json is unknown to the installed transformers;"
+        f"`model={model}`: model_type {kind!r} in config.json is unknown to the installed transformers;"
         " upgrade transformers, or use another model"
     )

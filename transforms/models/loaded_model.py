@@ -6,15 +6,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from transforms.barrier import failure, tell
+from transforms.errors import BundleError
+from transforms.models.answers import Answers
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
-from transforms.models.errors import ElementError, InvalidInput, NotYet
+from transforms.models.errors import ElementError, NotYet, Unexpected, is_device_lost
 from transforms.models.inputs import Ask
+from transforms.models.journal import Entry
 from transforms.models.parameters import validate
+from transforms.models.supervise import Supervisor, end_process
 from transforms.models.tasks.base import Prepared, Task
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
@@ -30,16 +33,6 @@ def _fitting(requests: Sequence[Request]) -> int:
         if total > CHUNK_BYTES and count:
             return count
     return len(requests)
-
-
-@dataclass(slots=True)
-class Answers:
-    """One outcome for each request, in order, and what they cost."""
-
-    outcomes: list[Prediction | Failure] = field(default_factory=list)
-    tally: ForwardCounts = field(default_factory=ForwardCounts)
-    tokens: int = 0
-    truncated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +60,7 @@ class LoadedModel:
         max_batch_size: int,
         budget: Budget,
         thread: ThreadPoolExecutor,
+        supervisor: Supervisor,
     ) -> None:
         self.task = task
         self.info = info
@@ -75,20 +69,27 @@ class LoadedModel:
         self.budget = budget
         self._preparing = threading.Lock()
         self._thread = thread
+        self._supervisor = supervisor
 
     def answer(self, requests: Sequence[Request]) -> Answers:
         """One ``Prediction`` or ``Failure`` for each of ``requests``, in their order; raises for none of them.
 
         Raises:
-          RuntimeError: the device is lost; no request is to blame.
-          StorageUnavailable: nor is any when Cloud Storage is.
+          StorageUnavailable: Cloud Storage is away; no request is to blame.
         """
+        return self._supervisor.answer(self._answer, requests, self.info)
+
+    def _answer(self, requests: Sequence[Request]) -> Answers:
         answers = Answers()
         outcomes: dict[int, Prediction | Failure] = {}
         waiting = list(range(len(requests)))
         while waiting:
             chunk = waiting[: _fitting([requests[i] for i in waiting[: self.task.chunk]])]
-            results = self._run(self._prepare([requests[i] for i in chunk]), answers.tally)
+            own = [requests[i] for i in chunk]
+            with self._supervisor.in_work(own) as entry:
+                prepared = self._prepare(own)
+                entry.forward(())
+                results = self._run(own, prepared, entry, answers.counts)
             now = time.time()
             for index, result in zip(chunk, results, strict=True):
                 if isinstance(result, NotYet):
@@ -106,7 +107,7 @@ class LoadedModel:
         asks = [self._ask(request) for request in requests]
         valid = [ask for ask in asks if isinstance(ask, Ask)]
         with self._preparing:
-            prepared = iter(isolate(self.task.prepare, valid, InvalidInput))
+            prepared = iter(isolate(self.task.prepare, valid, Unexpected))
         return [next(prepared) if isinstance(ask, Ask) else ask for ask in asks]
 
     def _ask(self, request: Request) -> Ask | ElementError:
@@ -120,33 +121,51 @@ class LoadedModel:
             return Ask(self.task.check(request.inputs), parameters)
         except ElementError as error:
             return error
+        except Exception as error:
+            return Unexpected(tell(error, "predict", request.message.message_id))
 
     def _run(
-        self, prepared: Sequence[Prepared | ElementError | NotYet], tally: ForwardCounts
+        self,
+        requests: Sequence[Request],
+        prepared: Sequence[Prepared | ElementError | NotYet],
+        entry: Entry,
+        counts: ForwardCounts,
     ) -> list[_Answer | ElementError | NotYet]:
         """Runs what could be prepared, in micro-batches."""
+        places = [place for place, one in enumerate(prepared) if isinstance(one, Prepared)]
         ready = [one for one in prepared if isinstance(one, Prepared)]
 
         def forward(chosen: list[int]) -> list[_Answer | ElementError]:
             batch = [ready[i] for i in chosen]
             started = time.perf_counter()
-            with torch.inference_mode():
+            with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
             elapsed = (time.perf_counter() - started) * 1000
-            answers = self.task.finish(outputs, batch)
+            try:
+                answers = self.task.finish(outputs, batch)
+            except Exception as error:
+                # Of several it is found by halving; a forward's own errors are the model's, this one is not.
+                if len(batch) > 1 or isinstance(error, ElementError | BundleError):
+                    raise
+                answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
                 answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one)
                 for answer, one in zip(answers, batch, strict=True)
             ]
 
         sizes = [one.size for one in ready]
-        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, tally)
-        results = iter(run.result())
+        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, counts)
+        try:
+            results = iter(run.result())
+        except RuntimeError as error:
+            if is_device_lost(error):
+                end_process(f"the device is lost ({type(error).__name__})")
+            raise
         return [next(results) if isinstance(one, Prepared) else one for one in prepared]
 
     def _outcome(self, request: Request, result: _Answer | ElementError, now: float) -> Prediction | Failure:
         if isinstance(result, ElementError):
-            return Failure(request.message, "predict", type(result).__name__, str(result), now, self.info)
+            return failure(result, request.message, "predict", self.info)
         prepared = result.prepared
         return Prediction(
             request,

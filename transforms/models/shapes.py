@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from transforms.errors import MessageError
 from transforms.models.errors import brief
 from transforms.models.inputs import Ask
 
 
-class Misfit(Exception):
+class Misfit(MessageError):
     """An answer that is not the task's: the server runs something else, or is broken."""
 
 

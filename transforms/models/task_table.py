@@ -47,6 +47,15 @@ class TaskEntry:
             if not parameters.get(name):
                 raise InvalidParameter(f"parameters.{name}: needed by {self.name}")
 
+    def read(self, answer: Any, ask: Ask) -> Any:
+        """An endpoint's ``answer`` to ``ask`` as the task's prediction.
+
+        Raises:
+          Misfit: it is not one of this task.
+        """
+        assert self.shape is not None, f"no endpoint can be asked for {self.name}"
+        return self.shape(answer, ask)
+
 
 _FUNCTION = choice("softmax", "sigmoid", "none")
 _LABELS = {"top_k": integer(1), "function_to_apply": _FUNCTION}
@@ -230,5 +239,5 @@ def endpoint_task(asked: str | None) -> TaskEntry:
     entry = find(asked)
     if entry is None or entry.shape is None:
         known = ", ".join(sorted(name for name, each in TASKS.items() if each.shape is not None))
-        raise ModelLoadError(f"--task={asked}: not a task for an endpoint; there are: {known}")
+        raise ModelLoadError(f"`task={asked}`: not a task for an endpoint; there are: {known}")
     return entry

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import ModelLoadError, foreign
 
 #: Seconds after which a token is read again even though nothing refused it.
 REREAD_S = 300.0
@@ -46,20 +46,18 @@ class TokenSource:
         kind, _, name = self.source.partition(":")
         if kind not in _KINDS or not name:
             # The source itself is not shown: it may be a token, pasted by mistake.
-            raise TokenError("--hf_token_source: use env:NAME, file:PATH or secret:projects/…; never the token itself")
+            raise TokenError("`token`: use env:NAME, file:PATH or secret:projects/…; never the token itself")
         text = {"env": _from_env, "file": _from_file, "secret": _from_secret}[kind](name, self.source).strip()
         if not text:
-            raise TokenError(f"--hf_token_source={self.source}: it is empty; put the token there")
+            raise TokenError(f"`token={self.source}`: it is empty; put the token there")
         if not _HEADER_SAFE.fullmatch(text):
-            raise TokenError(f"--hf_token_source={self.source}: not a token; there must be one line without spaces")
+            raise TokenError(f"`token={self.source}`: not a token; there must be one line without spaces")
         return text
 
 
 def _from_env(name: str, source: str) -> str:
     if name not in os.environ:
-        raise TokenError(
-            f"--hf_token_source={source}: the variable is not set on this worker; set it where the job runs"
-        )
+        raise TokenError(f"`token={source}`: the variable is not set on this worker; set it where the job runs")
     return os.environ[name]
 
 
@@ -67,10 +65,10 @@ def _from_file(name: str, source: str) -> str:
     try:
         return Path(name).expanduser().read_text("utf-8")
     except UnicodeDecodeError:
-        raise TokenError(f"--hf_token_source={source}: not a text file") from None
+        raise TokenError(f"`token={source}`: not a text file") from None
     except OSError as error:
         raise TokenError(
-            f"--hf_token_source={source}: {error.strerror}; the file must be on every worker, and readable"
+            f"`token={source}`: {error.strerror}; the file must be on every worker, and readable"
         ) from None
 
 
@@ -82,20 +80,21 @@ def _from_secret(name: str, source: str) -> str:
     try:
         payload = _secrets().access_secret_version(name=name, timeout=20.0).payload
     except (GoogleAPICallError, GoogleAuthError) as error:
-        words = " ".join(str(getattr(error, "message", error)).split())
+        words = foreign(" ".join(str(getattr(error, "message", error)).split()))
         raise TokenError(
-            f"--hf_token_source={source}: {words}; check the name, that the version is enabled, and that the job's"
+            f"`token={source}`: {words}; check the name, that the version is enabled, and that the job's"
             " service account may read it (roles/secretmanager.secretAccessor)"
         ) from None
     if payload.data_crc32c and not _intact(payload):
-        raise TokenError(f"--hf_token_source={source}: it came damaged; it is read again")
-    return payload.data.decode("utf-8", "replace")
+        raise TokenError(f"`token={source}`: it came damaged; it is read again")
+    data: bytes = payload.data
+    return data.decode("utf-8", "replace")
 
 
 def _intact(payload: Any) -> bool:
     import google_crc32c
 
-    return google_crc32c.value(payload.data) == payload.data_crc32c
+    return bool(google_crc32c.value(payload.data) == payload.data_crc32c)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from google.api_core.retry import exponential_sleep_generator
 
+from transforms.errors import BundleError
 from transforms.models.errors import ElementError
 from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
@@ -28,7 +29,7 @@ STRIKES = 5
 _KEEP_BYTES = 65_536
 
 
-class EndpointUnavailable(RuntimeError):
+class EndpointUnavailable(BundleError):
     """The endpoint gave no answer for too long; no input is to blame, and the bundle must come again."""
 
 
@@ -69,7 +70,7 @@ class Caller:
         token = await self._token()
         return self._clean(await self._transport.send(post, token, timeout_s))
 
-    async def ask(self, post: Post, read: Callable[[Reply], Any], tally: RequestCounts, alone: bool) -> Any:
+    async def ask(self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts, alone: bool) -> Any:
         """What ``read`` makes of the answer to ``post``.
 
         Raises:
@@ -85,16 +86,16 @@ class Caller:
                 probe = await self.breaker.enter(deadline)
             except TimeoutError:
                 self._give_up()
-            tally.throttled_s += time.monotonic() - arrived
+            counts.throttled_s += time.monotonic() - arrived
             if probe and self._good is not None and self._good is not post:
                 # What went well before is the better probe: this request may be what the endpoint fails on.
-                verdict, _, _ = await self._attempt(self._good, lambda reply: None, tally)
+                verdict, _, _ = await self._attempt(self._good, lambda reply: None, counts)
                 if verdict is not Verdict.OK:
                     deadline = deadline or time.monotonic() + self.max_wait_s
                 continue
-            tally.retries += attempts > 0
+            counts.retries += attempts > 0
             attempts += 1
-            verdict, reply, value = await self._attempt(post, read, tally)
+            verdict, reply, value = await self._attempt(post, read, counts)
             if verdict is Verdict.OK:
                 if post.body is not None and len(post.body) <= _KEEP_BYTES:
                     self._good = post
@@ -115,12 +116,12 @@ class Caller:
             pause = reply.retry_after() + next(waits)
             pause = max(0.0, min(pause, deadline - time.monotonic()))
             await asyncio.sleep(pause)
-            tally.throttled_s += pause
+            counts.throttled_s += pause
             if time.monotonic() >= deadline:
                 self._give_up()
 
     async def _attempt(
-        self, post: Post, read: Callable[[Reply], Any], tally: RequestCounts
+        self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts
     ) -> tuple[Verdict | None, Reply, Any]:
         """One attempt inside the breaker: its verdict (None: there is another token now), and what ``read`` made."""
         sent_at = time.monotonic()
@@ -132,7 +133,7 @@ class Caller:
             except TokenError as error:
                 verdict, value = Verdict.DENIED, str(error)
                 return verdict, reply, value
-            tally.requests += 1
+            counts.requests += 1
             reply = self._clean(await self._transport.send(post, token, self.timeout_s))
             verdict = judge(reply)
             if verdict is Verdict.OK:

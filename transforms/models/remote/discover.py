@@ -23,10 +23,15 @@ _LOOK_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class EndpointSpec:
-    """Which endpoint is asked, and how hard."""
+    """Which endpoint is asked for which task, and how hard. Hashable, and holds no secret.
+
+    ``parameters`` are the defaults of every message's, as :func:`transforms.models.spec.freeze` writes them.
+    """
 
     endpoint: str
+    task: str
     model: str | None = None
+    parameters: str = "{}"
     truncate: bool = True
     concurrency: int = 16
     timeout_s: float = 30.0
@@ -58,58 +63,58 @@ class About:
         return self.protocol.post(asks)
 
 
-def pick_server(settings: EndpointSpec, task: TaskEntry, info: dict[str, Any], model: str) -> Server:
+def pick_server(spec: EndpointSpec, task: TaskEntry, info: dict[str, Any], model: str) -> Server:
     """The kind of server, by its name or URL, and by what it says of itself.
 
     Raises:
       ModelLoadError: the URL cannot be one, or that kind has no such task.
     """
-    if settings.endpoint.startswith(PREFIX):
-        if not settings.model:
-            raise ModelLoadError(f"--endpoint={settings.endpoint} needs --model, the hub id that it shall run")
-        return Provider(task, settings.endpoint.removeprefix(PREFIX), settings.model)
-    base, openai = locate(settings.endpoint)
+    if spec.endpoint.startswith(PREFIX):
+        if not spec.model:
+            raise ModelLoadError(f"`endpoint={spec.endpoint}` needs `model`, the hub id that it shall run")
+        return Provider(task, spec.endpoint.removeprefix(PREFIX), spec.model)
+    base, openai = locate(spec.endpoint)
     if openai:
         return OpenAi(task, base, model)
     if "max_client_batch_size" in info and isinstance(info.get("model_type"), dict):
         rows = info["max_client_batch_size"]
         if task.name in ("feature-extraction", "text-classification"):
-            return TextEmbeddings(task, base, rows if isinstance(rows, int) and rows > 0 else ROWS, settings.truncate)
+            return TextEmbeddings(task, base, rows if isinstance(rows, int) and rows > 0 else ROWS, spec.truncate)
     return InferenceApi(task, base, model)
 
 
-async def discover(caller: Caller, settings: EndpointSpec, task: TaskEntry) -> About:
+async def discover(caller: Caller, spec: EndpointSpec, task: TaskEntry) -> About:
     """What the endpoint says of itself; tries once, and is not ``known`` where it did not answer."""
     found, known = {}, True
-    post = _question(settings)
+    post = _question(spec)
     if post is not None:
         try:
-            reply = await caller.once(post, min(_LOOK_S, settings.timeout_s))
+            reply = await caller.once(post, min(_LOOK_S, spec.timeout_s))
             # Any other answer than these is that of a server which has no such route.
             known = judge(reply) not in (Verdict.BUSY, Verdict.BROKEN) and reply.status != 401
-            found = _described(reply, settings)
+            found = _described(reply, spec)
         except TokenError:
             known = False
-    model = settings.model or str(found.get("model_id") or "")
+    model = spec.model or str(found.get("model_id") or "")
     info = ModelInfo(
         task.name,
-        model or settings.endpoint,
+        model or spec.endpoint,
         str(found.get("model_sha") or ""),
         "remote",
         str(found.get("model_dtype") or "").removeprefix("torch."),
     )
-    return About(pick_server(settings, task, found, model), info, known)
+    return About(pick_server(spec, task, found, model), info, known)
 
 
-def _question(settings: EndpointSpec) -> Post | None:
+def _question(spec: EndpointSpec) -> Post | None:
     """The request that tells which model runs there; None for a provider, whose model was named."""
-    if settings.endpoint.startswith(PREFIX):
+    if spec.endpoint.startswith(PREFIX):
         return None
-    base, openai = locate(settings.endpoint)
+    base, openai = locate(spec.endpoint)
     return Post(base + ("/models" if openai else "/info"), None, method="GET")
 
 
-def _described(reply: Reply, settings: EndpointSpec) -> dict[str, Any]:
+def _described(reply: Reply, spec: EndpointSpec) -> dict[str, Any]:
     """``/info`` of Hugging Face's servers, or the first of an OpenAI-compatible server's models."""
     try:
         found = reply.json() if reply.status == 200 else {}

@@ -41,7 +41,7 @@ class Answers:
     """One outcome for each request, in order, and what they cost."""
 
     outcomes: list[Prediction | Failure] = field(default_factory=list)
-    tally: RequestCounts = field(default_factory=RequestCounts)
+    counts: RequestCounts = field(default_factory=RequestCounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +57,16 @@ class _Answer:
 class Endpoint:
     """One endpoint. Its coroutines run on one event loop; ``answer`` may run several times at once."""
 
-    def __init__(
-        self, settings: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any], token: TokenKeeper
-    ) -> None:
-        self.settings = settings
+    def __init__(self, spec: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any], token: TokenKeeper) -> None:
+        self.spec = spec
         self.task = task
         self.parameters = parameters
-        self.caller = Caller(
-            f"--endpoint={settings.endpoint}", token, settings.concurrency, settings.timeout_s, settings.max_wait_s
-        )
-        self._slots = asyncio.Semaphore(settings.concurrency)
+        self.caller = Caller(f"endpoint={spec.endpoint}", token, spec.concurrency, spec.timeout_s, spec.max_wait_s)
+        self._slots = asyncio.Semaphore(spec.concurrency)
         self._about: About | None = None
         self._looked_at = float("-inf")
 
-    async def answer(self, requests: Sequence[Request], tally: RequestCounts) -> list[Prediction | Failure]:
+    async def answer(self, requests: Sequence[Request], counts: RequestCounts) -> list[Prediction | Failure]:
         """One ``Prediction`` or ``Failure`` for each of ``requests``, in their order.
 
         Raises:
@@ -83,7 +79,7 @@ class Endpoint:
             if isinstance(ask, Ask):
                 several = isinstance(ask.inputs, list) and self.task.name == "feature-extraction"
                 rows += [(index, Ask(one, ask.parameters)) for one in (ask.inputs if several else [ask.inputs])]
-        found = await self._ask_all(about, [ask for _, ask in rows], tally)
+        found = await self._ask_all(about, [ask for _, ask in rows], counts)
         by_request: dict[int, list[_Answer | ElementError]] = {}
         for (index, _), answer in zip(rows, found, strict=True):
             by_request.setdefault(index, []).append(answer)
@@ -98,7 +94,7 @@ class Endpoint:
         """What the endpoint says of itself, from memory if it was asked lately."""
         about = self._about
         if about is None or not about.known or time.monotonic() - self._looked_at > LOOK_AGAIN_S:
-            fresh = await discover(self.caller, self.settings, self.task)
+            fresh = await discover(self.caller, self.spec, self.task)
             if about is None or fresh.known:
                 about = self._about = fresh
             self._looked_at = time.monotonic()
@@ -113,7 +109,7 @@ class Endpoint:
         except ElementError as error:
             return error
 
-    async def _ask_all(self, about: About, asks: Sequence[Ask], tally: RequestCounts) -> list[_Answer | ElementError]:
+    async def _ask_all(self, about: About, asks: Sequence[Ask], counts: RequestCounts) -> list[_Answer | ElementError]:
         """One answer for each of ``asks``; those of equal parameters share requests, where the server takes several."""
         groups: dict[str, list[int]] = {}
         for index, ask in enumerate(asks):
@@ -121,14 +117,14 @@ class Endpoint:
             groups.setdefault(key, []).append(index)
         most = about.protocol.rows
         chunks = [own[start : start + most] for own in groups.values() for start in range(0, len(own), most)]
-        answered = await _all([self._request(about, [asks[index] for index in chunk], tally) for chunk in chunks])
+        answered = await _all([self._request(about, [asks[index] for index in chunk], counts) for chunk in chunks])
         found: list[Any] = [None] * len(asks)
         for chunk, answers in zip(chunks, answered, strict=True):
             for index, answer in zip(chunk, answers, strict=True):
                 found[index] = answer
         return found
 
-    async def _request(self, about: About, asks: list[Ask], tally: RequestCounts) -> list[_Answer | ElementError]:
+    async def _request(self, about: About, asks: list[Ask], counts: RequestCounts) -> list[_Answer | ElementError]:
         """Asks one request; one that is refused is halved until the culprit is alone."""
         protocol = about.protocol
 
@@ -136,31 +132,32 @@ class Endpoint:
             answer = reply.json()
             predictions = one_each(protocol.read(answer, asks), asks)
             tokens, generated = reply.tokens(answer)
-            tally.tokens_read += tokens or 0
-            tally.tokens_generated += generated
+            counts.tokens_read += tokens or 0
+            counts.tokens_generated += generated
             own = tokens if len(asks) == 1 else None  # a total says nothing of one row
             return [
-                _Answer(self.task.shape(one, ask), own, len(asks), reply.ms)
+                _Answer(self.task.read(one, ask), own, len(asks), reply.ms)
                 for one, ask in zip(predictions, asks, strict=True)
             ]
 
         try:
             async with self._slots:
                 post = await self._post(about, asks)
-                return await self.caller.ask(post, read, tally, alone=len(asks) == 1)
+                answers: list[_Answer | ElementError] = await self.caller.ask(post, read, counts, len(asks) == 1)
+                return answers
         except (EndpointRefused, EndpointFailed) as error:
             if len(asks) == 1:
                 return [error]
         except ElementError as error:
             return [error for _ in asks]  # parameters, which all of them share
-        tally.bisections += 1
+        counts.bisections += 1
         middle = len(asks) // 2
-        halves = await _all([self._request(about, half, tally) for half in (asks[:middle], asks[middle:])])
+        halves = await _all([self._request(about, half, counts) for half in (asks[:middle], asks[middle:])])
         return [*halves[0], *halves[1]]
 
     async def _post(self, about: About, asks: list[Ask]) -> Post:
         """The request for ``asks``; waits for the hub, where that is asked who serves the model and does not say."""
-        deadline = time.monotonic() + self.settings.max_wait_s
+        deadline = time.monotonic() + self.spec.max_wait_s
         for pause in exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S):
             try:
                 return await about.post(asks)

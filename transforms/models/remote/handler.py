@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models.errors import InvalidParameter, ModelLoadError
-from transforms.models.parameters import validate
+from transforms.models.errors import ModelLoadError
 from transforms.models.remote.caller import RequestCounts
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
 from transforms.models.remote.probe import EndpointAway, probe
 from transforms.models.remote.provider import PREFIX
+from transforms.models.spec import freeze, thaw
 from transforms.models.task_table import endpoint_task
 from transforms.models.token import TokenKeeper, TokenSource
 from transforms.records import Failure, ModelInfo, Prediction, Request
@@ -56,7 +56,7 @@ _CONCURRENCY = Metrics.gauge(_NAMESPACE, "concurrency")
 _BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
 
 # DirectRunner sets a DoFn up for every bundle; what is known of an endpoint (its breaker above all) must outlive that.
-_RESIDENT: dict[tuple[Any, ...], Endpoint] = {}
+_RESIDENT: dict[tuple[EndpointSpec, TokenSource | None], Endpoint] = {}
 _REGISTRY = threading.Lock()
 
 
@@ -99,9 +99,16 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         max_batch_latency_ms: int | None = None,
     ) -> None:
         super().__init__()
-        self.settings = EndpointSpec(endpoint, model, on_too_long == "truncate", concurrency, timeout_s, max_wait_s)
-        self.task = task
-        self.parameters = dict(parameters or {})
+        self.spec = EndpointSpec(
+            endpoint=endpoint,
+            task=task,
+            model=model,
+            parameters=freeze(parameters),
+            truncate=on_too_long == "truncate",
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            max_wait_s=max_wait_s,
+        )
         self.token = token
         self.max_batch_latency_ms = max_batch_latency_ms
 
@@ -111,14 +118,11 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           ModelLoadError: one line that says why it cannot work.
         """
-        task = endpoint_task(self.task)
-        pick_server(self.settings, task, {}, self.settings.model or "")
-        if self.settings.endpoint.startswith(PREFIX) and self.token is None:
-            raise ModelLoadError(f"--endpoint={self.settings.endpoint} needs a token; say where by --hf_token_source")
-        try:
-            validate(self.parameters, task.parameters, task.name)
-        except InvalidParameter as error:
-            raise ModelLoadError(f"--inference_params: {error}") from None
+        task = endpoint_task(self.spec.task)
+        pick_server(self.spec, task, {}, self.spec.model or "")
+        if self.spec.endpoint.startswith(PREFIX) and self.token is None:
+            raise ModelLoadError(f"`endpoint={self.spec.endpoint}` needs `token`: say where one is read")
+        thaw(self.spec.parameters, task)
         return task.name
 
     def probe(self) -> ModelInfo | None:
@@ -127,16 +131,16 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           ModelLoadError: one line on what must be mended: the token, its scope, the model, the URL, the certificate.
         """
-        engine = self._new()
+        endpoint = self._new()
         try:
-            return _run(probe(engine.caller, self.settings, engine.task, engine.parameters)).result()
+            return _run(probe(endpoint.caller, self.spec, endpoint.task, endpoint.parameters)).result()
         except EndpointAway as error:
             _LOG.warning("%s; starting all the same, messages wait for it", error)
             return None
 
     def load_model(self) -> Endpoint:
         """The endpoint, as this process knows it already if it was asked before."""
-        key = (self.settings, self.task, repr(sorted(self.parameters.items())), self.token)
+        key = (self.spec, self.token)
         with _REGISTRY:
             if key not in _RESIDENT:
                 _RESIDENT[key] = self._new()
@@ -144,9 +148,8 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def _new(self) -> Endpoint:
         self.check()
-        task = endpoint_task(self.task)
-        parameters = validate(self.parameters, task.parameters, task.name)
-        return Endpoint(self.settings, task, parameters, TokenKeeper(self.token))
+        task = endpoint_task(self.spec.task)
+        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self.token))
 
     def run_inference(
         self, batch: Sequence[Request], model: Endpoint, inference_args: dict[str, Any] | None = None
@@ -156,16 +159,16 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           EndpointUnavailable: the endpoint gave no answer for ``max_wait_s``.
         """
-        tally, report = RequestCounts(), _Report(model)
+        counts, report = RequestCounts(), _Report(model)
         started = time.perf_counter()
-        running = _run(model.answer(batch, tally))
+        running = _run(model.answer(batch, counts))
         try:
             while not concurrent.futures.wait([running], timeout=_REPORT_S).done:
-                report.update(tally, time.perf_counter() - started)
+                report.update(counts, time.perf_counter() - started)
             outcomes = running.result()
         finally:
             running.cancel()
-            report.update(tally, time.perf_counter() - started)
+            report.update(counts, time.perf_counter() - started)
         if len(outcomes) != len(batch):
             raise RuntimeError(f"{len(batch)} elements gave {len(outcomes)} outcomes; this is a bug")
         failures = sum(isinstance(outcome, Failure) for outcome in outcomes)
@@ -183,7 +186,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        gather = _GATHER[endpoint_task(self.task).is_file]
+        gather = _GATHER[endpoint_task(self.spec.task).is_file]
         kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
         if self.max_batch_latency_ms is not None:
             kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
@@ -193,22 +196,22 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 class _Report:
     """Adds what a running batch has cost since the last update; Beam counts in the bundle's own thread only."""
 
-    def __init__(self, engine: Endpoint) -> None:
-        self._breaker = engine.caller.breaker
-        self._most = engine.settings.concurrency
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._breaker = endpoint.caller.breaker
+        self._most = endpoint.spec.concurrency
         self._told: dict[str, int] = {"breaker_opened": self._breaker.opened}
 
-    def update(self, tally: RequestCounts, elapsed_s: float) -> None:
+    def update(self, counts: RequestCounts, elapsed_s: float) -> None:
         values = {
-            "requests": tally.requests,
-            "retries": tally.retries,
-            "bisections": tally.bisections,
-            "tokens_read": tally.tokens_read,
-            "tokens_generated": tally.tokens_generated,
-            "throttled_ms": int(tally.throttled_s * 1000),
+            "requests": counts.requests,
+            "retries": counts.retries,
+            "bisections": counts.bisections,
+            "tokens_read": counts.tokens_read,
+            "tokens_generated": counts.tokens_generated,
+            "throttled_ms": int(counts.throttled_s * 1000),
             "breaker_opened": self._breaker.opened,
             # This thread's share: requests wait side by side, and a second of theirs is not one of it.
-            "cumulativeThrottlingSeconds": int(min(elapsed_s, tally.throttled_s / self._most)),
+            "cumulativeThrottlingSeconds": int(min(elapsed_s, counts.throttled_s / self._most)),
         }
         for name, value in values.items():
             if value != self._told.get(name, 0):

@@ -115,7 +115,7 @@ class OpenAi:
     def __init__(self, task: TaskEntry, url: str, model: str) -> None:
         if task.name not in ("text-generation", "image-text-to-text", "feature-extraction"):
             raise ModelLoadError(
-                f"--task={task.name}: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
+                f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
                 " text-generation, image-text-to-text and feature-extraction"
             )
         self.task = task
@@ -168,7 +168,7 @@ def locate(url: str) -> tuple[str, bool]:
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ModelLoadError(
-            "--endpoint: the URL holds a user, a password or a query; give a token by --hf_token_source"
+            "`endpoint`: the URL holds a user, a password or a query; say where a token is read by `token`"
         )
     path = parts.path.rstrip("/")
     route = next((one for one in (*_OPENAI, *_PLAIN) if path.endswith(one)), "")

@@ -35,7 +35,7 @@ class Provider:
     def __init__(self, task: TaskEntry, name: str, model: str) -> None:
         if name != "auto" and name not in PROVIDERS:
             raise ModelLoadError(
-                f"--endpoint={PREFIX}{name}: no such provider; there are: auto, {', '.join(PROVIDERS)}"
+                f"`endpoint={PREFIX}{name}`: no such provider; there are: auto, {', '.join(PROVIDERS)}"
             )
         self.name = name
         self.model = model
@@ -44,7 +44,7 @@ class Provider:
         tasks = dict(PROVIDERS).get(name, {})  # type: ignore[call-overload]
         if name != "auto" and self.task not in tasks:
             known = ", ".join("text-generation" if one == "conversational" else one for one in tasks)
-            raise ModelLoadError(f"--task={task.name}: {PREFIX}{name} has none; it has: {known}")
+            raise ModelLoadError(f"`task={task.name}`: {PREFIX}{name} has none; it has: {known}")
 
     def post(self, asks: Sequence[Ask]) -> Post:
         """The request; the first call asks the hub who serves the model, and may take a moment.
@@ -63,7 +63,7 @@ class Provider:
                 inputs=inputs, parameters=given, headers={}, model=self.model, api_key=_ROUTED
             )
         except (ValueError, StopIteration, HTTPError, OSError) as error:
-            failure = NobodyServes(f"--model={self.model}: {' '.join(str(error).split())[:300] or 'no provider'}")
+            failure = NobodyServes(f"model={self.model}: {' '.join(str(error).split())[:300] or 'no provider'}")
         if failure is not None:
             raise failure  # out here, without its cause: that holds the request to the hub, and with it a token
         headers = {name: value for name, value in ready.headers.items() if name != "authorization"}

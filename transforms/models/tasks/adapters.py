@@ -8,12 +8,13 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from safetensors import SafetensorError
 
-from transforms.models.errors import ModelLoadError
-from transforms.models.task_table import TASKS, find
+from transforms.models.backends import pick_engine
+from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.spec import ModelSpec
+from transforms.models.task_table import TASKS, TaskEntry, find
 from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
 from transforms.models.tasks.base import Loading, Task
 from transforms.models.tasks.classify import TextClassification, ZeroShotClassification
@@ -50,7 +51,7 @@ _ALL: tuple[type[Task], ...] = (
 
 #: Every task that local weights can be loaded for, by name, in the table's order.
 ADAPTERS: dict[str, type[Task]] = {
-    name: next(adapter for adapter in _ALL if adapter.entry is entry) for name, entry in TASKS.items() if entry.weights
+    adapter.entry.name: adapter for adapter in sorted(_ALL, key=lambda each: list(TASKS).index(each.entry.name))
 }
 
 
@@ -68,52 +69,45 @@ def pick_task(asked: str | None, config: Mapping[str, Any], names: Collection[st
         if fitting:
             return fitting[0]
         raise ModelLoadError(
-            f"--model={model}: its architecture ({', '.join(sorted(given)) or 'not named'}) does not tell the task;"
-            f" give --task, one of: {', '.join(sorted(ADAPTERS))}"
+            f"`model={model}`: its architecture ({', '.join(sorted(given)) or 'not named'}) does not tell the task;"
+            f" give `task`, one of: {', '.join(sorted(ADAPTERS))}"
         )
     entry = find(asked)
     task = ADAPTERS.get(entry.name) if entry else None
     if task is None:
-        raise ModelLoadError(f"--task={asked}: no such task; there are: {', '.join(sorted(ADAPTERS))}")
+        raise ModelLoadError(f"`task={asked}`: no such task; there are: {', '.join(sorted(ADAPTERS))}")
     takes = task.architectures()
     if takes and given and not given & takes:
         others = ", ".join(other.entry.name for other in fitting) or "feature-extraction"
         raise ModelLoadError(
-            f"--task={asked}: --model={model} is a {', '.join(sorted(given))}, which was not made for that;"
+            f"`task={asked}`: `model={model}` is a {', '.join(sorted(given))}, which was not made for that;"
             f" it can do: {others}"
         )
     return task
 
 
-def build_task(
-    name: str,
-    folder: Path,
-    device: torch.device,
-    dtype: torch.dtype,
-    refuse_too_long: bool,
-    time_limit_s: float | None,
-    model: str,
-) -> Task:
-    """The task, with the model of ``folder`` loaded.
+def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
+    """The task, with the model of ``folder`` loaded as ``spec`` says.
 
     Raises:
-      ModelLoadError: transformers cannot load it.
+      ModelLoadError: it cannot be.
     """
-    task = ADAPTERS[name]
     transformers.logging.disable_progress_bar()
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         transformers.logging.set_verbosity_error()  # it would warn again at every forward
+    engine = pick_engine(spec.engine, entry)
+    place = engine.place(spec)
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
-        return task(Loading(folder, device, dtype, config, refuse_too_long, time_limit_s))
+        return ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
     except ModelLoadError as error:
-        raise ModelLoadError(f"--model={model}: {error}") from error
+        raise ModelLoadError(f"`model={spec.model}`: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
+        first = foreign((str(error).strip().splitlines() or [""])[0])
         raise ModelLoadError(
-            f"--model={model}: cannot be loaded for {name}: {type(error).__name__}: {first}"
+            f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class AudioClassification(AudioTask):
         names = list(batch[0].rows)
         inputs = {name: torch.cat([prepared.rows[name] for prepared in batch]).to(self.device) for name in names}
         floats = {name: v.to(self.dtype) if v.is_floating_point() else v for name, v in inputs.items()}
-        return to_numpy(self.model(**floats).logits)
+        return to_numpy(self.model.forward(**floats).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         # transformers scores audio with softmax even where there is a single label.
@@ -92,17 +92,18 @@ class SpeechRecognition(AudioTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        make: Any = transformers.pipeline
+        # Whisper and its kin generate, in transformers' own pipeline: past the engine, on the model itself.
+        module, make = self.model.module, cast(Any, transformers.pipeline)
         self.pipeline = make(
             self.entry.name,
-            model=self.model,
+            model=module,
             feature_extractor=self.extractor,
             tokenizer=load_tokenizer(loading.folder),
             device=self.device,
         )
-        self.generates = self.model.can_generate()
+        self.generates = self.model.generates
         # Frames of each recording in a padded batch; transformers' pipeline would decode the padding too.
-        self.frames: Any = None if self.generates else getattr(self.model, "_get_feat_extract_output_lengths", None)
+        self.frames: Any = None if self.generates else getattr(module, "_get_feat_extract_output_lengths", None)
         # Group normalisation averages over padding, and other inputs than waves are not padded here.
         self.pads = self.frames is not None and getattr(self.config, "feat_extract_norm", "") == "layer"
         # Whisper makes 30 seconds of every recording that is not longer.
@@ -139,7 +140,9 @@ class SpeechRecognition(AudioTask):
             return_attention_mask=True,
             return_tensors="pt",
         ).to(self.device)
-        logits = self.model(inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]).logits
+        logits = self.model.forward(
+            input_values=inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]
+        ).logits
         frames = self.frames(inputs["attention_mask"].sum(-1)).tolist()
         answers: list[Any] = []
         for own, count, prepared in zip(logits, frames, batch, strict=True):
@@ -159,7 +162,8 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
-        return self.pipeline(sounds, batch_size=len(sounds), **given)
+        answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
+        return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs

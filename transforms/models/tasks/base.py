@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import transformers
-from transformers.models.auto import modeling_auto
 
+from transforms.models.backends import Engine, Place, Source
+from transforms.models.backends.architectures import model_classes
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, ModelLoadError, NonFinite, NotYet
+from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
-from transforms.models.pack import pack
+from transforms.models.spec import ModelSpec
 from transforms.models.task_table import TaskEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """How to load a model: from where, and how it shall run."""
+    """How to load a model: from where, on which engine, and how it shall run."""
 
     folder: Path
-    device: torch.device
-    dtype: torch.dtype
-    config: transformers.PreTrainedConfig
-    refuse_too_long: bool = False
-    time_limit_s: float | None = None
+    config: Any
+    spec: ModelSpec
+    engine: Engine
+    place: Place
+
+    @property
+    def refuse_too_long(self) -> bool:
+        """Whether an input over the model's maximum is a failure, not cut."""
+        return self.spec.on_too_long == "dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,59 +62,18 @@ class Task(ABC):
     def __init__(self, loading: Loading) -> None:
         self.loading = loading
         self.config: Any = loading.config
-        self.device = loading.device
-        self.dtype = loading.dtype
-        self.model: Any = self.load()
-        self.model.eval()
-        # A model that generates multiplies few rows at a time, and may be too large to be held twice.
-        self.generates: bool = getattr(self.model, "can_generate", lambda: False)()
-        if not self.generates:
-            pack(self.model)
+        self.device, self.dtype = loading.place.device, loading.place.dtype
+        source = Source(loading.folder, loading.config, self.entry.name, self.auto, self.may_miss)
+        self.model = loading.engine.load(source, loading.place)
 
     @classmethod
     def architectures(cls) -> set[str]:
         """Names of the model classes that this task takes."""
-        found: set[str] = set()
-        for _, names in cls.auto:
-            for value in getattr(modeling_auto, names).values():
-                found.update([value] if isinstance(value, str) else value)
-        return found
-
-    def load(self) -> torch.nn.Module:
-        """The model with its weights, on its device.
-
-        Raises:
-          ModelLoadError: the folder lacks weights that the task needs.
-        """
-        auto = self._auto_class()
-        model, info = auto.from_pretrained(
-            self.loading.folder,
-            config=self.config,
-            dtype=self.dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        missing = sorted(key for key in info["missing_keys"] if not self.may_miss(key))
-        if missing:
-            raise ModelLoadError(
-                f"the model lacks weights that {self.entry.name} needs ({', '.join(missing[:3])}"
-                f"{', …' if len(missing) > 3 else ''}); use a model trained for {self.entry.name}"
-            )
-        return model.to(self.device)
+        return set().union(*(model_classes(names) for _, names in cls.auto))
 
     def may_miss(self, key: str) -> bool:
         """Whether the weight ``key`` is one that the task never reads."""
         return False
-
-    def _auto_class(self) -> Any:
-        given = set(self.config.architectures or ())
-        for auto, names in self.auto:
-            classes = getattr(modeling_auto, names).values()
-            if given & {c for value in classes for c in ([value] if isinstance(value, str) else value)}:
-                return getattr(transformers, auto)
-        return getattr(transformers, self.auto[0][0])
 
     def check(self, inputs: Any) -> Any:
         """``inputs`` as ``prepare`` takes it; cheap.
@@ -156,16 +119,22 @@ class Scores:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    powers: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """The logistic function, without overflow."""
-    return np.exp(-np.logaddexp(0, -logits))
+    scores: np.ndarray = np.exp(-np.logaddexp(0, -logits))
+    return scores
 
 
-_FUNCTIONS = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
+_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": softmax,
+    "sigmoid": sigmoid,
+    "none": lambda logits: logits,
+}
 
 
 def label_function(config: Any) -> str:
@@ -184,14 +153,15 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 def non_finite() -> NonFinite:
     """The failure of an element whose output is not a number."""
-    return NonFinite("the model's output holds NaN or infinity; try --dtype=float32, or look at this input")
+    return NonFinite("the model's output holds NaN or infinity; try dtype=float32, or look at this input")
 
 
 def finite_rows(values: np.ndarray) -> np.ndarray | None:
     """Which rows of ``values`` are finite, or None when all are: one pass in the usual case."""
     if np.isfinite(values).all():
         return None
-    return np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    rows: np.ndarray = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    return rows
 
 
 def top(scores: np.ndarray, k: int | None, labels: Mapping[int, str]) -> list[dict[str, Any]]:

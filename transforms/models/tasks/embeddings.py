@@ -31,7 +31,7 @@ class FeatureExtraction(TextTask):
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
 
     def __init__(self, loading: Loading) -> None:
-        self.sentences = read_sentence_model(loading.folder, loading.device)
+        self.sentences = read_sentence_model(loading.folder, loading.place.device)
         super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
 
     @classmethod
@@ -78,13 +78,13 @@ class FeatureExtraction(TextTask):
     def too_long(self) -> TooLong:
         return TooLong(
             f"inputs is longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or let it be cut (--on_too_long=truncate, parameters.truncate=true)"
+            " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
         )
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]
         inputs = self.encoder.pad(rows, self.device)
-        tokens = self.model(**inputs).last_hidden_state
+        tokens = self.model.forward(**inputs).last_hidden_state
         lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
         pooled = self.sentences.pool(tokens, mask).cpu().numpy()

@@ -35,8 +35,9 @@ class Fallback(Task):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # The pipeline runs the model itself, past the engine.
         make: Any = transformers.pipeline
-        self.pipeline = make(self.entry.name, model=self.model, device=self.device, **self.parts())
+        self.pipeline = make(self.entry.name, model=self.model.module, device=self.device, **self.parts())
 
     def parts(self) -> dict[str, Any]:
         """What the pipeline needs beside the model."""

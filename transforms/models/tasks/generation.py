@@ -58,34 +58,34 @@ def check_generation(parameters: Mapping[str, Any]) -> None:
 
 
 def generate(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], settings: Decoding, limit_s: float | None
+    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], decoding: Decoding, limit_s: float | None
 ) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
     """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
     prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs and not model.config.is_encoder_decoder else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
-    kwargs = dict(settings.kwargs)
-    if settings.stop:
-        kwargs |= {"stop_strings": settings.stop, "tokenizer": tokenizer}
+    kwargs = dict(decoding.kwargs)
+    if decoding.stop:
+        kwargs |= {"stop_strings": decoding.stop, "tokenizer": tokenizer}
     if tokenizer.pad_token_id is None:
         kwargs["pad_token_id"] = model.generation_config.pad_token_id or tokenizer.eos_token_id
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices, enabled=settings.seed is not None):
-        if settings.seed is not None:
-            torch.manual_seed(settings.seed)
+    with torch.random.fork_rng(devices, enabled=decoding.seed is not None):
+        if decoding.seed is not None:
+            torch.manual_seed(decoding.seed)
         sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=[watch]).cpu()
     bad = watch.rows(count)
     answers: list[list[Any]] = []
     for i in range(count):
-        own = [row[prompt:] for row in sequences[i * settings.sequences : (i + 1) * settings.sequences]]
-        late = clock.stopped and not all(_ended(row, tokenizer, model, settings) for row in own)
+        own = [row[prompt:] for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
+        late = clock.stopped and not all(_ended(row, tokenizer, model, decoding) for row in own)
         if bad[i]:
             answers.append([non_finite()])
         elif late:
             answers.append(
                 [
                     TimeLimit(
-                        f"generation was stopped after {limit_s:g} s, at {len(own[0])} of {settings.new_tokens} tokens;"
+                        f"generation was stopped after {limit_s:g} s, at {len(own[0])} of {decoding.new_tokens} tokens;"
                         " lower max_new_tokens, or raise the time limit"
                     )
                 ]
@@ -95,14 +95,14 @@ def generate(
     return answers
 
 
-def _ended(row: torch.Tensor, tokenizer: Any, model: Any, settings: Decoding) -> bool:
+def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
     """Whether a generated row came to its own end before the clock stopped it."""
     ends = model.generation_config.eos_token_id
     ends = [tokenizer.eos_token_id] if ends is None else ends
     if set(row.tolist()) & set(ends if isinstance(ends, list) else [ends]):
         return True
-    words = tokenizer.decode(row) if settings.stop else ""
-    return len(row) >= settings.new_tokens or any(stop in words for stop in settings.stop or ())
+    words = tokenizer.decode(row) if decoding.stop else ""
+    return len(row) >= decoding.new_tokens or any(stop in words for stop in decoding.stop or ())
 
 
 class _Clock(StoppingCriteria):

@@ -38,6 +38,8 @@ class ImageTextToText(Task):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
         self.processor = transformers.AutoProcessor.from_pretrained(
             loading.folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
@@ -74,14 +76,14 @@ class ImageTextToText(Task):
         if not isinstance(prompt, str):
             text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         tokens = len(self.counter.encode([text])[0].ids)
-        settings = Decoding(ask.parameters, self.model.generation_config)
-        length = tokens + len(images) * TOKENS_AN_IMAGE + settings.new_tokens
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
+        length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (settings.group(ask.parameters), len(images), isinstance(prompt, str))
-        return Prepared(ask, (text, images), Size(length, settings.rows, group), tokens)
+        group = (decoding.group(ask.parameters), len(images), isinstance(prompt, str))
+        return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         pictures = [prepared.rows[1] for prepared in batch]
         inputs = self.processor(
             images=pictures if pictures[0] else None,
@@ -95,7 +97,7 @@ class ImageTextToText(Task):
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
             for name, value in inputs.items()
         }
-        return generate(self.model, self.tokenizer, on_device, settings, self.loading.time_limit_s)
+        return generate(self.generator, self.tokenizer, on_device, decoding, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -104,7 +106,7 @@ class ImageTextToText(Task):
         ]
 
     def _text(self, row: torch.Tensor) -> str:
-        return self.tokenizer.decode(row, skip_special_tokens=True)
+        return str(self.tokenizer.decode(row, skip_special_tokens=True))
 
 
 def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:

@@ -44,7 +44,7 @@ class QuestionAnswering(TextTask):
 
     def window(self, parameters: Mapping[str, Any]) -> int:
         """Tokens of one window."""
-        asked = parameters.get("max_seq_len", MAX_WINDOW)
+        asked: int = parameters.get("max_seq_len", MAX_WINDOW)
         return min(asked, self.encoder.max_length) if self.encoder.max_length else asked
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
@@ -73,7 +73,7 @@ class QuestionAnswering(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         rows = [row for prepared in batch for row in prepared.rows]
-        outputs = self.model(**self.encoder.pad(rows, self.device))
+        outputs = self.model.forward(**self.encoder.pad(rows, self.device))
         return to_numpy(torch.stack([outputs.start_logits, outputs.end_logits], dim=1))
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:

@@ -43,7 +43,7 @@ class TextTask(Task):
         """The failure of an element over the model's maximum."""
         return TooLong(
             f"inputs is longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or run with --on_too_long=truncate"
+            " shorten it, or run with on_too_long=truncate"
         )
 
     def forward(self, batch: Sequence[Prepared]) -> Any:
@@ -52,4 +52,5 @@ class TextTask(Task):
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """The model's logits for ``rows``, in float32 on the CPU."""
         inputs = self.encoder.pad(rows, self.device)
-        return self.model(**inputs).logits.float().cpu()
+        logits: torch.Tensor = self.model.forward(**inputs).logits
+        return logits.float().cpu()

@@ -31,6 +31,8 @@ class TextGeneration(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        # Generation is many forwards with a cache between them: past the engine, on the model itself.
+        self.generator = self.model.module
         self.longest = max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
@@ -64,39 +66,42 @@ class TextGeneration(TextTask):
         return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
 
     def _render(self, chat: Messages) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=not _prefilled(chat), continue_final_message=_prefilled(chat)
+        begun = _prefilled(chat)
+        return str(
+            self.tokenizer.apply_chat_template(
+                chat, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+            )
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        settings = Decoding(ask.parameters, self.model.generation_config)
+        decoding = Decoding(ask.parameters, self.generator.generation_config)
         if not row.ids:
             return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
         keep = ask.parameters.get("truncate", len(row.ids))
         longest = self.longest
         if longest is not None:
-            if settings.new_tokens >= longest:
+            if decoding.new_tokens >= longest:
                 return InvalidParameter(
-                    f"parameters.max_new_tokens={settings.new_tokens}: the model takes {longest} tokens in all,"
+                    f"parameters.max_new_tokens={decoding.new_tokens}: the model takes {longest} tokens in all,"
                     " prompt included; ask for fewer"
                 )
-            keep = min(keep, longest - settings.new_tokens)
+            keep = min(keep, longest - decoding.new_tokens)
         cut = keep < len(row.ids)
         if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
             return TooLong(
-                f"inputs has {len(row.ids)} tokens; with {settings.new_tokens} new ones that is over the model's"
-                f" {longest}; shorten it, lower max_new_tokens, or run with --on_too_long=truncate"
+                f"inputs has {len(row.ids)} tokens; with {decoding.new_tokens} new ones that is over the model's"
+                f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
-        size = Size(len(row.ids) + settings.new_tokens, settings.rows, settings.group(ask.parameters))
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group(ask.parameters))
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        settings = Decoding(batch[0].ask.parameters, self.model.generation_config)
+        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
         inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
         inputs.pop("token_type_ids", None)
-        return generate(self.model, self.tokenizer, inputs, settings, self.loading.time_limit_s)
+        return generate(self.generator, self.tokenizer, inputs, decoding, self.loading.spec.time_limit_s)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
@@ -107,7 +112,7 @@ class TextGeneration(TextTask):
         ]
 
     def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
-        words = self.tokenizer.decode(row, skip_special_tokens=True)
+        words = str(self.tokenizer.decode(row, skip_special_tokens=True))
         if not ask.parameters.get("return_full_text", True):
             return words
         return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
@@ -115,7 +120,7 @@ class TextGeneration(TextTask):
 
 def _prefilled(chat: Messages) -> bool:
     """Whether the chat ends in the beginning of the model's own answer."""
-    return chat[-1]["role"] == "assistant"
+    return bool(chat[-1]["role"] == "assistant")
 
 
 def answered(chat: Messages, text: str) -> Messages:

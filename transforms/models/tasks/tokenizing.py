@@ -11,6 +11,8 @@ import numpy as np
 import torch
 import transformers
 
+from transforms.models.backends import Model
+
 #: A text, or a text and its pair.
 Text = str | tuple[str, str]
 
@@ -121,13 +123,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
-def max_tokens(tokenizer: Any, model: Any) -> int | None:
+def max_tokens(tokenizer: Any, model: Model) -> int | None:
     """The longest input the model takes, in tokens with the special ones; None when nothing limits it."""
     limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if positions:
-        # RoBERTa and its kin count positions from the padding id upwards: 514 positions hold 512 tokens.
-        tables = (m for name, m in model.named_modules() if name.endswith("position_embeddings"))
-        offset = next((m.padding_idx + 1 for m in tables if getattr(m, "padding_idx", None) is not None), 0)
-        limits.append(positions - offset)
-    return min(limits) if limits else None
+    positions = model.positions()
+    return min([*limits, positions] if positions else limits, default=None)

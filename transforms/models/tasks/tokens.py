@@ -35,7 +35,8 @@ class TokenClassification(TextTask):
         super().__init__(loading)
         if self.encoder.backend is None:
             raise ModelLoadError("token-classification needs a fast tokenizer (tokenizer.json); this model has none")
-        self.grouping = transformers.TokenClassificationPipeline(model=self.model, tokenizer=self.tokenizer)
+        # Only its grouping is used, which reads the model's labels.
+        self.grouping = transformers.TokenClassificationPipeline(model=self.model.module, tokenizer=self.tokenizer)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         stride = parameters.get("stride")
@@ -120,7 +121,7 @@ class FillMask(TextTask):
     def forward(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
         inputs = self.encoder.pad([prepared.rows[0] for prepared in batch], self.device)
         masked = inputs["input_ids"] == self.tokenizer.mask_token_id
-        chosen = self.model(**inputs).logits[masked].float().cpu().numpy()
+        chosen = self.model.forward(**inputs).logits[masked].float().cpu().numpy()
         return np.split(chosen, np.cumsum(masked.sum(1).cpu().numpy())[:-1])
 
     def finish(self, outputs: list[np.ndarray], batch: Sequence[Prepared]) -> list[Any]:

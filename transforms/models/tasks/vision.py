@@ -86,7 +86,7 @@ class ImageClassification(ImageTask):
     auto = (("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
-        return to_numpy(self.model(pixel_values=self.pixels(batch)).logits)
+        return to_numpy(self.model.forward(pixel_values=self.pixels(batch)).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         return classify(outputs, batch, label_function(self.config), self.config.id2label)
@@ -121,7 +121,7 @@ class ImageFeatureExtraction(ImageTask):
         return "pooler" in key
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         pooled = getattr(outputs, "pooler_output", None)
         return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
 
@@ -158,7 +158,7 @@ class ZeroShotImageClassification(ImageTask):
         # SigLIP was trained on texts padded to 64 tokens, and scores others wrongly.
         fixed = {"padding": "max_length", "max_length": 64} if self.siglip else {"padding": True}
         words = self.tokenizer(texts, return_tensors="pt", truncation=True, **fixed).to(self.device)
-        return to_numpy(self.model(**words, pixel_values=self.pixels(batch)).logits_per_image)
+        return to_numpy(self.model.forward(**words, pixel_values=self.pixels(batch)).logits_per_image)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         finite = finite_rows(outputs)
@@ -179,7 +179,7 @@ class ObjectDetection(ImageTask):
     chunk = 16
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(pixel_values=self.pixels(batch))
         return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
 
     def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:

@@ -12,9 +12,6 @@ import torch
 
 from transforms.models.errors import ModelLoadError
 
-DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-
 #: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
 _WORTH_IT = 1.5
 
@@ -43,14 +40,15 @@ def pick_device(asked: str) -> torch.device:
         return torch.device("cuda" if present else "cpu")
     device = torch.device(asked)
     if device.type == "cuda" and not present:
-        raise ModelLoadError(f"--device={asked}: no CUDA device is present; use --device=cpu or auto")
+        raise ModelLoadError(f"`device={asked}`: no CUDA device is present; use `device=cpu` or auto")
     return device
 
 
 def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
     """The number format for ``asked``; ``auto`` is bfloat16 where the hardware multiplies it faster than float32."""
     if asked != "auto":
-        return getattr(torch, asked)
+        dtype: torch.dtype = getattr(torch, asked)
+        return dtype
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from transforms.models.device import times_faster
+from transforms.models.backends.device import times_faster
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,7 +58,8 @@ def _packed(linear: torch.nn.Linear) -> Product:
     bias = None if linear.bias is None else linear.bias.detach()
 
     def product(rows: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return made
 
     return product
 

@@ -1,0 +1,82 @@
+"""``beam-hf-inference``: every command under one name; each is also ``python -m`` its module.
+
+A command's module is imported only when it runs, so that help and a misspelt command cost no Beam and no Torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pipeline import __version__, extras, flags
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: the module whose ``main(argv)`` returns its exit code, and the extra that carries what it needs."""
+
+    name: str
+    module: str
+    about: str
+    extra: str = ""
+
+
+COMMANDS = (
+    Command("run", "pipeline.main", "run the job, here or on Dataflow"),
+    Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
+    Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
+    Command("summary", "pipeline.summary", "sum up the audit table's windows"),
+    Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
+    Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that ``argv`` names and returns its exit code: 0 done, 1 failed, 2 wrong usage."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help(), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"beam-hf-inference {__version__}")
+        return 0
+    command = next((each for each in COMMANDS if each.name == argv[0]), None)
+    if command is None:
+        near = difflib.get_close_matches(argv[0], [each.name for each in COMMANDS], 1)
+        way_out = f"did you mean {near[0]}?" if near else f"use {', '.join(each.name for each in COMMANDS)}"
+        return flags.wrong_usage(flags.UsageError(f"{argv[0]!r}: no such command; {way_out}"))
+    try:
+        run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
+    except ModuleNotFoundError as error:
+        if not command.extra or error.name is None:
+            raise
+        lacking = extras.lacking(command.name, command.extra, [error.name])
+        return flags.wrong_usage(flags.UsageError(lacking))
+    return run(argv[1:])
+
+
+def _help() -> str:
+    lines = ["usage: beam-hf-inference COMMAND [--FLAG=VALUE ...]", "", "Commands:"]
+    lines += [f"  {command.name:<11}{command.about}" for command in COMMANDS]
+    lines += ["", "beam-hf-inference COMMAND --help has a command's flags; beam-hf-inference --version the version."]
+    lines += ["Exit codes: 0 done, 1 failed, 2 wrong usage."]
+    return "\n".join(lines)
+
+
+def script() -> None:
+    """The console script: runs :func:`main` and ends the process with its exit code."""
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Clients' and Torch's idle threads have nothing left to do, and must not delay the end.
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,113 @@
+"""Engines: what loads a model's weights, and runs its forwards.
+
+To add one: a module here with its ``ENGINE``, and a line in :data:`ENGINES`. Tensors that go in and come out are
+torch's, whatever an engine makes of them. Imports no torch: an engine's module is imported once it is picked.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transforms.models.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import torch
+
+    from transforms.models.spec import ModelSpec
+    from transforms.models.task_table import TaskEntry
+
+#: The module of each engine; ``auto`` picks the first that takes the task.
+ENGINES = {"torch": "transforms.models.backends.torch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a model runs, and in which number format it is given images and sounds."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is to be loaded: the model of ``folder``, as ``task`` needs it.
+
+    ``auto`` pairs the transformers class that loads the model with the list of architectures that it loads;
+    ``may_miss`` tells whether the folder may lack a weight, by its name.
+    """
+
+    folder: Path
+    config: Any
+    task: str
+    auto: tuple[tuple[str, str], ...]
+    may_miss: Callable[[str], bool]
+
+
+class Model(ABC):
+    """A model in memory.
+
+    ``module`` is the transformers model itself, for what more than one forward is needed: generation, and tasks on
+    ``transformers.pipeline``. An engine that has none refuses these tasks. ``generates`` says whether it can.
+    """
+
+    module: Any = None
+    generates: bool = False
+
+    @abstractmethod
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        """One forward; its outputs have the names that the transformers model gives them."""
+
+    @abstractmethod
+    def running(self) -> AbstractContextManager[Any]:
+        """What all of a task's computing for one micro-batch happens in."""
+
+    @abstractmethod
+    def positions(self) -> int | None:
+        """The longest row of tokens that it has positions for; None where it has no table of them."""
+
+
+class Engine(ABC):
+    """One way to load models and to run them."""
+
+    name: str
+
+    def refusal(self, entry: TaskEntry) -> str:
+        """Why this engine cannot run a task, in a few words; empty where it can."""
+        return ""
+
+    @abstractmethod
+    def place(self, spec: ModelSpec) -> Place:
+        """Readies this process for models, and settles where and in which format ``spec``'s runs.
+
+        Raises:
+          ModelLoadError: it cannot run there.
+        """
+
+    @abstractmethod
+    def load(self, source: Source, place: Place) -> Model:
+        """The model, ready for forwards.
+
+        Raises:
+          ModelLoadError: the folder lacks weights that the task needs.
+        """
+
+
+def pick_engine(asked: str, entry: TaskEntry) -> Engine:
+    """The engine of that name; for ``auto`` the first that takes the task.
+
+    Raises:
+      ModelLoadError: it does not take the task.
+    """
+    why = ""
+    for name in ENGINES if asked == "auto" else (asked,):
+        engine: Engine = importlib.import_module(ENGINES[name]).ENGINE
+        why = engine.refusal(entry)
+        if not why:
+            return engine
+    raise ModelLoadError(f"`engine={asked}`: cannot run {entry.name}: {why}; leave `engine` out, or use another")

@@ -1,0 +1,77 @@
+"""The engine that runs every task: transformers' models on PyTorch."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from transforms.models.backends import Engine, Model, Place, Source
+from transforms.models.backends.architectures import auto_class
+from transforms.models.backends.device import bound_kernel_caches, pick_device, pick_dtype, share_threads
+from transforms.models.backends.pack import pack
+from transforms.models.errors import ModelLoadError
+from transforms.models.spec import ModelSpec
+
+
+class TorchModel(Model):
+    """A transformers model, packed for this CPU where that is faster."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module.eval()
+        # A model that generates multiplies few rows at a time, and may be too large to be held twice.
+        self.generates = bool(getattr(module, "can_generate", lambda: False)())
+        if not self.generates:
+            pack(module)
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        return self.module(**inputs)
+
+    def running(self) -> AbstractContextManager[Any]:
+        return torch.inference_mode()
+
+    def positions(self) -> int | None:
+        rows: int | None = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        if not rows or rows < 0:  # XLNet's -1 is no limit
+            return None
+        # RoBERTa and its kin count positions from the padding id upwards: 514 positions hold 512 tokens.
+        tables = (each for name, each in self.module.named_modules() if name.endswith("position_embeddings"))
+        offset: int = next(
+            (each.padding_idx + 1 for each in tables if getattr(each, "padding_idx", None) is not None), 0
+        )
+        return rows - offset
+
+
+class TorchEngine(Engine):
+    """PyTorch, on a CPU or on CUDA."""
+
+    name = "torch"
+
+    def place(self, spec: ModelSpec) -> Place:
+        bound_kernel_caches()
+        device = pick_device(spec.device)
+        dtype = pick_dtype(spec.dtype, device)
+        share_threads(spec.model_copies)
+        return Place(device, dtype)
+
+    def load(self, source: Source, place: Place) -> Model:
+        module, info = auto_class(source).from_pretrained(
+            source.folder,
+            config=source.config,
+            dtype=place.dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        missing = sorted(key for key in info["missing_keys"] if not source.may_miss(key))
+        if missing:
+            raise ModelLoadError(
+                f"the model lacks weights that {source.task} needs ({', '.join(missing[:3])}"
+                f"{', …' if len(missing) > 3 else ''}); use a model trained for {source.task}"
+            )
+        return TorchModel(module.to(place.device))
+
+
+ENGINE = TorchEngine()
