@@ -62,9 +62,9 @@ def test_global_has_no_bounds():
         ("fixed:６0", "is not in seconds"),
         ("sliding:30:60", "leaves gaps"),
         ("global:1", "takes 0 number"),
-        ("fixed:999999999999", "a hundred years"),
-        ("session:1e300", "a hundred years"),
-        ("sliding:60:1e-9", "1e-9 seconds are not"),
+        ("fixed:999999999999", "(ten years)"),
+        ("session:1e300", "(ten years)"),
+        ("sliding:60:1e-9", "(ten years)"),
     ],
 )
 def test_bad_windows_are_named(text, words):
@@ -89,7 +89,7 @@ def test_every_window_of_every_time_has_a_date(time, kind, size):
 def test_a_window_beyond_the_calendar_is_refused_at_launch():
     """The flag of the report is one line of error."""
     flag = case("window-beyond-calendar")["flags"][0].removeprefix("--window=")
-    with pytest.raises(ValueError, match="999999999999 seconds are not from"):
+    with pytest.raises(ValueError, match="ten years"):
         Windowing.parse(flag)
 
 
