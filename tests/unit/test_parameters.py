@@ -85,7 +85,7 @@ def test_nested_values_are_quoted_in_brief() -> None:
     value: Any = "x" * 100
     for _ in range(7):
         value = [value] * 6
-    assert len(errors.brief(value)) <= 202
+    assert len(errors.brief(value)) <= 202  # with the marks of a quotation
     assert len(errors.brief(b"\0" * 1_000_000)) <= 202
 
 

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import tiny_models as tiny
+from failing_messages import message
 from PIL import Image
 
 from transforms.models import objects
@@ -132,3 +134,88 @@ def test_audio_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sounds, "MAX_SAMPLES", 100)
     with pytest.raises(InvalidInput, match="more than 100 samples"):
         sounds.decode_audio(tiny.wav(tiny.tone()), 16_000)
+
+
+def test_sixteen_bits_of_grey_are_as_eight() -> None:
+    """The picture of the report has its 69 levels, not two; a TIFF that counts from white is turned round."""
+    levels = np.asarray(pictures.decode_image(message("grey-16-bit").data))
+    assert len(np.unique(levels)) == 69
+    grey = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    tiff = written(Image.fromarray(grey), "TIFF", tiffinfo={262: 0})
+    assert (np.asarray(pictures.decode_image(tiff))[..., 0] == 255 - (grey >> 8)).all()
+
+
+def test_thirty_two_bits_are_refused() -> None:
+    """Nobody knows what white is in a picture of floats."""
+    with pytest.raises(InvalidInput, match="32 bits a pixel"):
+        pictures.decode_image(written(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0garbage", b"Exif\0\0", b"\xff" * 200])
+def test_odd_exif_refuses_no_picture(exif: bytes) -> None:
+    """What cannot be read of a camera's notes says nothing."""
+    assert pictures.decode_image(written(tiny.picture(20, 10), "JPEG", exif=exif)).size == (20, 10)
+
+
+@pytest.mark.parametrize("kind", pictures.FORMATS)
+def test_a_picture_that_was_cut_off_is_refused_or_whole(kind: str) -> None:
+    """Wherever it was cut, no picture with made-up pixels comes out."""
+    data = written(tiny.picture(40, 30), kind)
+    whole = np.asarray(pictures.decode_image(data))
+    for end in range(0, len(data), max(1, len(data) // 40)):
+        try:
+            assert (np.asarray(pictures.decode_image(data[:end])) == whole).all()
+        except InvalidInput:
+            continue
+
+
+def test_base64_in_every_dress() -> None:
+    """With line breaks (the case of the report), without padding, for URLs, and as a data URI of any capitals."""
+    wrapped = orjson.loads(message("base64-wrapped").data)["inputs"]
+    raw = bytes(range(256)) * 3 + b"x"
+    plain = tiny.b64(raw)
+    urls = plain.replace("+", "-").replace("/", "_").rstrip("=")
+    forms = ["\r\n".join([plain[:76], plain[76:]]), plain.rstrip("="), urls, "DATA:x/y;BASE64," + urls]
+    assert [media.read_one(form) for form in forms] == [raw] * 4
+    assert pictures.decode_image(media.read_one(wrapped)).size == (40, 30)
+    for bad in ("data:text/plain,hi", "a", "ab!c", "é" * 8):
+        with pytest.raises(InvalidInput):
+            media.read_one(bad)
+
+
+def test_a_cut_off_mp3_has_only_what_was_decoded() -> None:
+    """The recording of the report ends where its bytes do, and not in another recording's samples."""
+    assert len(sounds.decode_audio(message("truncated-mp3").data, 16_000)) == 2_927
+
+
+@pytest.mark.parametrize(
+    ("kind", "coding"),
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "IMA_ADPCM"),
+        ("WAV", "MS_ADPCM"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("MP3", None),
+    ],
+)
+def test_a_recording_that_was_cut_off_is_refused_or_its_beginning(kind: str, coding: str | None) -> None:
+    """Every sample of a cut file is one of the whole file, in every format."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tiny.tone(0.5), 16_000, format=kind, subtype=coding)
+    data = buffer.getvalue()
+    whole = sounds.decode_audio(data, 16_000)
+    for end in range(0, len(data), len(data) // 40):
+        try:
+            part = sounds.decode_audio(data[:end], 16_000)
+        except InvalidInput:
+            continue
+        assert np.array_equal(part, whole[: len(part)])
+
+
+def test_a_slow_recording_is_bounded_after_resampling() -> None:
+    """Twenty kilobytes at one sample a second would be 640 MB at the model's rate."""
+    with pytest.raises(InvalidInput, match="10,000 samples at 1 Hz"):
+        sounds.decode_audio(tiny.wav(np.zeros(10_000, np.float32), 1), 16_000)
