@@ -12,9 +12,9 @@ import jmespath.exceptions
 import orjson
 
 from transforms import body
-from transforms.barrier import guarded
+from transforms.barrier import failure, guarded
 from transforms.errors import MessageError
-from transforms.outcome import Outcome, split
+from transforms.outcome import Outcome, failed, split
 from transforms.records import Message, Request
 
 #: Content types whose body is the model's input as raw bytes.
@@ -148,9 +148,10 @@ class _DecodeFn(beam.DoFn):
             self._input_path = jmespath.compile(self._expression)
 
     def process(self, message: Message) -> Iterator[Any]:
-        yield split(guarded(self._decode, message, message, "decode"))
+        if message.given_up:
+            yield failed(failure(Unexpected(message.given_up), message, "predict"))
+        else:
+            yield split(guarded(self._decode, message, message, "decode"))
 
     def _decode(self, message: Message) -> Request:
-        if message.given_up:
-            raise Unexpected(message.given_up)
         return decode(message, self._input_path)

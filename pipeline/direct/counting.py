@@ -10,8 +10,10 @@ from apache_beam.runners.direct import executor
 from apache_beam.runners.worker import statesampler
 from apache_beam.utils import counters
 
+from pipeline.direct.halving import HalvingExecutor
 
-class _CountingExecutor(executor.TransformExecutor):
+
+class _CountingExecutor(HalvingExecutor):
     def call(self, state_sampler: statesampler.StateSampler) -> None:
         sampler = statesampler.StateSampler("", counters.CounterFactory())
         statesampler.set_current_tracker(sampler)

@@ -30,6 +30,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 
 from pipeline.direct.counting import count_every_bundle
+from pipeline.direct.halving import take_given_up
 from pipeline.direct.subscriber import Connect, Subscriber
 from transforms.records import Message
 
@@ -83,10 +84,12 @@ class _ReadEvaluator(_TransformEvaluator):
         subscriber = transform.subscriber
         messages: list[Message] = []
         if self._graph_is_done():
-            done, transform.in_work = transform.in_work, []
-            if done:
-                subscriber.done(done)
-            messages = transform.in_work = subscriber.take(_WAIT_S)
+            messages = take_given_up()
+            if not messages:
+                done, transform.in_work = transform.in_work, []
+                if done:
+                    subscriber.done(done)
+                messages = transform.in_work = subscriber.take(_WAIT_S)
             if not messages and subscriber.stopping:
                 return TransformResult(self, [], [], None, {None: WatermarkManager.WATERMARK_POS_INF})
         else:

@@ -331,6 +331,24 @@ def test_a_start_that_fails_costs_no_message_a_delivery(tmp_path):
     assert pull(given_up.input_subscription, 1, 1) == []
 
 
+def test_a_step_that_fails_on_one_message_costs_that_one(tmp_path):
+    """Of 300 messages the three on which a step raises are dead letters, told in the log; the job runs on."""
+    resources = fresh("halves")
+    texts = [f"message {n}" + (" with a bug" if n in (7, 8, 250) else "") for n in range(300)]
+    ids = publish_all(resources.input_topic, [text_message(text) for text in texts])
+    with fake_job(resources.flags(), tmp_path / "log", Behaviour(bug="bug")) as job:
+        ledger = collect(resources, len(ids), 120)
+        later = publish_all(resources.input_topic, [text_message("and on")])
+        assert collect(resources, 1, 60).ended() == Counter(later)
+        assert job.drain() == 0
+    assert ledger.ended() == ledger.audited() == Counter(ids)
+    letters = {letter.attributes["dead_letter_message_id"]: letter.attributes for letter in ledger.dead_letters}
+    assert set(letters) == {ids[7], ids[8], ids[250]}
+    assert {(each["dead_letter_stage"], each["dead_letter_error_type"]) for each in letters.values()} == {
+        ("predict", "Unexpected")
+    }
+
+
 def test_a_failed_bundle_is_never_acknowledged(tmp_path):
     """A bundle whose step raises fails the job; its messages come to the next as their leases end, and end once."""
     resources = fresh("failed")

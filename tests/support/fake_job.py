@@ -34,7 +34,8 @@ class Behaviour:
 
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
-    ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody foresaw.
+    ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody
+    foresaw; on a text that holds ``bug`` it raises what nobody foresaw either.
     """
 
     delay_ms: float = 0.0
@@ -45,6 +46,7 @@ class Behaviour:
     message_bytes: int = clients.LIMITS.message_bytes
     lease_s: int = leases.LEASE_S
     unloadable: bool = False
+    bug: str = ""
 
 
 class Handler(FakeHandler):
@@ -67,6 +69,8 @@ class Handler(FakeHandler):
         if how.hang and any(how.hang in str(request.inputs) for request in batch):
             print("the model hangs", flush=True)
             threading.Event().wait()
+        if how.bug and any(how.bug in str(request.inputs) for request in batch):
+            raise KeyError("what nobody foresaw")
         memory = bytearray(how.allocate_mb << 20)
         for request, answer in zip(batch, super().run_inference(batch, model), strict=True):
             if how.refuse and how.refuse in str(request.inputs):
