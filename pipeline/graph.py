@@ -10,10 +10,7 @@ refuses can still make it a dead letter, and nothing is acknowledged before eith
 
 from __future__ import annotations
 
-from typing import Any
-
 import apache_beam as beam
-from apache_beam.ml.inference.base import ModelHandler
 
 from pipeline import __version__, clients, io
 from pipeline.audit_sink import BigQuerySink
@@ -24,13 +21,11 @@ from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
-from transforms.predict import Predict
+from transforms.predict import Handler, Predict
 from transforms.records import Message
 
 
-def serve(
-    messages: beam.PCollection[Message], handler: ModelHandler[Any, Any, Any], input_path: str | None = None
-) -> Outcome:
+def serve(messages: beam.PCollection[Message], handler: Handler, input_path: str | None = None) -> Outcome:
     """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
     requests = messages | "Decode" >> Decode(input_path)
     predictions = requests.results | "Predict" >> Predict(handler)
@@ -39,7 +34,7 @@ def serve(
     return Outcome(results.results, failures)
 
 
-def build(pipeline: beam.Pipeline, settings: Settings, handler: ModelHandler[Any, Any, Any]) -> None:
+def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None:
     """Attaches the endpoints: the subscription, the two topics and the audit table."""
     # Input
     messages = pipeline | "Read" >> io.read(settings)

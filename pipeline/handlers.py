@@ -75,7 +75,7 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
         raise
     except Exception as error:  # any of a model's library
         name = settings.endpoint or settings.model
-        first = (str(error).strip().splitlines() or [""])[0][:500]
+        first = " ".join(str(error).split())[:500]
         raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
 
 

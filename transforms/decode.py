@@ -73,8 +73,13 @@ def _json(data: bytes, charset: str | None) -> Any:
     # UTF-8 without a mark is what JSON is, and is read as it is. A NUL among its first bytes tells UTF-16 or UTF-32.
     other = charset is not None and charset.lower() not in ("utf-8", "utf8")
     if other or data[:1] in _MARKED or 0 in data[:4]:
-        found = json.detect_encoding(data) if charset is None and 0 in data[:4] else charset
-        data = body.text(data, found).encode()
+        if charset is None and 0 in data[:4]:
+            try:
+                data = data.decode(json.detect_encoding(data)).encode()
+            except UnicodeError:
+                raise InvalidBody("the body is not JSON: it is no text") from None
+        else:
+            data = body.text(data, charset).encode()
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -11,11 +11,14 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from transforms.outcome import Outcome, split
 from transforms.records import Failure, Prediction, Request
 
+#: A handler that answers every element: with its prediction, or with why there is none.
+Handler = ModelHandler[Request, Prediction | Failure, Any]
+
 
 class Predict(beam.PTransform[beam.PCollection[Request], Outcome]):
     """``Request`` → ``Outcome`` of ``Prediction``, through RunInference and a handler that answers every element."""
 
-    def __init__(self, handler: ModelHandler[Request, Prediction | Failure, Any]):
+    def __init__(self, handler: Handler):
         super().__init__()
         self._handler = handler
 

@@ -313,14 +313,15 @@ def clean(template, tmp_path_factory) -> Path:
 
 
 def test_the_staged_package_holds_the_code_and_no_more(template, launcher):
-    """The source package has every module of pipeline and transforms, and neither tests nor templates."""
+    """The source package has every module of pipeline and transforms, and neither scaffolding, tests nor templates."""
     (package,) = (data for name, data in template.objects.items() if name.endswith(".tar.gz"))
     with tarfile.open(fileobj=io.BytesIO(package)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tops = (launcher / "pipeline", launcher / "transforms")
     modules = {path.relative_to(launcher).as_posix() for top in tops for path in top.rglob("*.py")}
-    assert modules <= names
-    assert not [name for name in names if name.startswith(("tests", "templates", "docs"))]
+    scaffolding = ("pipeline/emulators", "pipeline/demo")
+    assert {name for name in modules if not name.startswith(scaffolding)} <= names
+    assert not [name for name in names if name.startswith(("tests", "templates", "docs", *scaffolding))]
 
 
 @pytest.mark.parametrize("name", ["template", "update"])
