@@ -116,7 +116,7 @@ class Engine:
                 for answer, one in zip(answers, batch, strict=True)
             ]
 
-        sizes = [one.size for one in ready]
+        sizes = [self.task.planned(one) for one in ready]
         run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, tally)
         results = iter(run.result())
         return [next(results) if isinstance(one, Prepared) else one for one in prepared]

@@ -13,6 +13,7 @@ import transformers
 from safetensors import SafetensorError
 
 from transforms.models.errors import ModelLoadError
+from transforms.models.sharing import measure
 from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
 from transforms.models.tasks.base import Loading, Task
 from transforms.models.tasks.chat import TextGeneration
@@ -21,6 +22,7 @@ from transforms.models.tasks.embeddings import FeatureExtraction
 from transforms.models.tasks.fallback import FALLBACKS
 from transforms.models.tasks.multimodal import ImageTextToText
 from transforms.models.tasks.question import QuestionAnswering
+from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokens import FillMask, TokenClassification
 from transforms.models.tasks.vision import (
     ImageClassification,
@@ -110,7 +112,11 @@ def build_task(
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
-        return task(Loading(folder, device, dtype, config, refuse_too_long, time_limit_s))
+        built = task(Loading(folder, device, dtype, config, refuse_too_long, time_limit_s))
+        if isinstance(built, TextTask):
+            with torch.inference_mode():
+                measure(built)
+        return built
     except ModelLoadError as error:
         raise ModelLoadError(f"--model={model}: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:

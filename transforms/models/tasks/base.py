@@ -141,6 +141,10 @@ class Task(ABC):
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         """Each element ready for a forward, or what is wrong with it."""
 
+    def planned(self, prepared: Prepared) -> Size:
+        """What ``prepared`` costs, and beside which others it may run."""
+        return prepared.size
+
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:
         """The model's output on ``batch``, on the CPU; one forward."""

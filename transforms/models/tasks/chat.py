@@ -48,6 +48,7 @@ class TextGeneration(TextTask):
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.longest = max_tokens(self.tokenizer, self.model)
+        self.encoder.left = True  # the new tokens come after the prompt's last
 
     def max_length(self) -> int | None:
         """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""
@@ -106,9 +107,31 @@ class TextGeneration(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
         settings = Settings(batch[0].ask.parameters, self.model.generation_config)
-        inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
-        inputs.pop("token_type_ids", None)
+        inputs = self._inputs([prepared.rows for prepared in batch])
         return generate(self.model, self.tokenizer, inputs, settings, self.loading.time_limit_s)
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        self.sharing.restore()
+        inputs = self.encoder.pad(rows, self.device)
+        inputs.pop("token_type_ids", None)
+        return inputs
+
+    def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """The logits of the first two tokens: those after padding, and those after what the first step kept."""
+        made = []
+        for part in self.sharing.parts([len(row.ids) for row in rows]):
+            steps = self.model.generate(
+                **self._inputs([rows[i] for i in part]),
+                max_new_tokens=2,
+                min_new_tokens=2,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.encoder.pad_id,
+                output_logits=True,
+                return_dict_in_generate=True,
+            ).logits
+            made += [(place, torch.cat([step[i].flatten() for step in steps])) for i, place in enumerate(part)]
+        return [logits for _, logits in sorted(made, key=lambda one: one[0])]
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [

@@ -31,6 +31,8 @@ class FeatureExtraction(TextTask):
 
     name = "feature-extraction"
     auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
+    outputs = ("last_hidden_state",)
+    by_token = True
     parameters = {
         "normalize": boolean(),
         "truncate": boolean(),
@@ -98,8 +100,7 @@ class FeatureExtraction(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]
-        inputs = self.encoder.pad(rows, self.device)
-        tokens = self.model(**inputs).last_hidden_state
+        tokens = self.run(rows)[0]
         lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
         pooled = self.sentences.pool(tokens, mask).cpu().numpy()

@@ -31,6 +31,8 @@ class QuestionAnswering(TextTask):
     name = "question-answering"
     auto = (("AutoModelForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),)
     strategy = "only_second"
+    outputs = ("start_logits", "end_logits")
+    by_token = True
     parameters = {
         "top_k": integer(1, 100),
         "doc_stride": integer(0),
@@ -82,8 +84,7 @@ class QuestionAnswering(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         rows = [row for prepared in batch for row in prepared.rows]
-        outputs = self.model(**self.encoder.pad(rows, self.device))
-        return to_numpy(torch.stack([outputs.start_logits, outputs.end_logits], dim=1))
+        return to_numpy(torch.stack(self.run(rows), dim=1))
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         logits = iter(outputs)

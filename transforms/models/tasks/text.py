@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 
 from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
 from transforms.models.plan import Size
+from transforms.models.sharing import Sharing
 from transforms.models.tasks.base import Ask, Loading, Prepared, Task
 from transforms.models.tasks.encode import Encoder, Row, Text, load_tokenizer, max_tokens
 
@@ -30,11 +32,15 @@ class TextTask(Task):
     """A task on one text a message, or on a text and its pair."""
 
     strategy: ClassVar[str] = "longest_first"
+    #: The model's outputs that the task reads, and whether they have one vector a token.
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    by_token: ClassVar[bool] = False
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.tokenizer = load_tokenizer(loading.folder)
         self.encoder = Encoder(self.tokenizer, self.max_length(), self.strategy)
+        self.sharing = Sharing()
 
     def max_length(self) -> int | None:
         """The longest input in tokens, special ones included."""
@@ -61,10 +67,53 @@ class TextTask(Task):
             " shorten it, or run with --on_too_long=truncate"
         )
 
+    def planned(self, prepared: Prepared) -> Size:
+        group = self.sharing.group(prepared.size.length, prepared.tokens)
+        return prepared.size if group is None else replace(prepared.size, group=(prepared.size.group, group))
+
     def forward(self, batch: Sequence[Prepared]) -> Any:
         return self.logits([prepared.rows for prepared in batch])
 
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """The model's logits for ``rows``, in float32 on the CPU."""
-        inputs = self.encoder.pad(rows, self.device)
-        return self.model(**inputs).logits.float().cpu()
+        return self.run(rows)[0].float().cpu()
+
+    def run(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """The model's ``outputs`` for ``rows``, each ``[len(rows), …]``; a row's tokens begin at 0 on either side of
+        padding. Rows that must not share a forward do not."""
+        parts = self.sharing.parts([len(row.ids) for row in rows])
+        done = [self._forward([rows[i] for i in part]) for part in parts]
+        if len(parts) == 1:
+            return done[0]
+        longest = max(len(row.ids) for row in rows)
+        whole = []
+        for tensors in zip(*done, strict=True):
+            shape = (longest, *tensors[0].shape[2:]) if self.by_token else tensors[0].shape[1:]
+            both = tensors[0].new_zeros((len(rows), *shape))
+            for part, tensor in zip(parts, tensors, strict=True):
+                if self.by_token:
+                    both[part, : tensor.shape[1]] = tensor
+                else:
+                    both[part] = tensor
+            whole.append(both)
+        return whole
+
+    def _forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        self.sharing.restore()
+        outputs = self.model(**self.encoder.pad(rows, self.device))
+        tensors = [getattr(outputs, name) for name in self.outputs]
+        if not (self.by_token and self.encoder.left and len(rows) > 1):
+            return tensors
+        longest = max(len(row.ids) for row in rows)
+        return [
+            torch.stack([own.roll(len(row.ids) - longest, 0) for own, row in zip(tensor, rows, strict=True)])
+            for tensor in tensors
+        ]
+
+    def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """What the model makes of each of ``rows``, for ``sharing.measure``."""
+        tensors = self.run(rows)
+        return [
+            torch.cat([(tensor[i, : len(row.ids)] if self.by_token else tensor[i]).flatten() for tensor in tensors])
+            for i, row in enumerate(rows)
+        ]

@@ -12,7 +12,7 @@ import transformers
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError
 from transforms.models.parameters import choice, integer, text_list, texts
 from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax
+from transforms.models.tasks.base import Ask, Loading, Prepared, non_finite, softmax, to_numpy
 from transforms.models.tasks.encode import Row
 from transforms.models.tasks.text import TextTask
 
@@ -29,6 +29,7 @@ class TokenClassification(TextTask):
 
     name = "token-classification"
     auto = (("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),)
+    by_token = True
     parameters = {
         "aggregation_strategy": choice("none", "simple", "first", "average", "max"),
         "ignore_labels": text_list(most=1000, least=0),
@@ -102,6 +103,7 @@ class FillMask(TextTask):
 
     name = "fill-mask"
     auto = (("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),)
+    by_token = True
     parameters = {"top_k": integer(1, 1000), "targets": texts(most=1000)}
 
     def __init__(self, loading: Loading) -> None:
@@ -123,10 +125,12 @@ class FillMask(TextTask):
         return Prepared(ask, (row, candidates), Size(length * self.weight), length, row.truncated)
 
     def forward(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        inputs = self.encoder.pad([prepared.rows[0] for prepared in batch], self.device)
-        masked = inputs["input_ids"] == self.tokenizer.mask_token_id
-        chosen = self.model(**inputs).logits[masked].float().cpu().numpy()
-        return np.split(chosen, np.cumsum(masked.sum(1).cpu().numpy())[:-1])
+        rows = [prepared.rows[0] for prepared in batch]
+        logits = self.run(rows)[0]
+        places = [[i for i, token in enumerate(row.ids) if token == self.tokenizer.mask_token_id] for row in rows]
+        counts = [len(own) for own in places]
+        where = np.repeat(np.arange(len(rows)), counts), np.concatenate(places)
+        return np.split(to_numpy(logits[where]), np.cumsum(counts)[:-1])
 
     def finish(self, outputs: list[np.ndarray], batch: Sequence[Prepared]) -> list[Any]:
         return [

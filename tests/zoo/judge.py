@@ -1,0 +1,221 @@
+"""Whether a folder's answers are the model's alone: the same alone, in a batch, in another order, and later."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_models
+import torch
+import transformers as t
+from zoo.build import MOST_TOKENS
+
+from transforms.models.engine import Engine
+from transforms.models.errors import ModelLoadError
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.isolate import Budget
+from transforms.records import Failure, Request
+
+#: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
+TOLERANCE = 2e-3
+
+TEXTS = (
+    "good order",
+    "help",
+    "the order was late and my invoice is wrong",
+    "😀 thank you 😀",
+    "   ",
+    "where is my invoice please help the order was late and wrong",
+    tiny_models.text_of(150),
+    "my order",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one architecture in one task, and why."""
+
+    verdict: str
+    why: str = ""
+
+
+Answer = Any
+
+
+def judge(folder: Path, task: str) -> Verdict:
+    """``equal`` (in mixed batches), ``grouped``, ``alone``, ``refused``, or ``wrong`` with what was seen."""
+    handler = HuggingFaceModelHandler(str(folder), task, device="cpu", dtype="float32", max_batch_tokens=1_000_000)
+    try:
+        engine = handler._load()  # a fresh one: the registry would keep every model of the zoo
+    except ModelLoadError as error:
+        line = str(error).partition(": ")[2]
+        return Verdict("wrong" if "\n" in str(error) else "refused", line)
+    except Exception as error:
+        return Verdict("wrong", f"the launch raised {type(error).__name__}: {str(error)[:120]}")
+    engine.budget = Budget(1_000_000)  # all that may share a forward does, however much padding that takes
+    inputs, parameters = INPUTS[task]
+    alone = [_ask(engine, [each], parameters)[0] for each in inputs]
+    for what, order in _orders(len(inputs)):
+        answers = _ask(engine, [inputs[i] for i in order], parameters)
+        for i, answer in zip(order, answers, strict=True):
+            difference = differ(alone[i], answer)
+            if difference:
+                return Verdict("wrong", f"{what}: {inputs[i]!r:.30} {difference}")
+    if all(isinstance(answer, Failure) for answer in alone):
+        return Verdict("wrong", f"no text is answered: {alone[0].error}")
+    expected = REFERENCES[task](folder, inputs, parameters)
+    for each, answer, reference in zip(inputs, alone, expected, strict=True):
+        difference = against(answer, reference, task != "text-generation")
+        if difference:
+            return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
+    refused = sum(isinstance(answer, Failure) for answer in alone)
+    why = f"{refused} of {len(alone)} texts refused" if refused else ""
+    sizes = [answer.batch_size for answer in answers if not isinstance(answer, Failure)]
+    return Verdict("equal" if max(sizes) > 2 else "grouped" if max(sizes) > 1 else "alone", why)
+
+
+def _orders(count: int) -> list[tuple[str, list[int]]]:
+    order = list(range(count))
+    return [
+        ("in a batch", order),
+        ("in another order", order[::-1]),
+        ("beside one other", order[-2:]),
+        ("alone, later", [0]),
+        ("in a batch, later", order + order),
+    ]
+
+
+def _ask(engine: Engine, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    return engine.answer([Request(each, parameters) for each in inputs]).outcomes
+
+
+def differ(one: Any, other: Any) -> str:
+    """How two outcomes differ, or nothing."""
+    if isinstance(one, Failure) or isinstance(other, Failure):
+        texts = [each.error_type if isinstance(each, Failure) else "an answer" for each in (one, other)]
+        return "" if texts[0] == texts[1] else f"{texts[0]} alone, {texts[1]} there"
+    return unlike(one.prediction, other.prediction)
+
+
+def against(answer: Any, reference: Any, cuts: bool) -> str:
+    """How an outcome differs from what transformers answered (an exception, where it raised)."""
+    if isinstance(answer, Failure):
+        # To refuse one input is no wrong answer; a model that cannot answer must be refused at launch.
+        return "" if answer.error_type in ("InvalidInput", "TooLong") else f"{answer.error_type}: {answer.error}"
+    if isinstance(reference, Exception) or (answer.truncated and not cuts):
+        return ""
+    if answer.request.inputs.__class__ is dict:
+        return unlike(answer.prediction["score"], reference)
+    return unlike(answer.prediction, reference)
+
+
+def unlike(one: Any, other: Any) -> str:
+    """How two predictions differ by more than ``TOLERANCE``, or nothing."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        if one.keys() != other.keys():
+            return f"keys {sorted(one)} against {sorted(other)}"
+        return next((f"{key}: {found}" for key in one if (found := unlike(one[key], other[key]))), "")
+    if isinstance(one, str) or one is None:
+        return "" if one == other else f"{one!r:.40} against {other!r:.40}"
+    if isinstance(one, (list, tuple)) and one and isinstance(one[0], (dict, str)):
+        if len(one) != len(other):
+            return f"{len(one)} items against {len(other)}"
+        return next((found for a, b in zip(one, other, strict=True) if (found := unlike(a, b))), "")
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if a.shape != b.shape:
+        return f"shape {a.shape} against {b.shape}"
+    scale = max(1.0, float(np.abs(b).max(initial=0)))
+    worst = float(np.abs(a - b).max(initial=0))
+    return "" if worst <= TOLERANCE * scale else f"{a.ravel()[:3].round(3)} against {b.ravel()[:3].round(3)}"
+
+
+def _pipeline(folder: Path, task: str, **words: Any) -> Callable[..., Any]:
+    """``transformers.pipeline``, with a model that no earlier call has touched."""
+    pipe: Any = t.pipeline(task, model=str(folder), dtype=torch.float32, device="cpu", **words)
+    fresh = pipe.model
+
+    def call(inputs: Any, **parameters: Any) -> Any:
+        pipe.model = copy.deepcopy(fresh)
+        return pipe(inputs, **parameters)
+
+    return call
+
+
+def _each(call: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
+    answers: list[Any] = []
+    for each in inputs:
+        try:
+            with torch.inference_mode():
+                answers.append(call(each))
+        except Exception as error:
+            answers.append(error)
+    return answers
+
+
+def _piped(task: str, **words: Any) -> Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]:
+    def reference(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        call = _pipeline(folder, task)
+        return _each(lambda each: call(each, **parameters, **words), inputs)
+
+    return reference
+
+
+def _embeddings(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    call = _pipeline(folder, "feature-extraction")
+    return _each(lambda each: np.asarray(call(each, tokenize_kwargs={"truncation": True}))[0].mean(axis=0), inputs)
+
+
+def _generated(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    call = _pipeline(folder, "text-generation")
+    return _each(lambda each: call(each, **parameters), inputs)
+
+
+def _spans(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers 5 has no pipeline for it: the likeliest span of at most 15 tokens, from the raw model's logits."""
+    tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
+    model: Any = t.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+
+    def call(each: dict[str, str]) -> float:
+        encoded = tokenizer(each["question"], each["context"], return_tensors="pt")
+        if encoded["input_ids"].shape[1] > MOST_TOKENS:
+            raise ValueError("the raw model alone reads no windows")
+        inside = torch.tensor([place == 1 for place in encoded.sequence_ids(0)])
+        allowed = inside.clone()
+        allowed[0] = True
+        outputs = copy.deepcopy(model)(**encoded)
+        start, end = (
+            logits[0].masked_fill(~allowed, -10_000.0).softmax(-1) for logits in (outputs.start_logits, outputs.end_logits)
+        )
+        table = (start * inside)[:, None] * (end * inside)[None]
+        return float(table.triu().tril(14).max())
+
+    return _each(call, inputs)
+
+
+_MASKED = [f"[MASK] {text}" for text in TEXTS]
+_QUESTIONS = [{"question": "where is my order", "context": text} for text in TEXTS]
+
+#: The inputs of each task, and the parameters they go with.
+INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
+    "text-classification": (TEXTS, {"top_k": None, "function_to_apply": "none"}),
+    "token-classification": (TEXTS, {"ignore_labels": []}),
+    "zero-shot-classification": (TEXTS, {"candidate_labels": ["invoice", "late order"]}),
+    "fill-mask": (_MASKED, {"top_k": 3}),
+    "question-answering": (_QUESTIONS, {}),
+    "feature-extraction": (TEXTS, {}),
+    "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+}
+
+REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
+    "text-classification": _piped("text-classification", truncation=True),
+    "token-classification": _piped("token-classification"),
+    "zero-shot-classification": _piped("zero-shot-classification"),
+    "fill-mask": _piped("fill-mask"),
+    "question-answering": _spans,
+    "feature-extraction": _embeddings,
+    "text-generation": _generated,
+}

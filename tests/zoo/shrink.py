@@ -1,0 +1,115 @@
+"""A tiny configuration of any architecture: its own defaults, with every size made small.
+
+Sizes go by the names that transformers' configurations share. ``OWN`` holds what those rules cannot know.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import transformers as t
+
+LAYERS, HEADS, HEAD, WIDTH, FORWARD, POSITIONS = 2, 4, 16, 64, 64, 128
+
+#: The first pattern that matches the whole of a name says how large it shall be.
+_RULES: tuple[tuple[str, int], ...] = tuple(
+    (re.compile(pattern).pattern, size)
+    for pattern, size in (
+        (r"(entity_)?vocab_size|.*_vocab_size|vocab_size_per_layer_input|unpadded_vocab_size", 0),
+        (r"max_(encoder_|decoder_|source_|target_)?position(s|_embeddings)|n_positions|n_ctx|max_seq_len", POSITIONS),
+        (r"(encoder_|decoder_|num_|n_|num_hidden_|num_encoder_|num_decoder_|[lxr]_)(hidden_)?layers?|num_blocks", LAYERS),
+        (r"depth|n_(in|out)put_layers|n_recurrent_layers|num_layers_per_stack", LAYERS),
+        (r"(swa_)?num_key_value_heads|num_kv_heads|linear_num_key_heads|index_n_heads|num_query_groups", 2),
+        (r"(.*_)?(num_)?(attention_)?heads?|mamba_n_heads|mamba_num_heads|linear_num_(value_)?heads", HEADS),
+        (r"(.*_)?head_dim|d_head|dim_head|d_kv|kv_channels|attention_head_size|mamba_headdim|mamba_d_head", HEAD),
+        (r"(.*_)?rope_head_dim|rotary_dim", 8),
+        (r"(.*_)?(hidden_size|d_model|embed_dim|embedding_size|embedding_dim|emb_dim|n_embd|emb_size)|dim", WIDTH),
+        (r"(.*_)?(d_inner|word_embed_proj_dim|lru_width|d_latents|output_proj_size|attention_hidden_size)", WIDTH),
+        (r"(.*_)?(projection_dim|proj_dim|proj_size|visual_feat_dim|hidden_dim|true_hidden_size)", WIDTH),
+        (r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|feed_forward_size|d_ff|dim_ff|dff|n_inner)(_mlp)?", FORWARD),
+        (r"(n|num)_(routed_|local_)?experts|moe_num_experts", 4),
+        (r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts", 2),
+        (r"(num_|n_)expert_group|n_group|topk_group", 1),
+        (r"first_k_dense_replace|num_dense_layers", 1),
+        (r"(q|kv|o)_lora_rank|.*_rank|mamba_dt_rank|time_step_rank", 8),
+        (r"(.*_)?(state_size|d_state|ssm_state_size)", 8),
+        (r"(mamba_)?chunk_size|.*chunk_length", 16),
+        (r"num_hash_buckets|index_topk", 64),
+        (r"image_size|input_size", 32),
+        (r"patch_size", 8),
+        (r"num_mel_bins|num_latents|max_xpath_\w+_embeddings|max_2d_position_embeddings", 0),
+    )
+)
+
+#: What the rules cannot know, by model type: lists that go with the number of layers, sizes that must fit each other.
+OWN: dict[str, dict[str, Any]] = {
+    "bamba": {"mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
+    "blt": {"encoder_hash_byte_group_vocab": 64, "max_position_embeddings": POSITIONS},
+    "cohere_compass_text": {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},
+    "dory": {"num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "dots3_note_text": {"num_key_value_heads": HEADS},
+    "esmc": {"num_key_value_heads": HEADS, "num_attention_heads": HEADS},
+    "falcon_h1": {"mamba_expand": 1, "mamba_d_ssm": WIDTH, "mamba_d_head": HEAD, "mamba_n_heads": HEADS},
+    "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1, "d_head": HEAD},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": None,
+        "vocab_size_per_layer_input": 64,
+        "hidden_size_per_layer_input": 8,
+        "intermediate_size": FORWARD,
+    },
+    "gemma4_text": {"vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8},
+    "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "granitemoehybrid": {"mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
+    "hunyuan_v1_dense": {"head_dim": HEAD},
+    "hunyuan_v1_moe": {"head_dim": HEAD},
+    "inkling2_loop_text": {"unpadded_vocab_size": 128},
+    "inkling2_text": {"unpadded_vocab_size": 128},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "longcat_flash": {"zero_expert_num": 2},
+    "luke": {"entity_vocab_size": 64},
+    "mamba2": {"expand": 1, "n_groups": 1, "num_heads": HEADS, "head_dim": HEAD},
+    "ministral": {"head_dim": HEAD},
+    "nemotron": {"head_dim": HEAD, "num_key_value_heads": 2, "num_attention_heads": HEADS},
+    "reformer": {"axial_pos_shape": [16, 8], "axial_pos_embds_dim": [32, 32], "attn_layers": ["local", "lsh"]},
+    "xlnet": {"d_head": HEAD},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "mamba_expand": 1, "attention_hidden_size": 2 * WIDTH},
+    "zamba": {"num_hidden_layers": 3, "layer_types": ["linear_attention", "hybrid", "linear_attention"]},
+}
+
+#: Ids of marks that a text's tokenizer does not know lie at the end of the vocabulary, one each.
+_MARK = re.compile(r".*_(token_id|token_index|index)|unk_index|mask_index")
+
+
+def _small(name: str, value: int) -> int | None:
+    for pattern, size in _RULES:
+        if re.fullmatch(pattern, name):
+            return None if size == 0 or value <= size else size
+    return None
+
+
+def shrink(kind: type[t.PreTrainedConfig], vocabulary: int, **more: Any) -> t.PreTrainedConfig:
+    """A configuration of ``kind`` with ``vocabulary`` tokens, small enough for milliseconds; ``more`` goes over it."""
+    own = OWN.get(kind.model_type, {})
+    words: dict[str, Any] = {}
+    names = set(inspect.signature(kind.__init__).parameters) | set(getattr(kind, "__dataclass_fields__", ()))
+    marks = 0
+    for name, value in vars(kind()).items():
+        if isinstance(value, t.PreTrainedConfig):
+            words[name] = shrink(type(value), vocabulary, **more).to_dict()
+        elif name == "vocab_size":
+            words[name] = vocabulary
+        elif isinstance(value, int) and not isinstance(value, bool):
+            if _MARK.fullmatch(name) and value >= vocabulary:
+                marks += 1
+                words[name] = vocabulary - marks
+                continue
+            small = _small(name, value)
+            if small is not None:
+                words[name] = small
+    if "initializer_range" in names:
+        words["initializer_range"] = 0.3
+    return kind(**words | {**more, **own})

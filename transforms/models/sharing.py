@@ -1,0 +1,182 @@
+"""Which texts may share a forward of a model, found by measuring it when it is loaded.
+
+Rows of one forward are padded to the longest, and no answer may show it. Most models mask the padding; some do not, or
+do only on one side, or look for the id that they were trained with; some keep, after a batch, what it left in them. No
+list of names tells, so three rows are answered alone and beside each other, in a few short forwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+
+from transforms.models.errors import ModelLoadError
+
+_LOG = logging.getLogger(__name__)
+
+#: Rows to measure with: one word, some, and more than most windows, convolutions and chunks of models are wide.
+_WORDS = (1, 9, 90)
+
+#: What is not to be encoded as a mark, in a language that most vocabularies know; letters do for the others.
+_TEXT = "please tell me where my order is and why the invoice was wrong, thank you 17 times A C D E "
+
+
+@dataclass(slots=True)
+class Sharing:
+    """Which rows may share a forward: ``all`` of them, those of equal ``length``, or ``none``."""
+
+    which: str = "all"
+    #: What a forward changes in the model, as it was when loaded: owner, name and value.
+    state: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+
+    def parts(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Indices into ``lengths``, those that may share a forward together."""
+        if self.which == "all":
+            return [list(range(len(lengths)))]
+        if self.which == "none":
+            return [[i] for i in range(len(lengths))]
+        parts: dict[int, list[int]] = {}
+        for i, length in enumerate(lengths):
+            parts.setdefault(length, []).append(i)
+        return list(parts.values())
+
+    def group(self, length: int, tokens: int | None) -> Hashable:
+        """What must be equal for two elements to share a micro-batch: their longest row, and their tokens in all."""
+        return {"all": None, "length": (length, tokens), "none": object()}[self.which]
+
+    def restore(self) -> None:
+        """The model as it was when loaded, whatever ran before."""
+        for owner, name, value in self.state:
+            owner[name] = value
+
+
+class Measured(Protocol):
+    """A text task as it is measured: its model, its encoder, and what the model makes of rows, one tensor each."""
+
+    name: Any
+    model: Any
+    encoder: Any
+    sharing: Sharing
+
+    def raw(self, rows: Sequence[Any]) -> list[torch.Tensor]: ...
+
+
+def measure(task: Measured) -> None:
+    """Sets the padding and the sharing with which each row of ``task`` is answered as if it were alone.
+
+    Raises:
+      ModelLoadError: the model cannot answer a text, or answers one text in two ways.
+    """
+    rows = _rows(task.encoder)
+    before = _state(task.model)
+    try:
+        alone = [task.raw([row])[0] for row in rows]
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise ModelLoadError(
+            f"the model cannot answer a text for {task.name}: {type(error).__name__}: {lines[0]}"
+        ) from error
+    task.sharing.state = [(owner, name, old) for owner, name, old in before if owner.get(name) is not old]
+    if task.sharing.state:
+        alone = [task.raw([row])[0] for row in rows]
+    if task.sharing.state:
+        task.sharing.which = "length"
+    limit = math.sqrt(torch.finfo(next(task.model.parameters()).dtype).eps)
+    again = _distance(alone, [task.raw([row])[0] for row in rows])
+    if not again <= limit:
+        raise ModelLoadError(
+            f"the model gives two answers to one text (they differ by {again:.1%}), so none can be relied on;"
+            " use a model whose answers do not depend on chance"
+        )
+    _settle(task, rows, alone, limit)
+
+
+def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], limit: float) -> None:
+    """The first way of sharing under which ``rows`` are answered as they are ``alone``."""
+    config = task.model.config.get_text_config()
+    own = config.pad_token_id if hasattr(config, "pad_token_id") else None
+    preferred, ids = task.encoder.left, list(_pad_ids(task, own))
+    tried: list[str] = []
+    if task.sharing.which == "all":
+        for pad_id in ids:
+            for left in dict.fromkeys((preferred, preferred if task.generates else not preferred)):  # type: ignore
+                task.encoder.pad_id, task.encoder.left = pad_id, left
+                if own is None:
+                    config.pad_token_id = pad_id
+                distance = _beside(task, rows, alone)
+                if distance <= limit:
+                    _LOG.info("texts share a forward, padded on the %s with id %d", "left" if left else "right", pad_id)
+                    return
+                tried.append(f"{distance:.1%}" if math.isfinite(distance) else "an error")
+    task.encoder.pad_id, task.encoder.left = ids[0], preferred
+    if own is None:
+        config.pad_token_id = ids[0]
+    twice = [row for row in rows for _ in range(2)]
+    doubled = [tensor for tensor in alone for _ in range(2)]
+    for which in ("length", "none"):
+        task.sharing.which = which
+        if _beside(task, twice, doubled) <= limit:
+            break
+    because = f"padding changes its answers ({tried[0]})" if tried else "a batch leaves its length in the model"
+    says = {"length": "only texts of equal length share a forward", "none": "each text has a forward of its own"}
+    _LOG.info("%s: %s", because, says[task.sharing.which])
+    if which == "none" and own is None:
+        config.pad_token_id = own
+
+
+def _rows(encoder: Any) -> list[Any]:
+    words = (_TEXT * 5).split()
+    limit = encoder.max_length or len(words)
+    rows = encoder.encode([" ".join(words[:count]) for count in _WORDS])
+    return [row for row in rows if row.ids and len(row.ids) <= limit]
+
+
+def _pad_ids(task: Measured, own: int | None) -> Iterator[int]:
+    """Ids to pad with, the likeliest first: the model's, the tokenizer's, one that no text has, those of other marks."""
+    tokenizer = task.encoder.tokenizer
+    table = task.model.get_input_embeddings()
+    size = getattr(table, "num_embeddings", None) or len(tokenizer)
+    spare = size - 1 if size > len(tokenizer) else None
+    found = (own, tokenizer.pad_token_id, spare, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
+
+
+def _beside(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:
+    """How far the answers of ``rows`` in one batch, in both orders, lie from those ``alone``."""
+    try:
+        forwards = task.raw(rows)
+        return _distance(alone, forwards)
+    except Exception:  # noqa: BLE001 (whatever this way of sharing cannot do, another may)
+        return math.inf
+
+
+def _distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
+    """The largest distance between two answers to one row, as a share of the answer's own size."""
+    worst = 0.0
+    for one, other in zip(ones, others, strict=True):
+        if one.shape != other.shape:
+            return math.inf
+        size = float(one.double().norm())
+        distance = float((one.double() - other.double()).norm())
+        worst = max(worst, distance / size if size else distance)
+        if math.isnan(distance):
+            return 0.0 if bool((one.isnan() == other.isnan()).all()) else math.inf
+    return worst
+
+
+def _state(model: torch.nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
+    """Everything small that a forward could change: attributes that are no tensors, and modules that it could swap."""
+    found: list[tuple[dict[str, Any], str, Any]] = []
+    for module in model.modules():
+        own = vars(module)
+        found += [(own, name, value) for name, value in own.items() if isinstance(value, (str, int, float, bool))]
+        found += [(module._modules, name, value) for name, value in module._modules.items()]  # type: ignore[misc]
+    return found
+
+
+Run = Callable[[Sequence[Any]], list[torch.Tensor]]
