@@ -45,9 +45,8 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
 
 #: What the rules cannot know, by model type: lists that go with the number of layers, sizes that must fit each other.
 OWN: dict[str, dict[str, Any]] = {
-    "bamba": {"mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
+    "bamba": {"attn_layer_indices": [1], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
     "blt": {"encoder_hash_byte_group_vocab": 64, "max_position_embeddings": POSITIONS},
-    "cohere_compass_text": {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2},
     "dory": {"num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note_text": {"num_key_value_heads": HEADS},
@@ -63,21 +62,30 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "gemma4_text": {"vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8},
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
+    "lilt": {"hidden_size": 48},
+    "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "embedding_size": 32},
+    "nemotron_h": {"n_groups": 1},
+    "t5": {"decoder_start_token_id": 0},
+    "mt5": {"decoder_start_token_id": 0},
+    "umt5": {"decoder_start_token_id": 0},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {"mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
     "hunyuan_v1_dense": {"head_dim": HEAD},
     "hunyuan_v1_moe": {"head_dim": HEAD},
     "inkling2_loop_text": {"unpadded_vocab_size": 128},
     "inkling2_text": {"unpadded_vocab_size": 128},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "longcat_flash": {"zero_expert_num": 2},
     "luke": {"entity_vocab_size": 64},
     "mamba2": {"expand": 1, "n_groups": 1, "num_heads": HEADS, "head_dim": HEAD},
     "ministral": {"head_dim": HEAD},
     "nemotron": {"head_dim": HEAD, "num_key_value_heads": 2, "num_attention_heads": HEADS},
+    "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 16},
     "reformer": {"axial_pos_shape": [16, 8], "axial_pos_embds_dim": [32, 32], "attn_layers": ["local", "lsh"]},
     "xlnet": {"d_head": HEAD},
-    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "mamba_expand": 1, "attention_hidden_size": 2 * WIDTH},
-    "zamba": {"num_hidden_layers": 3, "layer_types": ["linear_attention", "hybrid", "linear_attention"]},
+    "zamba2": {"mamba_expand": 1, "attention_hidden_size": 2 * WIDTH},
+    "zamba": {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"] * 2},
 }
 
 #: Ids of marks that a text's tokenizer does not know lie at the end of the vocabulary, one each.
@@ -91,17 +99,38 @@ def _small(name: str, value: int) -> int | None:
     return None
 
 
+def _chosen_layers(default: t.PreTrainedConfig) -> dict[str, Any]:
+    """One layer of each kind that a configuration mixes, where it lists what each layer is."""
+    count = getattr(default, "num_hidden_layers", None)
+    lists = {
+        name: value
+        for name, value in vars(default).items()
+        if isinstance(value, list) and len(value) == count and re.search("layer|block|indexer", name)
+    }
+    kinds = list(zip(*lists.values(), strict=True))
+    places = sorted({kinds.index(kind) for kind in kinds})
+    if len(places) < 2:
+        return {}
+    return {"num_hidden_layers": len(places)} | {n: [value[i] for i in places] for n, value in lists.items()}
+
+
 def shrink(kind: type[t.PreTrainedConfig], vocabulary: int, **more: Any) -> t.PreTrainedConfig:
     """A configuration of ``kind`` with ``vocabulary`` tokens, small enough for milliseconds; ``more`` goes over it."""
     own = OWN.get(kind.model_type, {})
     words: dict[str, Any] = {}
     names = set(inspect.signature(kind.__init__).parameters) | set(getattr(kind, "__dataclass_fields__", ()))
     marks = 0
-    for name, value in vars(kind()).items():
+    default = kind()
+    chosen = _chosen_layers(default)
+    for name, value in vars(default).items():
         if isinstance(value, t.PreTrainedConfig):
             words[name] = shrink(type(value), vocabulary, **more).to_dict()
         elif name == "vocab_size":
             words[name] = vocabulary
+        elif name in chosen:
+            words[name] = chosen[name]
+        elif name in ("head_dim", "qk_head_dim") and hasattr(default, "qk_rope_head_dim"):
+            continue  # the sum of others
         elif isinstance(value, int) and not isinstance(value, bool):
             if _MARK.fullmatch(name) and value >= vocabulary:
                 marks += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ _LOG = logging.getLogger(__name__)
 
 #: Rows to measure with: one word, some, and more than most windows, convolutions and chunks of models are wide.
 _WORDS = (1, 9, 90)
+_TOKENS = 128
 
 #: What is not to be encoded as a mark, in a language that most vocabularies know; letters do for the others.
 _TEXT = "please tell me where my order is and why the invoice was wrong, thank you 17 times A C D E "
@@ -62,6 +63,12 @@ class Measured(Protocol):
     model: Any
     encoder: Any
     sharing: Sharing
+    generates: bool
+
+    @property
+    def longest(self) -> int | None: ...
+
+    def example(self, text: str) -> Any: ...
 
     def raw(self, rows: Sequence[Any]) -> list[torch.Tensor]: ...
 
@@ -72,8 +79,8 @@ def measure(task: Measured) -> None:
     Raises:
       ModelLoadError: the model cannot answer a text, or answers one text in two ways.
     """
-    rows = _rows(task.encoder)
-    before = _state(task.model)
+    rows = _rows(task)
+    before, weights = _state(task.model), _versions(task.model)
     try:
         alone = [task.raw([row])[0] for row in rows]
     except Exception as error:
@@ -81,11 +88,12 @@ def measure(task: Measured) -> None:
         raise ModelLoadError(
             f"the model cannot answer a text for {task.name}: {type(error).__name__}: {lines[0]}"
         ) from error
-    task.sharing.state = [(owner, name, old) for owner, name, old in before if owner.get(name) is not old]
-    if task.sharing.state:
-        alone = [task.raw([row])[0] for row in rows]
+    # What changes along with weights was made ready once (RWKV rescales them), and must not be taken back.
+    if weights == _versions(task.model):
+        task.sharing.state = [(owner, name, old) for owner, name, old in before if owner.get(name) is not old]
     if task.sharing.state:
         task.sharing.which = "length"
+        alone = [task.raw([row])[0] for row in rows]
     limit = math.sqrt(torch.finfo(next(task.model.parameters()).dtype).eps)
     again = _distance(alone, [task.raw([row])[0] for row in rows])
     if not again <= limit:
@@ -104,7 +112,7 @@ def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
     tried: list[str] = []
     if task.sharing.which == "all":
         for pad_id in ids:
-            for left in dict.fromkeys((preferred, preferred if task.generates else not preferred)):  # type: ignore
+            for left in dict.fromkeys((preferred, preferred if task.generates else not preferred)):
                 task.encoder.pad_id, task.encoder.left = pad_id, left
                 if own is None:
                     config.pad_token_id = pad_id
@@ -129,18 +137,30 @@ def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
         config.pad_token_id = own
 
 
-def _rows(encoder: Any) -> list[Any]:
+def _rows(task: Measured) -> list[Any]:
+    """Rows of three lengths, none of them cut."""
     words = (_TEXT * 5).split()
-    limit = encoder.max_length or len(words)
-    rows = encoder.encode([" ".join(words[:count]) for count in _WORDS])
-    return [row for row in rows if row.ids and len(row.ids) <= limit]
+    longest = min(_TOKENS, task.longest or _TOKENS) - 2
+    rows = []
+    for count in _WORDS:
+        row = None
+        while count and (row is None or len(row.ids) > longest):
+            (row,) = task.encoder.encode([task.example(" ".join(words[:count]))])
+            count //= 2
+        rows.append(row)
+    lengths = {len(row.ids): row for row in rows if row is not None and row.ids}
+    if not lengths:
+        raise ModelLoadError("the tokenizer makes no token of a text; the folder lacks its vocabulary")
+    return list(lengths.values())
 
 
 def _pad_ids(task: Measured, own: int | None) -> Iterator[int]:
     """Ids to pad with, the likeliest first: the model's, the tokenizer's, one that no text has, those of other marks."""
     tokenizer = task.encoder.tokenizer
-    table = task.model.get_input_embeddings()
-    size = getattr(table, "num_embeddings", None) or len(tokenizer)
+    try:
+        size = task.model.get_input_embeddings().num_embeddings
+    except (NotImplementedError, AttributeError):  # CANINE hashes its characters
+        size = max(len(tokenizer), own or 0) + 1
     spare = size - 1 if size > len(tokenizer) else None
     found = (own, tokenizer.pad_token_id, spare, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
@@ -179,4 +199,6 @@ def _state(model: torch.nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
     return found
 
 
-Run = Callable[[Sequence[Any]], list[torch.Tensor]]
+def _versions(model: torch.nn.Module) -> list[int]:
+    """How often each weight was written to."""
+    return [each._version for each in model.parameters()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -47,8 +48,12 @@ class TextGeneration(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        self.longest = max_tokens(self.tokenizer, self.model)
         self.encoder.left = True  # the new tokens come after the prompt's last
+
+    @cached_property
+    def longest(self) -> int | None:  # type: ignore[override]
+        """The most tokens that the model takes, new ones included."""
+        return max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
         """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""

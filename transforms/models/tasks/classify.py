@@ -86,6 +86,9 @@ class ZeroShotClassification(TextTask):
         self.entailment = ids[0]
         self.contradiction = -1 if self.entailment == 0 else 0
 
+    def example(self, text: str) -> Text:
+        return text, "This example is good."
+
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         if not _labels(parameters):
             raise InvalidParameter("parameters.candidate_labels: needed; a list of the labels to choose from")

@@ -58,6 +58,9 @@ class QuestionAnswering(TextTask):
         asked = parameters.get("max_seq_len", MAX_WINDOW)
         return min(asked, self.encoder.max_length) if self.encoder.max_length else asked
 
+    def example(self, text: str) -> tuple[str, str]:
+        return "what", text
+
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         questions = self.encoder.encode([ask.inputs[0] for ask in asks], special=False)
         return [self._one(ask, question) for ask, question in zip(asks, questions, strict=True)]
@@ -79,6 +82,8 @@ class QuestionAnswering(TextTask):
                 f" doc_stride={stride}; raise max_seq_len or lower doc_stride"
             )
         rows = self.encoder.windows((words, context), window, stride)
+        if _CONTEXT not in rows[0].encoding.sequence_ids:
+            return InvalidInput(f"inputs.context={brief(context)}: has no token for this model")
         lengths = [len(row.ids) for row in rows]
         return Prepared(ask, rows, Size(max(lengths), len(rows)), sum(lengths), cut)
 

@@ -110,6 +110,15 @@ class TextTask(Task):
             for tensor in tensors
         ]
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that the model takes, special ones included; None when nothing limits it."""
+        return self.encoder.max_length
+
+    def example(self, text: str) -> Text:
+        """What the tokenizer is given of a message with ``text``."""
+        return text
+
     def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """What the model makes of each of ``rows``, for ``sharing.measure``."""
         tensors = self.run(rows)
