@@ -37,6 +37,11 @@ def build(folder: Path, task: str, architecture: str) -> None:
         kind = getattr(t, architecture)
         tokenizer = tokenizer_for(task, architecture)
         ids = {f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id") for mark in ("pad", "bos", "eos")}
+        ids |= {
+            f"{mark}_token_id": getattr(tokenizer, f"{mark}_token_id")
+            for mark in ("sep", "cls", "mask")
+            if hasattr(kind.config_class(), f"{mark}_token_id") and getattr(tokenizer, f"{mark}_token_id") is not None
+        }
         words: dict[str, Any] = {**ids, **_LABELS.get(task, {})}
         if task == "text-generation" and hasattr(kind.config_class(), "is_decoder"):
             words["is_decoder"] = True

@@ -56,9 +56,7 @@ def judge(folder: Path, task: str) -> Verdict:
         line = str(error).partition(": ")[2]
         if "\n" in str(error):
             return Verdict("wrong", f"refused in several lines: {error}")
-        expected = REFERENCES[task](folder, inputs[:3], parameters)
-        answers = "" if all(isinstance(each, Exception) for each in expected) else " (transformers answers)"
-        return Verdict("refused", line + answers)
+        return Verdict("refused", line + (" (transformers answers)" if _reference_answers(folder, task) else ""))
     except Exception as error:
         return Verdict("wrong", f"the launch raised {type(error).__name__}: {str(error)[:120]}")
     engine.budget = Budget(1_000_000)  # all that may share a forward does, however much padding that takes
@@ -80,6 +78,16 @@ def judge(folder: Path, task: str) -> Verdict:
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
     which = engine.task.sharing.which  # type: ignore[attr-defined]
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
+
+
+def _reference_answers(folder: Path, task: str) -> bool:
+    """Whether transformers itself can do with the folder what was refused."""
+    inputs, parameters = INPUTS[task]
+    try:
+        expected = REFERENCES[task](folder, inputs[:3], parameters)
+    except Exception:
+        return False
+    return not all(isinstance(each, Exception) for each in expected)
 
 
 def _orders(count: int) -> list[tuple[str, list[int]]]:
@@ -119,6 +127,7 @@ def against(answer: Any, reference: Any, cuts: bool) -> str:
 
 def unlike(one: Any, other: Any) -> str:
     """How two predictions differ by more than ``TOLERANCE``, or nothing."""
+    one, other = _by_label(one), _by_label(other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         if one.keys() != other.keys():
             return f"keys {sorted(one)} against {sorted(other)}"
@@ -135,6 +144,16 @@ def unlike(one: Any, other: Any) -> str:
     scale = max(1.0, float(np.abs(b).max(initial=0)))
     worst = float(np.abs(a - b).max(initial=0))
     return "" if worst <= TOLERANCE * scale else f"{a.ravel()[:3].round(3)} against {b.ravel()[:3].round(3)}"
+
+
+def _by_label(prediction: Any) -> Any:
+    """Scores by their labels: the order of two that are equal is no part of an answer."""
+    if isinstance(prediction, Mapping) and prediction.keys() == {"sequence", "labels", "scores"}:
+        return dict(zip(prediction["labels"], prediction["scores"], strict=True))
+    if isinstance(prediction, list) and prediction and isinstance(prediction[0], Mapping):
+        if prediction[0].keys() == {"label", "score"}:
+            return {each["label"]: each["score"] for each in prediction}
+    return prediction
 
 
 def _pipeline(folder: Path, task: str, **words: Any) -> Callable[..., Any]:

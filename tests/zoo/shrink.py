@@ -17,7 +17,7 @@ LAYERS, HEADS, HEAD, WIDTH, FORWARD, POSITIONS = 2, 4, 16, 64, 64, 128
 _RULES: tuple[tuple[str, int], ...] = tuple(
     (re.compile(pattern).pattern, size)
     for pattern, size in (
-        (r"(entity_)?vocab_size|.*_vocab_size|vocab_size_per_layer_input|unpadded_vocab_size", 0),
+        (r"(entity_)?vocab_size|.*_vocab_size|unpadded_vocab_size", 0),
         (r"max_(encoder_|decoder_|source_|target_)?position(s|_embeddings)|n_positions|n_ctx|max_seq_len", POSITIONS),
         (r"(encoder_|decoder_|num_|n_|num_hidden_|num_encoder_|num_decoder_|[lxr]_)(hidden_)?layers?|num_blocks", LAYERS),
         (r"depth|n_(in|out)put_layers|n_recurrent_layers|num_layers_per_stack", LAYERS),
@@ -36,7 +36,8 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
         (r"(q|kv|o)_lora_rank|.*_rank|mamba_dt_rank|time_step_rank", 8),
         (r"(.*_)?(state_size|d_state|ssm_state_size)", 8),
         (r"(mamba_)?chunk_size|.*chunk_length", 16),
-        (r"num_hash_buckets|index_topk", 64),
+        (r"num_hash_buckets", POSITIONS),
+        (r"index_topk", 64),
         (r"image_size|input_size", 32),
         (r"patch_size", 8),
         (r"num_mel_bins|num_latents|max_xpath_\w+_embeddings|max_2d_position_embeddings", 0),
@@ -47,20 +48,22 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
 OWN: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
     "blt": {"encoder_hash_byte_group_vocab": 64, "max_position_embeddings": POSITIONS},
-    "dory": {"num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
+    "dory": {"layer_types": ["full_attention"] * 3, "num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note_text": {"num_key_value_heads": HEADS},
-    "esmc": {"num_key_value_heads": HEADS, "num_attention_heads": HEADS},
+    "cohere_compass_text": {
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("full_attention", "sliding_attention")
+        }
+    },
     "falcon_h1": {"mamba_expand": 1, "mamba_d_ssm": WIDTH, "mamba_d_head": HEAD, "mamba_n_heads": HEADS},
     "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1, "d_head": HEAD},
     "gemma3n_text": {
         "num_kv_shared_layers": 0,
         "activation_sparsity_pattern": None,
-        "vocab_size_per_layer_input": 64,
         "hidden_size_per_layer_input": 8,
         "intermediate_size": FORWARD,
     },
-    "gemma4_text": {"vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8},
+    "gemma4_text": {"hidden_size_per_layer_input": 8},
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 8},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
@@ -71,12 +74,21 @@ OWN: dict[str, dict[str, Any]] = {
     "mt5": {"decoder_start_token_id": 0},
     "umt5": {"decoder_start_token_id": 0},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
-    "granitemoehybrid": {"mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
     "hunyuan_v1_dense": {"head_dim": HEAD},
     "hunyuan_v1_moe": {"head_dim": HEAD},
     "inkling2_loop_text": {"unpadded_vocab_size": 128},
     "inkling2_text": {"unpadded_vocab_size": 128},
-    "longcat_flash": {"zero_expert_num": 2},
+    "hrm_text": {"num_layers_per_stack": 1, "num_hidden_layers": 8},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2, "num_dense_layers": 1},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": HEAD,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+    },
+    "longcat_flash": {"head_dim": HEAD, "qk_head_dim": 2 * HEAD, "zero_expert_num": 2},
     "luke": {"entity_vocab_size": 64},
     "mamba2": {"expand": 1, "n_groups": 1, "num_heads": HEADS, "head_dim": HEAD},
     "ministral": {"head_dim": HEAD},
@@ -84,8 +96,14 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 16},
     "reformer": {"axial_pos_shape": [16, 8], "axial_pos_embds_dim": [32, 32], "attn_layers": ["local", "lsh"]},
     "xlnet": {"d_head": HEAD},
-    "zamba2": {"mamba_expand": 1, "attention_hidden_size": 2 * WIDTH},
-    "zamba": {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"] * 2},
+    "zamba2": {"mamba_expand": 1, "attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * HEAD},
+    "xlstm": {"qk_dim_factor": 1.0},
+    "zamba": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["linear_attention", "hybrid", "linear_attention"] * 2,
+        "attention_hidden_size": 2 * WIDTH,
+        "attention_head_dim": 2 * HEAD,
+    },
 }
 
 #: Ids of marks that a text's tokenizer does not know lie at the end of the vocabulary, one each.
@@ -125,12 +143,14 @@ def shrink(kind: type[t.PreTrainedConfig], vocabulary: int, **more: Any) -> t.Pr
     for name, value in vars(default).items():
         if isinstance(value, t.PreTrainedConfig):
             words[name] = shrink(type(value), vocabulary, **more).to_dict()
-        elif name == "vocab_size":
+        elif name in ("vocab_size", "vocab_size_per_layer_input"):
             words[name] = vocabulary
         elif name in chosen:
             words[name] = chosen[name]
         elif name in ("head_dim", "qk_head_dim") and hasattr(default, "qk_rope_head_dim"):
             continue  # the sum of others
+        elif name == "num_key_value_heads" and value == getattr(default, "num_attention_heads", 0):
+            words[name] = HEADS
         elif isinstance(value, int) and not isinstance(value, bool):
             if _MARK.fullmatch(name) and value >= vocabulary:
                 marks += 1

@@ -32,6 +32,8 @@ class Sharing:
     """Which rows may share a forward: ``all`` of them, those of equal ``length``, or ``none``."""
 
     which: str = "all"
+    #: Tokens that a row must have: one, or what the model's windows and pooling need.
+    least: int = 1
     #: What a forward changes in the model, as it was when loaded: owner, name and value.
     state: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
 
@@ -82,6 +84,7 @@ def measure(task: Measured) -> None:
     rows = _rows(task)
     before, weights = _state(task.model), _versions(task.model)
     try:
+        rows = _answered(task, rows)
         alone = [task.raw([row])[0] for row in rows]
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
@@ -102,6 +105,25 @@ def measure(task: Measured) -> None:
             " use a model whose answers do not depend on chance"
         )
     _settle(task, rows, alone, limit)
+
+
+def _answered(task: Measured, rows: Sequence[Any]) -> list[Any]:
+    """``rows`` without those that are too short for the model, and the least length that is not."""
+    try:
+        task.raw([rows[0]])
+        return list(rows)
+    except Exception:  # noqa: BLE001 (if it is not the length, the next rows raise it too)
+        shorter = len(rows[0].ids)
+    short = [text for count in range(1, 9) for text in ("a" * count, " ".join("a" * count))]
+    for row in sorted(_encoded(task, short), key=lambda row: len(row.ids)):
+        if len(row.ids) > shorter:
+            try:
+                task.raw([row])
+            except Exception:  # noqa: BLE001
+                continue
+            task.sharing.least = len(row.ids)
+            break
+    return [row for row in rows if len(row.ids) >= max(task.sharing.least, shorter + 1)] or list(rows)
 
 
 def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], limit: float) -> None:
@@ -138,20 +160,25 @@ def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
 
 
 def _rows(task: Measured) -> list[Any]:
-    """Rows of three lengths, none of them cut."""
-    words = (_TEXT * 5).split()
+    """Rows of rising length, none of them cut, the shortest of nothing but a space."""
     longest = min(_TOKENS, task.longest or _TOKENS) - 2
-    rows = []
-    for count in _WORDS:
-        row = None
-        while count and (row is None or len(row.ids) > longest):
-            (row,) = task.encoder.encode([task.example(" ".join(words[:count]))])
-            count //= 2
-        rows.append(row)
-    lengths = {len(row.ids): row for row in rows if row is not None and row.ids}
-    if not lengths:
-        raise ModelLoadError("the tokenizer makes no token of a text; the folder lacks its vocabulary")
-    return list(lengths.values())
+    words = (_TEXT * 5).split()
+    counts = (*_WORDS, *(_WORDS[-1] // n for n in (2, 4, 8)))
+    rows = _encoded(task, [" ", *(" ".join(words[:count]) for count in counts)])
+    unknown = task.encoder.tokenizer.unk_token_id
+    marks = {unknown, *task.encoder.tokenizer.all_special_ids}
+    if all(marks.issuperset(row.ids) for row in rows):
+        raise ModelLoadError(
+            "its tokenizer knows no word of any text: the folder lacks the tokenizer's files, or they are another's;"
+            " save the tokenizer beside the model (tokenizer.save_pretrained)"
+        )
+    lengths = {len(row.ids): row for row in rows if 0 < len(row.ids) <= longest}
+    fitting = [lengths[length] for length in sorted(lengths)]
+    return [*fitting[:3], fitting[-1]] if len(fitting) > 3 else fitting
+
+
+def _encoded(task: Measured, texts: Sequence[str]) -> list[Any]:
+    return task.encoder.encode([task.example(text) for text in texts])
 
 
 def _pad_ids(task: Measured, own: int | None) -> Iterator[int]:

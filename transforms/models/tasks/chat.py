@@ -88,8 +88,9 @@ class TextGeneration(TextTask):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         settings = Settings(ask.parameters, self.model.generation_config)
-        if not row.ids:
-            return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         keep = ask.parameters.get("truncate", len(row.ids))
         longest = self.longest
         if longest is not None:

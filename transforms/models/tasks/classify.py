@@ -105,6 +105,10 @@ class ZeroShotClassification(TextTask):
         for ask, count in zip(asks, counts, strict=True):
             own = [next(rows) for _ in range(count)]
             cut = any(row.truncated for row in own)
+            wrong = self.too_short(own)
+            if wrong:
+                prepared.append(wrong)
+                continue
             if cut and self.loading.refuse_too_long:
                 prepared.append(self.too_long())
                 continue

@@ -85,6 +85,10 @@ class FeatureExtraction(TextTask):
         for ask in asks:
             own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
             cut = any(row.truncated for row in own_rows)
+            wrong = self.too_short(own_rows, "inputs" if len(own_rows) == 1 else "a text of inputs")
+            if wrong:
+                prepared.append(wrong)
+                continue
             if cut and (self.loading.refuse_too_long or not ask.parameters.get("truncate", True)):
                 prepared.append(self.too_long())
                 continue

@@ -84,6 +84,9 @@ class QuestionAnswering(TextTask):
         rows = self.encoder.windows((words, context), window, stride)
         if _CONTEXT not in rows[0].encoding.sequence_ids:
             return InvalidInput(f"inputs.context={brief(context)}: has no token for this model")
+        wrong = self.too_short(rows)
+        if wrong:
+            return wrong
         lengths = [len(row.ids) for row in rows]
         return Prepared(ask, rows, Size(max(lengths), len(rows)), sum(lengths), cut)
 

@@ -55,10 +55,22 @@ class TextTask(Task):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         """An element of one row."""
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         if row.truncated and self.loading.refuse_too_long:
             return self.too_long()
         length = len(row.ids)
         return Prepared(ask, row, Size(length), length, row.truncated)
+
+    def too_short(self, rows: Sequence[Row], what: str = "inputs") -> InvalidInput | None:
+        """The failure of an element of which a row has no token, or fewer than the model can read."""
+        shortest = min(len(row.ids) for row in rows)
+        if shortest >= self.sharing.least:
+            return None
+        if not shortest:
+            return InvalidInput(f"{what} has no token for this model: nothing in it is in the tokenizer's vocabulary")
+        return InvalidInput(f"{what} has {shortest} tokens; this model needs {self.sharing.least}")
 
     def too_long(self) -> TooLong:
         """The failure of an element over the model's maximum."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,17 +57,18 @@ class TokenClassification(TextTask):
         plain = iter(self.encoder.encode([ask.inputs for ask in asks if "stride" not in ask.parameters]))
         return [self.windowed(ask) if "stride" in ask.parameters else self.one(ask, next(plain)) for ask in asks]
 
-    def windowed(self, ask: Ask) -> Prepared:
+    def windowed(self, ask: Ask) -> Prepared | ElementError:
         """An element of one row for each window of its text."""
         rows = self.encoder.windows(ask.inputs, self.encoder.max_length, ask.parameters["stride"])
+        wrong = self.too_short(rows)
+        if wrong:
+            return wrong
         lengths = [len(row.ids) for row in rows]
         return Prepared(ask, rows, Size(max(lengths), len(rows)), sum(lengths))
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        if row.truncated and self.loading.refuse_too_long:
-            return self.too_long()
-        length = len(row.ids)
-        return Prepared(ask, [row], Size(length), length, row.truncated)
+        prepared = super().one(ask, row)
+        return replace(prepared, rows=[row]) if isinstance(prepared, Prepared) else prepared
 
     def forward(self, batch: Sequence[Prepared]) -> torch.Tensor:
         return self.logits([row for prepared in batch for row in prepared.rows])
@@ -114,6 +116,9 @@ class FillMask(TextTask):
         self.weight = max(1, self.config.get_text_config().vocab_size // LOGITS_A_TOKEN)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         if self.tokenizer.mask_token_id not in row.ids:
             where = "in what is left of it after cutting" if row.truncated else "in it"
             return InvalidInput(f"inputs has no mask token {where}; write {self.tokenizer.mask_token} where to fill")
