@@ -6,6 +6,7 @@ Pairs of task and architecture go to worker processes, a family at a time; one t
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -27,20 +28,28 @@ Row = tuple[str, str, str, str]
 
 
 def pairs(tasks: list[str], names: list[str]) -> list[Pair]:
-    """Every pair of a task (all for none given) and an architecture that it maps, and whose name has one of ``names``."""
+    """Every pair of a task (all for none given) and an architecture that it maps, whose name has one of ``names``."""
     from transformers.models.auto import modeling_auto
-    from zoo.judge import INPUTS
 
     from transforms.models.tasks import TASKS
+    from zoo.judge import INPUTS
 
     found: list[Pair] = []
     for task in tasks or list(TASKS):
         architectures = TASKS[task].architectures()
-        if not architectures:  # any body embeds
+        if not architectures:  # any body that reads text embeds
             every = modeling_auto.MODEL_MAPPING_NAMES.values()
             architectures = {name for value in every for name in ([value] if isinstance(value, str) else value)}
+            architectures = {name for name in architectures if _reads_text(name)}
         found += [(task, name) for name in sorted(architectures)]
     return [pair for pair in found if pair[0] in INPUTS and (not names or any(name in pair[1] for name in names))]
+
+
+def _reads_text(name: str) -> bool:
+    import transformers
+
+    names = inspect.signature(getattr(transformers, name).forward).parameters
+    return "input_ids" in names and not {"pixel_values", "input_features", "input_values"} & names.keys()
 
 
 def judge_all(todo: list[Pair]) -> Iterator[Row]:

@@ -10,12 +10,13 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
+
 from zoo.shrink import shrink
 
 #: Ids at the end of a vocabulary that no text has.
 SPARE = 40
 
-#: The longest text, as the tokenizer says; some models count positions from the padding id upwards, and need a few more.
+#: The longest text, as the tokenizer says: under the positions, for some models count them from the padding id upwards.
 MOST_TOKENS = 100
 
 #: Parameters that a model may still have; more is no tiny configuration.

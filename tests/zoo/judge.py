@@ -12,13 +12,13 @@ import numpy as np
 import tiny_models
 import torch
 import transformers as t
-from zoo.build import MOST_TOKENS
 
 from transforms.models.engine import Engine
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.isolate import Budget
 from transforms.records import Failure, Request
+from zoo.build import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
 TOLERANCE = 2e-3
@@ -151,8 +151,8 @@ def _by_label(prediction: Any) -> Any:
     if isinstance(prediction, Mapping) and prediction.keys() == {"sequence", "labels", "scores"}:
         return dict(zip(prediction["labels"], prediction["scores"], strict=True))
     if isinstance(prediction, list) and prediction and isinstance(prediction[0], Mapping):
-        if prediction[0].keys() == {"label", "score"}:
-            return {each["label"]: each["score"] for each in prediction}
+        named = prediction[0].keys() == {"label", "score"}
+        return {each["label"]: each["score"] for each in prediction} if named else prediction
     return prediction
 
 
@@ -222,7 +222,8 @@ def _spans(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -
         allowed[0] = True
         outputs = copy.deepcopy(model)(**encoded)
         start, end = (
-            logits[0].masked_fill(~allowed, -10_000.0).softmax(-1) for logits in (outputs.start_logits, outputs.end_logits)
+            logits[0].masked_fill(~allowed, -10_000.0).softmax(-1)
+            for logits in (outputs.start_logits, outputs.end_logits)
         )
         table = (start * inside)[:, None] * (end * inside)[None]
         return float(table.triu().tril(14).max())

@@ -19,7 +19,10 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
     for pattern, size in (
         (r"(entity_)?vocab_size|.*_vocab_size|unpadded_vocab_size", 0),
         (r"max_(encoder_|decoder_|source_|target_)?position(s|_embeddings)|n_positions|n_ctx|max_seq_len", POSITIONS),
-        (r"(encoder_|decoder_|num_|n_|num_hidden_|num_encoder_|num_decoder_|[lxr]_)(hidden_)?layers?|num_blocks", LAYERS),
+        (
+            r"(encoder_|decoder_|num_|n_|num_hidden_|num_encoder_|num_decoder_|[lxr]_)(hidden_)?layers?|num_blocks",
+            LAYERS,
+        ),
         (r"depth|n_(in|out)put_layers|n_recurrent_layers|num_layers_per_stack", LAYERS),
         (r"(swa_)?num_key_value_heads|num_kv_heads|linear_num_key_heads|index_n_heads|num_query_groups", 2),
         (r"(.*_)?(num_)?(attention_)?heads?|mamba_n_heads|mamba_num_heads|linear_num_(value_)?heads", HEADS),
@@ -28,7 +31,10 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
         (r"(.*_)?(hidden_size|d_model|embed_dim|embedding_size|embedding_dim|emb_dim|n_embd|emb_size)|dim", WIDTH),
         (r"(.*_)?(d_inner|word_embed_proj_dim|lru_width|d_latents|output_proj_size|attention_hidden_size)", WIDTH),
         (r"(.*_)?(projection_dim|proj_dim|proj_size|visual_feat_dim|hidden_dim|true_hidden_size)", WIDTH),
-        (r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|feed_forward_size|d_ff|dim_ff|dff|n_inner)(_mlp)?", FORWARD),
+        (
+            r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|feed_forward_size|d_ff|dim_ff|dff|n_inner)(_mlp)?",
+            FORWARD,
+        ),
         (r"(n|num)_(routed_|local_)?experts|moe_num_experts", 4),
         (r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts", 2),
         (r"(num_|n_)expert_group|n_group|topk_group", 1),
@@ -38,6 +44,7 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
         (r"(mamba_)?chunk_size|.*chunk_length", 16),
         (r"num_hash_buckets", POSITIONS),
         (r"index_topk", 64),
+        (r"sliding_window|local_attention|attention_window|sliding_window_size|window_size", 16),
         (r"image_size|input_size", 32),
         (r"patch_size", 8),
         (r"num_mel_bins|num_latents|max_xpath_\w+_embeddings|max_2d_position_embeddings", 0),
@@ -46,9 +53,17 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
 
 #: What the rules cannot know, by model type: lists that go with the number of layers, sizes that must fit each other.
 OWN: dict[str, dict[str, Any]] = {
+    "big_bird": {"block_size": 4, "num_random_blocks": 1},  # sparse from 28 tokens on, not from 704
+    "bigbird_pegasus": {"block_size": 4, "num_random_blocks": 1},
     "bamba": {"attn_layer_indices": [1], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
     "blt": {"encoder_hash_byte_group_vocab": 64, "max_position_embeddings": POSITIONS},
-    "dory": {"layer_types": ["full_attention"] * 3, "num_hidden_layers": 3, "n_input_layers": 1, "n_recurrent_layers": 1, "n_output_layers": 1},
+    "dory": {
+        "layer_types": ["full_attention"] * 3,
+        "num_hidden_layers": 3,
+        "n_input_layers": 1,
+        "n_recurrent_layers": 1,
+        "n_output_layers": 1,
+    },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "cohere_compass_text": {
         "rope_parameters": {
@@ -74,7 +89,12 @@ OWN: dict[str, dict[str, Any]] = {
     "mt5": {"decoder_start_token_id": 0},
     "umt5": {"decoder_start_token_id": 0},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
-    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention"],
+        "mamba_expand": 1,
+        "mamba_n_heads": HEADS,
+        "mamba_d_head": HEAD,
+    },
     "hunyuan_v1_dense": {"head_dim": HEAD},
     "hunyuan_v1_moe": {"head_dim": HEAD},
     "inkling2_loop_text": {"unpadded_vocab_size": 128},

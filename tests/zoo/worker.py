@@ -17,6 +17,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import torch
+
     from zoo.build import NotBuilt, build
     from zoo.judge import Verdict, judge
 

@@ -11,17 +11,21 @@ import logging
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from transforms.models.errors import ModelLoadError
 
+if TYPE_CHECKING:
+    from transforms.models.tasks.text import TextTask
+
 _LOG = logging.getLogger(__name__)
 
-#: Rows to measure with: one word, some, and more than most windows, convolutions and chunks of models are wide.
+#: Rows to measure with: one word, some, and more than most windows, convolutions and chunks of models are wide; in a
+#: model that generates, where each row costs two steps of what is often a large one, fewer tokens.
 _WORDS = (1, 9, 90)
-_TOKENS = 128
+_TOKENS = {False: 128, True: 64}
 
 #: What is not to be encoded as a mark, in a language that most vocabularies know; letters do for the others.
 _TEXT = "please tell me where my order is and why the invoice was wrong, thank you 17 times A C D E "
@@ -58,24 +62,7 @@ class Sharing:
             owner[name] = value
 
 
-class Measured(Protocol):
-    """A text task as it is measured: its model, its encoder, and what the model makes of rows, one tensor each."""
-
-    name: Any
-    model: Any
-    encoder: Any
-    sharing: Sharing
-    generates: bool
-
-    @property
-    def longest(self) -> int | None: ...
-
-    def example(self, text: str) -> Any: ...
-
-    def raw(self, rows: Sequence[Any]) -> list[torch.Tensor]: ...
-
-
-def measure(task: Measured) -> None:
+def measure(task: TextTask) -> None:
     """Sets the padding and the sharing with which each row of ``task`` is answered as if it were alone.
 
     Raises:
@@ -97,8 +84,8 @@ def measure(task: Measured) -> None:
     if task.sharing.state:
         task.sharing.which = "length"
         alone = [task.raw([row])[0] for row in rows]
-    limit = math.sqrt(torch.finfo(next(task.model.parameters()).dtype).eps)
-    again = _distance(alone, [task.raw([row])[0] for row in rows])
+    limit = math.sqrt(torch.finfo(task.dtype).eps)  # rounding is far below it, and padding that is read far above
+    again = _distance([alone[0], alone[-1]], [task.raw([row])[0] for row in (rows[0], rows[-1])])
     if not again <= limit:
         raise ModelLoadError(
             f"the model gives two answers to one text (they differ by {again:.1%}), so none can be relied on;"
@@ -107,26 +94,28 @@ def measure(task: Measured) -> None:
     _settle(task, rows, alone, limit)
 
 
-def _answered(task: Measured, rows: Sequence[Any]) -> list[Any]:
+def _answered(task: TextTask, rows: Sequence[Any]) -> list[Any]:
     """``rows`` without those that are too short for the model, and the least length that is not."""
-    try:
-        task.raw([rows[0]])
+    if _runs(task, rows[0]):
         return list(rows)
-    except Exception:  # noqa: BLE001 (if it is not the length, the next rows raise it too)
-        shorter = len(rows[0].ids)
+    shorter = len(rows[0].ids)
     short = [text for count in range(1, 9) for text in ("a" * count, " ".join("a" * count))]
     for row in sorted(_encoded(task, short), key=lambda row: len(row.ids)):
-        if len(row.ids) > shorter:
-            try:
-                task.raw([row])
-            except Exception:  # noqa: BLE001
-                continue
+        if len(row.ids) > shorter and _runs(task, row):
             task.sharing.least = len(row.ids)
             break
     return [row for row in rows if len(row.ids) >= max(task.sharing.least, shorter + 1)] or list(rows)
 
 
-def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], limit: float) -> None:
+def _runs(task: TextTask, row: Any) -> bool:
+    try:
+        task.raw([row])
+    except Exception:  # noqa: BLE001 (where it is not the length, longer rows raise it too, and are heard)
+        return False
+    return True
+
+
+def _settle(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor], limit: float) -> None:
     """The first way of sharing under which ``rows`` are answered as they are ``alone``."""
     config = task.model.config.get_text_config()
     own = config.pad_token_id if hasattr(config, "pad_token_id") else None
@@ -159,9 +148,10 @@ def _settle(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
         config.pad_token_id = own
 
 
-def _rows(task: Measured) -> list[Any]:
+def _rows(task: TextTask) -> list[Any]:
     """Rows of rising length, none of them cut, the shortest of nothing but a space."""
-    longest = min(_TOKENS, task.longest or _TOKENS) - 2
+    most = _TOKENS[task.generates]
+    longest = min(most, task.longest or most) - 2
     words = (_TEXT * 5).split()
     counts = (*_WORDS, *(_WORDS[-1] // n for n in (2, 4, 8)))
     rows = _encoded(task, [" ", *(" ".join(words[:count]) for count in counts)])
@@ -174,30 +164,29 @@ def _rows(task: Measured) -> list[Any]:
         )
     lengths = {len(row.ids): row for row in rows if 0 < len(row.ids) <= longest}
     fitting = [lengths[length] for length in sorted(lengths)]
-    return [*fitting[:3], fitting[-1]] if len(fitting) > 3 else fitting
+    return [*fitting[:3], fitting[-1]] if len(fitting) > 3 else fitting or [min(rows, key=lambda row: len(row.ids))]
 
 
-def _encoded(task: Measured, texts: Sequence[str]) -> list[Any]:
+def _encoded(task: TextTask, texts: Sequence[str]) -> list[Any]:
     return task.encoder.encode([task.example(text) for text in texts])
 
 
-def _pad_ids(task: Measured, own: int | None) -> Iterator[int]:
-    """Ids to pad with, the likeliest first: the model's, the tokenizer's, one that no text has, those of other marks."""
+def _pad_ids(task: TextTask, own: int | None) -> Iterator[int]:
+    """Ids to pad with, the likeliest first: the model's, one that no text has, the tokenizer's, other marks'."""
     tokenizer = task.encoder.tokenizer
     try:
         size = task.model.get_input_embeddings().num_embeddings
     except (NotImplementedError, AttributeError):  # CANINE hashes its characters
         size = max(len(tokenizer), own or 0) + 1
     spare = size - 1 if size > len(tokenizer) else None
-    found = (own, tokenizer.pad_token_id, spare, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    found = (own, spare, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
 
 
-def _beside(task: Measured, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:
-    """How far the answers of ``rows`` in one batch, in both orders, lie from those ``alone``."""
+def _beside(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:
+    """How far the answers of ``rows`` in one batch lie from those ``alone``."""
     try:
-        forwards = task.raw(rows)
-        return _distance(alone, forwards)
+        return _distance(alone, task.raw(rows))
     except Exception:  # noqa: BLE001 (whatever this way of sharing cannot do, another may)
         return math.inf
 
