@@ -82,7 +82,10 @@ def measure(task: TextTask) -> None:
     if weights == _versions(task.model):
         task.sharing.state = [(owner, name, old) for owner, name, old in before if owner.get(name) is not old]
     if task.sharing.state:
-        task.sharing.which = "length"
+        # A number or a tensor is a cache or a recurrence; a word, a switch or another module is a mode, which the
+        # lengths of a batch chose (BigBird attends to all of a short text, and to blocks of a long one).
+        if any(isinstance(old, (str, bool, torch.nn.Module)) for _, _, old in task.sharing.state):
+            task.sharing.which = "length"
         alone = [task.raw([row])[0] for row in rows]
     limit = math.sqrt(torch.finfo(task.dtype).eps)  # rounding is far below it, and padding that is read far above
     again = _distance([alone[0], alone[-1]], [task.raw([row])[0] for row in (rows[0], rows[-1])])
@@ -206,13 +209,17 @@ def _distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> f
 
 
 def _state(model: torch.nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
-    """Everything small that a forward could change: attributes that are no tensors, and modules that it could swap."""
+    """Everything that a forward could put in another's place: attributes, buffers, and whole modules."""
     found: list[tuple[dict[str, Any], str, Any]] = []
     for module in model.modules():
         own = vars(module)
-        found += [(own, name, value) for name, value in own.items() if isinstance(value, (str, int, float, bool))]
-        found += [(module._modules, name, value) for name, value in module._modules.items()]  # type: ignore[misc]
+        found += [(own, name, value) for name, value in own.items() if isinstance(value, _KINDS)]
+        found += [(module._buffers, name, value) for name, value in module._buffers.items()]
+        found += [(module._modules, name, value) for name, value in module._modules.items()]
     return found
+
+
+_KINDS = (str, int, float, bool, type(None), torch.Tensor)
 
 
 def _versions(model: torch.nn.Module) -> list[int]:
