@@ -79,7 +79,7 @@ def test_the_pad_id_is_the_models(tmp_path: Path, special: dict[str, Any], pad: 
 
 
 def test_padding_goes_to_the_side_that_is_right(tmp_path: Path) -> None:
-    """A tokenizer that says left, beside a model that counts positions from the first column, is padded on the right."""
+    """A tokenizer that says left, beside a model that counts positions from the first column, is padded right."""
     tokenizer = tiny.byte_tokenizer(padding_side="left")
     torch.manual_seed(5)
     config = t.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=128)
@@ -147,15 +147,19 @@ def test_a_list_with_a_text_without_a_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
-@pytest.mark.parametrize("make", [tiny.sentiment, tiny.causal, tiny.body])
-def test_a_folder_without_its_vocabulary(tmp_path: Path, make: Any, kept: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("make", "task"),
+    [
+        (tiny.sentiment, "text-classification"),
+        (tiny.causal, "text-generation"),
+        (tiny.body, "feature-extraction"),
+    ],
+)
+def test_a_folder_without_its_vocabulary(tmp_path: Path, make: Any, task: str, kept: tuple[str, ...]) -> None:
     """A model saved without its tokenizer is refused in one line, not answered as if every word were unknown."""
     for path in Path(make()).iterdir():
         if path.name in ("config.json", "generation_config.json", "model.safetensors", *kept):
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    task = {tiny.sentiment: "text-classification", tiny.causal: "text-generation", tiny.body: "feature-extraction"}[
-        make
-    ]
     with pytest.raises(ModelLoadError, match="tokenizer|vocab") as caught:
         HuggingFaceModelHandler(str(tmp_path), task, device="cpu")._load()
     assert "\n" not in str(caught.value)

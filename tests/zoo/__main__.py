@@ -48,10 +48,10 @@ def pairs(tasks: list[str], names: list[str]) -> list[Pair]:
 def _reads_text(name: str) -> bool:
     import transformers
 
-    kind = getattr(transformers, name, None)
-    if kind is None:  # mapped, and not there: said so in the table
+    try:
+        names = inspect.signature(getattr(transformers, name).forward).parameters
+    except (AttributeError, ImportError):  # mapped, and not there: said so in the table
         return True
-    names = inspect.signature(kind.forward).parameters
     return "input_ids" in names and not {"pixel_values", "input_features", "input_values"} & names.keys()
 
 
