@@ -142,6 +142,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Engine
         listing = load.look(self.model, self.revision, self._token())
         config = load.check_files(listing)
         task = pick_task(self.task, config, listing.names, self.model)
+        if task.reads_text:
+            load.check_tokenizer(listing)
         if self.time_limit_s is not None and not task.takes_time_limit:
             raise ModelLoadError(f"time_limit_s={self.time_limit_s}: {task.name} cannot be stopped; leave it out")
         try:

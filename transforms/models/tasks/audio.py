@@ -14,7 +14,7 @@ import transformers
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
 from transforms.models.parameters import choice, integer, number, text
 from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task, label_function, non_finite, to_numpy
+from transforms.models.tasks.base import Ask, Loading, Prepared, Task, Watch, label_function, non_finite, to_numpy
 from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_audio, read_all
 from transforms.models.tasks.vision import classify
@@ -115,6 +115,7 @@ class SpeechRecognition(AudioTask):
             tokenizer=load_tokenizer(loading.folder),
             device=self.device,
         )
+        self.watch = Watch(self.model)
         self.generates = self.model.can_generate()
         # Frames of each recording in a padded batch; transformers' pipeline would decode the padding too.
         self.frames: Any = None if self.generates else getattr(self.model, "_get_feat_extract_output_lengths", None)
@@ -174,7 +175,11 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
-        return self.pipeline(sounds, batch_size=len(sounds), **given)
+        self.watch.seen = False
+        answers = self.pipeline(sounds, batch_size=len(sounds), **given)
+        if self.watch.seen:
+            raise non_finite()  # beside others: the batch is halved until the culprit stands alone
+        return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs

@@ -30,7 +30,10 @@ class FeatureExtraction(TextTask):
     """
 
     name = "feature-extraction"
-    auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
+    auto = (
+        ("AutoModel", "MODEL_MAPPING_NAMES"),
+        ("AutoModelForTextEncoding", "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES"),  # T5's encoder alone
+    )
     outputs = ("last_hidden_state",)
     by_token = True
     parameters = {
@@ -114,7 +117,13 @@ class FeatureExtraction(TextTask):
     def finish(self, outputs: tuple[np.ndarray, torch.Tensor | None], batch: Sequence[Prepared]) -> list[Any]:
         pooled, raw = outputs
         finite = finite_rows(pooled)
-        unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        short = self.sentences.truncate_dim
+        if self.sentences.normalize:
+            # As sentence-transformers: its module normalises before an embedding is cut short, a caller after.
+            plain, unit = pooled[:, :short], _unit(pooled)[:, :short]
+        else:
+            plain = pooled[:, :short]
+            unit = _unit(plain)
         answers: list[Any] = []
         start = 0
         for prepared in batch:
@@ -126,7 +135,11 @@ class FeatureExtraction(TextTask):
                 own = [raw[i, : len(row.ids)].numpy()[None] for i, row in enumerate(prepared.rows, start)]
                 answers.append(own if isinstance(prepared.ask.inputs, list) else own[0])
             else:
-                embeddings = unit if given.get("normalize", self.sentences.normalize) else pooled
+                embeddings = unit if given.get("normalize", self.sentences.normalize) else plain
                 answers.append(embeddings[start:end] if isinstance(prepared.ask.inputs, list) else embeddings[start])
             start = end
         return answers
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

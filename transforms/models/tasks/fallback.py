@@ -16,7 +16,7 @@ from PIL import Image
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, brief
 from transforms.models.parameters import choice, integer, number, template, text_list
 from transforms.models.plan import Size
-from transforms.models.tasks.base import Ask, Loading, Prepared, Task
+from transforms.models.tasks.base import Ask, Loading, Prepared, Task, Watch, non_finite
 from transforms.models.tasks.encode import load_tokenizer
 from transforms.models.tasks.media import check_media, decode_audio, decode_image, read_all
 from transforms.models.tasks.text import check_text
@@ -34,6 +34,7 @@ class Fallback(Task):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        self.watch = Watch(self.model)
         make: Any = transformers.pipeline
         self.pipeline = make(self.name, model=self.model, device=self.device, **self.parts())
 
@@ -65,10 +66,15 @@ class Fallback(Task):
         return Prepared(ask, decoded, Size(length, 1, object()))
 
     def forward(self, batch: Sequence[Prepared]) -> list[Any]:
-        return [self.pipeline(prepared.rows, **prepared.ask.parameters) for prepared in batch]
+        return [self._one(prepared) for prepared in batch]
+
+    def _one(self, prepared: Prepared) -> Any:
+        self.watch.seen = False
+        answer = self.pipeline(prepared.rows, **prepared.ask.parameters)
+        return non_finite() if self.watch.seen else answer
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
-        return [to_json(output) for output in outputs]
+        return [output if isinstance(output, ElementError) else to_json(output) for output in outputs]
 
 
 def to_json(value: Any) -> Any:

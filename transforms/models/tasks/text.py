@@ -32,6 +32,7 @@ class TextTask(Task):
     """A task on one text a message, or on a text and its pair."""
 
     strategy: ClassVar[str] = "longest_first"
+    reads_text = True
     #: The model's outputs that the task reads, and whether they have one vector a token.
     outputs: ClassVar[tuple[str, ...]] = ("logits",)
     by_token: ClassVar[bool] = False
