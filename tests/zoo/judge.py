@@ -157,15 +157,16 @@ def _by_label(prediction: Any) -> Any:
 
 
 def _pipeline(folder: Path, task: str, **words: Any) -> Callable[..., Any]:
-    """``transformers.pipeline``, with a model that no earlier call has touched."""
+    """``transformers.pipeline``, with a model that no earlier forward has touched."""
     pipe: Any = t.pipeline(task, model=str(folder), dtype=torch.float32, device="cpu", **words)
-    fresh = pipe.model
+    fresh, forward = pipe.model, pipe._forward
 
-    def call(inputs: Any, **parameters: Any) -> Any:
+    def untouched(*args: Any, **kwargs: Any) -> Any:
         pipe.model = copy.deepcopy(fresh)
-        return pipe(inputs, **parameters)
+        return forward(*args, **kwargs)
 
-    return call
+    pipe._forward = untouched
+    return pipe
 
 
 def _each(call: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
