@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all bench chaos check format clean
+.PHONY: demo test test-all zoo bench chaos check format clean
 
 demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
 	@$(BIN)/python -m pipeline.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
@@ -14,6 +14,9 @@ test: $(READY)  ## The quick suite
 
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest
+
+zoo: $(READY)  ## Every architecture that a task maps, tiny, alone against in a batch: make zoo [NAMES="Bert GPT2"] [TASK=fill-mask]
+	$(BIN)/python -m tests.zoo $(NAMES) $(if $(TASK),--task=$(TASK))
 
 bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1] [BACKLOG=N]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator) $(if $(BACKLOG),--backlog=$(BACKLOG))

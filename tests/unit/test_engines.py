@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -89,7 +90,10 @@ def test_a_task_runs_on_another_engine(engine: str) -> None:
     image = tiny.png(tiny.picture())
     assert answer(tiny.sentiment(), "the order", engine=engine) == answer(tiny.sentiment(), "the order", engine="torch")
     assert answer(tiny.animals(), image, engine=engine) == answer(tiny.animals(), image, engine="torch")
-    assert ToyModel.forwards == [["attention_mask", "input_ids", "token_type_ids"], ["pixel_values"]]
+    seen = [
+        names for names, _ in itertools.groupby(ToyModel.forwards)
+    ]  # a model of texts is measured when it is loaded
+    assert seen == [["attention_mask", "input_ids", "token_type_ids"], ["pixel_values"]]
 
 
 @pytest.mark.usefixtures("_toy")

@@ -134,7 +134,10 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
 
         spec = self.spec
         listing = load.list_files(spec.model, spec.revision, self._token())
-        entry = pick_task(spec.task, load.check_files(listing), listing.names, spec.model).entry
+        task = pick_task(spec.task, load.check_files(listing), listing.names, spec.model)
+        if task.reads_text:
+            load.check_tokenizer(listing)
+        entry = task.entry
         spec.defaults(entry)
         if spec.task is None:
             self.spec = replace(spec, task=entry.name)

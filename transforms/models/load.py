@@ -18,6 +18,9 @@ from transforms.models.files import hash_folder, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
+#: Files that a tokenizer is read from, among them those of tokenizers in Python.
+_TOKENIZER = re.compile(r"[^/]*(token|vocab|merges|bpe|spm|sentencepiece|spiece)[^/]*|[^/]+\.model")
+
 _OTHER_WEIGHTS = (".bin", ".pt", ".h5", ".ckpt", ".onnx")
 
 
@@ -92,6 +95,20 @@ def _list_folder(model: str, folder: Path) -> Listing:
     return Listing(model, names, lambda name: read_json((folder / name).read_bytes(), f"{model}/{name}"))
 
 
+def check_tokenizer(listing: Listing) -> None:
+    """Refuses a text model without its tokenizer: transformers would make one to which every word is unknown.
+
+    Raises:
+      ModelLoadError: no file in the folder can be a tokenizer's.
+    """
+    root = listing.root()
+    if not any(_TOKENIZER.fullmatch(name.removeprefix(root)) for name in listing.names if name.startswith(root)):
+        raise ModelLoadError(
+            f"`model={listing.model}`: no tokenizer files (tokenizer.json, vocab.txt, spiece.model, …), so every word"
+            " would be unknown; save the tokenizer into the folder too: tokenizer.save_pretrained"
+        )
+
+
 def check_files(listing: Listing) -> dict[str, Any]:
     """The model's ``config.json``, once it is clear that the folder is a model's and can be loaded safely.
 
@@ -101,6 +118,7 @@ def check_files(listing: Listing) -> dict[str, Any]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     model, root = listing.model, listing.root()
+    _check_modules(listing)
     if f"{root}config.json" not in listing.names:
         raise ModelLoadError(f"`model={model}`: not a model folder, it has no {root}config.json")
     here = [name.removeprefix(root) for name in listing.names if name.startswith(root)]
@@ -125,3 +143,14 @@ def check_files(listing: Listing) -> dict[str, Any]:
         f"`model={model}`: model_type {kind!r} in config.json is unknown to the installed transformers;"
         " upgrade transformers, or use another model"
     )
+
+
+def _check_modules(listing: Listing) -> None:
+    modules = listing.read("modules.json") if "modules.json" in listing.names else []
+    for module in modules if isinstance(modules, list) else []:
+        kind = str(module.get("type", "")) if isinstance(module, dict) else ""
+        if not kind.startswith("sentence_transformers."):
+            raise ModelLoadError(
+                f"`model={listing.model}`: modules.json names {kind}, code of its own, which is never run here;"
+                " use a model made of sentence-transformers' own modules"
+            )

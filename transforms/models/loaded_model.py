@@ -153,7 +153,7 @@ class LoadedModel:
                 for answer, one in zip(answers, batch, strict=True)
             ]
 
-        sizes = [one.size for one in ready]
+        sizes = [self.task.planned(one) for one in ready]
         run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, counts)
         try:
             results = iter(run.result())

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from transforms.models.backends import pick_engine
 from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
 from transforms.models.task_table import TASKS, TaskEntry, find
 from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
@@ -22,6 +23,7 @@ from transforms.models.tasks.embeddings import FeatureExtraction
 from transforms.models.tasks.fallback import FALLBACKS
 from transforms.models.tasks.multimodal import ImageTextToText
 from transforms.models.tasks.question import QuestionAnswering
+from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.text_generation import TextGeneration
 from transforms.models.tasks.tokens import FillMask, TokenClassification
 from transforms.models.tasks.vision import (
@@ -101,7 +103,11 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
-        return ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
+        task = ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
+        if isinstance(task, TextTask):
+            with task.model.running():
+                measure(task)
+        return task
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:

@@ -14,7 +14,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
-from transforms.models.tasks.base import Loading, Prepared, Task, label_function, non_finite, to_numpy
+from transforms.models.tasks.base import Loading, Prepared, Task, Watch, label_function, non_finite, to_numpy
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizing import load_tokenizer
@@ -101,6 +101,7 @@ class SpeechRecognition(AudioTask):
             tokenizer=load_tokenizer(loading.folder),
             device=self.device,
         )
+        self.watch = Watch(module)
         self.generates = self.model.generates
         # Frames of each recording in a padded batch; transformers' pipeline would decode the padding too.
         self.frames: Any = None if self.generates else getattr(module, "_get_feat_extract_output_lengths", None)
@@ -162,7 +163,10 @@ class SpeechRecognition(AudioTask):
             given["generate_kwargs"] = generate
         rate = self.extractor.sampling_rate
         sounds = [{"raw": prepared.rows, "sampling_rate": rate} for prepared in batch]
+        self.watch.seen = False
         answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
+        if self.watch.seen:
+            raise non_finite()  # beside others: the batch is halved until the culprit stands alone
         return answers
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:

@@ -56,6 +56,8 @@ class Task(ABC):
 
     entry: ClassVar[TaskEntry]
     auto: ClassVar[tuple[tuple[str, str], ...]]
+    #: Whether a tokenizer must be there.
+    reads_text: ClassVar[bool] = False
     #: Elements to pre-process at once; images and audio take memory long before they are in a forward.
     chunk: ClassVar[int] = 100_000
 
@@ -94,6 +96,10 @@ class Task(ABC):
     def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         """Each element ready for a forward, or what is wrong with it; the first is never ``NotYet``."""
 
+    def planned(self, prepared: Prepared) -> Size:
+        """What ``prepared`` costs, and beside which others it may run."""
+        return prepared.size
+
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:
         """The model's output on ``batch``, on the CPU; one forward."""
@@ -101,6 +107,25 @@ class Task(ABC):
     @abstractmethod
     def finish(self, outputs: Any, batch: Sequence[Prepared]) -> list[Any]:
         """One prediction, or ``ElementError``, each."""
+
+
+class Watch:
+    """Sees whether a model's outputs held NaN or plus infinity, which a pipeline turns into an empty list or a text.
+
+    Minus infinity is a masked token.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.seen = False
+        model.register_forward_hook(self._look)
+
+    def _look(self, model: torch.nn.Module, inputs: Any, outputs: Any) -> None:
+        found = (
+            outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, tuple) else [outputs]
+        )
+        for each in found:
+            if isinstance(each, torch.Tensor) and each.is_floating_point():
+                self.seen = self.seen or bool((each.isnan() | each.isposinf()).any())
 
 
 @dataclass(slots=True)

@@ -75,6 +75,9 @@ class ZeroShotClassification(TextTask):
         self.entailment = ids[0]
         self.contradiction = -1 if self.entailment == 0 else 0
 
+    def example(self, text: str) -> Text:
+        return text, "This example is good."
+
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         if not _labels(parameters):
             raise InvalidParameter(
@@ -93,6 +96,10 @@ class ZeroShotClassification(TextTask):
         for ask, count in zip(asks, counts, strict=True):
             own = [next(rows) for _ in range(count)]
             cut = any(row.truncated for row in own)
+            wrong = self.too_short(own)
+            if wrong:
+                prepared.append(wrong)
+                continue
             if cut and self.loading.refuse_too_long:
                 prepared.append(self.too_long())
                 continue

@@ -28,7 +28,12 @@ class FeatureExtraction(TextTask):
     """
 
     entry = TASKS["feature-extraction"]
-    auto = (("AutoModel", "MODEL_MAPPING_NAMES"),)
+    auto = (
+        ("AutoModel", "MODEL_MAPPING_NAMES"),
+        ("AutoModelForTextEncoding", "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES"),  # T5's encoder alone
+    )
+    outputs = ("last_hidden_state",)
+    by_token = True
 
     def __init__(self, loading: Loading) -> None:
         self.sentences = read_sentence_model(loading.folder, loading.place.device)
@@ -68,6 +73,10 @@ class FeatureExtraction(TextTask):
         for ask in asks:
             own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
             cut = any(row.truncated for row in own_rows)
+            wrong = self.too_short(own_rows, "inputs" if len(own_rows) == 1 else "a text of inputs")
+            if wrong:
+                prepared.append(wrong)
+                continue
             if cut and (self.loading.refuse_too_long or not ask.parameters.get("truncate", True)):
                 prepared.append(self.too_long())
                 continue
@@ -83,8 +92,7 @@ class FeatureExtraction(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]
-        inputs = self.encoder.pad(rows, self.device)
-        tokens = self.model.forward(**inputs).last_hidden_state
+        tokens = self.run(rows)[0]
         lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
         pooled = self.sentences.pool(tokens, mask).cpu().numpy()
@@ -94,7 +102,13 @@ class FeatureExtraction(TextTask):
     def finish(self, outputs: tuple[np.ndarray, torch.Tensor | None], batch: Sequence[Prepared]) -> list[Any]:
         pooled, raw = outputs
         finite = finite_rows(pooled)
-        unit = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        short = self.sentences.truncate_dim
+        if self.sentences.normalize:
+            # As sentence-transformers: its module normalises before an embedding is cut short, a caller after.
+            plain, unit = pooled[:, :short], _unit(pooled)[:, :short]
+        else:
+            plain = pooled[:, :short]
+            unit = _unit(plain)
         answers: list[Any] = []
         start = 0
         for prepared in batch:
@@ -106,7 +120,12 @@ class FeatureExtraction(TextTask):
                 own = [raw[i, : len(row.ids)].numpy()[None] for i, row in enumerate(prepared.rows, start)]
                 answers.append(own if isinstance(prepared.ask.inputs, list) else own[0])
             else:
-                embeddings = unit if given.get("normalize", self.sentences.normalize) else pooled
+                embeddings = unit if given.get("normalize", self.sentences.normalize) else plain
                 answers.append(embeddings[start:end] if isinstance(prepared.ask.inputs, list) else embeddings[start])
             start = end
         return answers
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -17,7 +17,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
-from transforms.models.tasks.base import Loading, Prepared, Task
+from transforms.models.tasks.base import Loading, Prepared, Task, Watch, non_finite
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
@@ -36,6 +36,7 @@ class Fallback(Task):
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         # The pipeline runs the model itself, past the engine.
+        self.watch = Watch(self.model.module)
         make: Any = transformers.pipeline
         self.pipeline = make(self.entry.name, model=self.model.module, device=self.device, **self.parts())
 
@@ -56,10 +57,15 @@ class Fallback(Task):
         return Prepared(ask, decoded, Size(length, 1, object()))
 
     def forward(self, batch: Sequence[Prepared]) -> list[Any]:
-        return [self.pipeline(prepared.rows, **prepared.ask.parameters) for prepared in batch]
+        return [self._one(prepared) for prepared in batch]
+
+    def _one(self, prepared: Prepared) -> Any:
+        self.watch.seen = False
+        answer = self.pipeline(prepared.rows, **prepared.ask.parameters)
+        return non_finite() if self.watch.seen else answer
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
-        return [to_json(output) for output in outputs]
+        return [output if isinstance(output, ElementError) else to_json(output) for output in outputs]
 
 
 def to_json(value: Any) -> Any:

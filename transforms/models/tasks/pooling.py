@@ -63,6 +63,8 @@ class SentenceModel:
     lowercase: bool = False
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
+    #: Numbers that are left of an embedding (Matryoshka); None leaves all.
+    truncate_dim: int | None = None
 
     def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``[rows, tokens, width]`` under ``mask`` ``[rows, tokens]`` to ``[rows, width]``, in float32."""
@@ -111,6 +113,7 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
         lowercase=bool(words.get("do_lower_case")),
         prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
+        truncate_dim=prompts.get("truncate_dim"),
     )
 
 

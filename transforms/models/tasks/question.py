@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax, to_numpy
@@ -32,6 +32,8 @@ class QuestionAnswering(TextTask):
     entry = TASKS["question-answering"]
     auto = (("AutoModelForQuestionAnswering", "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES"),)
     strategy = "only_second"
+    outputs = ("start_logits", "end_logits")
+    by_token = True
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -46,6 +48,9 @@ class QuestionAnswering(TextTask):
         """Tokens of one window."""
         asked: int = parameters.get("max_seq_len", MAX_WINDOW)
         return min(asked, self.encoder.max_length) if self.encoder.max_length else asked
+
+    def example(self, text: str) -> tuple[str, str]:
+        return "what", text
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         questions = self.encoder.encode([ask.inputs[0] for ask in asks], special=False)
@@ -68,13 +73,17 @@ class QuestionAnswering(TextTask):
                 f" doc_stride={stride}; raise max_seq_len or lower doc_stride"
             )
         rows = self.encoder.windows((words, context), window, stride)
+        if _CONTEXT not in rows[0].encoding.sequence_ids:
+            return InvalidInput(f"inputs.context={brief(context)}: has no token for this model")
+        wrong = self.too_short(rows)
+        if wrong:
+            return wrong
         lengths = [len(row.ids) for row in rows]
         return Prepared(ask, rows, Size(max(lengths), len(rows)), sum(lengths), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
         rows = [row for prepared in batch for row in prepared.rows]
-        outputs = self.model.forward(**self.encoder.pad(rows, self.device))
-        return to_numpy(torch.stack([outputs.start_logits, outputs.end_logits], dim=1))
+        return to_numpy(torch.stack(self.run(rows), dim=1))
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         logits = iter(outputs)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, TooLong
+from transforms.models.errors import ElementError, InvalidInput, TooLong
 from transforms.models.inputs import Ask
+from transforms.models.sharing import Sharing
 from transforms.models.tasks.base import Loading, Prepared, Task
-from transforms.models.tasks.tokenizing import Encoder, Row, load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizing import Encoder, Row, Text, load_tokenizer, max_tokens
 
 
 class TextTask(Task):
     """A task on one text a message, or on a text and its pair."""
 
     strategy: ClassVar[str] = "longest_first"
+    reads_text = True
+    #: The model's outputs that the task reads, and whether they have one vector a token.
+    outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    by_token: ClassVar[bool] = False
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.tokenizer = load_tokenizer(loading.folder)
         self.encoder = Encoder(self.tokenizer, self.max_length(), self.strategy)
+        self.sharing = Sharing()
 
     def max_length(self) -> int | None:
         """The longest input in tokens, special ones included."""
@@ -34,10 +41,22 @@ class TextTask(Task):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         """An element of one row."""
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         if row.truncated and self.loading.refuse_too_long:
             return self.too_long()
         length = len(row.ids)
         return Prepared(ask, row, Size(length), length, row.truncated)
+
+    def too_short(self, rows: Sequence[Row], what: str = "inputs") -> InvalidInput | None:
+        """The failure of an element of which a row has no token, or fewer than the model can read."""
+        shortest = min(len(row.ids) for row in rows)
+        if shortest >= self.sharing.least:
+            return None
+        if not shortest:
+            return InvalidInput(f"{what} has no token for this model: nothing in it is in the tokenizer's vocabulary")
+        return InvalidInput(f"{what} has {shortest} tokens; this model needs {self.sharing.least}")
 
     def too_long(self) -> TooLong:
         """The failure of an element over the model's maximum."""
@@ -46,11 +65,62 @@ class TextTask(Task):
             " shorten it, or run with on_too_long=truncate"
         )
 
+    def planned(self, prepared: Prepared) -> Size:
+        group = self.sharing.group(prepared.size.length, prepared.tokens)
+        return prepared.size if group is None else replace(prepared.size, group=(prepared.size.group, group))
+
     def forward(self, batch: Sequence[Prepared]) -> Any:
         return self.logits([prepared.rows for prepared in batch])
 
     def logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """The model's logits for ``rows``, in float32 on the CPU."""
-        inputs = self.encoder.pad(rows, self.device)
-        logits: torch.Tensor = self.model.forward(**inputs).logits
-        return logits.float().cpu()
+        return self.run(rows)[0].float().cpu()
+
+    def run(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """The model's ``outputs`` for ``rows``, each ``[len(rows), …]``; a row's tokens begin at 0 on either side of
+        padding. Rows that must not share a forward do not."""
+        parts = self.sharing.parts([len(row.ids) for row in rows])
+        done = [self._forward([rows[i] for i in part]) for part in parts]
+        if len(parts) == 1:
+            return done[0]
+        longest = max(len(row.ids) for row in rows)
+        whole = []
+        for tensors in zip(*done, strict=True):
+            shape = (longest, *tensors[0].shape[2:]) if self.by_token else tensors[0].shape[1:]
+            both = tensors[0].new_zeros((len(rows), *shape))
+            for part, tensor in zip(parts, tensors, strict=True):
+                if self.by_token:
+                    both[part, : tensor.shape[1]] = tensor
+                else:
+                    both[part] = tensor
+            whole.append(both)
+        return whole
+
+    def _forward(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        self.sharing.restore()
+        outputs = self.model.forward(**self.encoder.pad(rows, self.device))
+        tensors = [getattr(outputs, name) for name in self.outputs]
+        if not (self.by_token and self.encoder.left and len(rows) > 1):
+            return tensors
+        longest = max(len(row.ids) for row in rows)
+        return [
+            torch.stack([own.roll(len(row.ids) - longest, 0) for own, row in zip(tensor, rows, strict=True)])
+            for tensor in tensors
+        ]
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that the model takes, special ones included; None when nothing limits it."""
+        return self.encoder.max_length
+
+    def example(self, text: str) -> Text:
+        """What the tokenizer is given of a message with ``text``."""
+        return text
+
+    def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """What the model makes of each of ``rows``, for ``sharing.measure``."""
+        tensors = self.run(rows)
+        return [
+            torch.cat([(tensor[i, : len(row.ids)] if self.by_token else tensor[i]).flatten() for tensor in tensors])
+            for i, row in enumerate(rows)
+        ]

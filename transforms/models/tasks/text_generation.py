@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -33,7 +34,12 @@ class TextGeneration(TextTask):
         super().__init__(loading)
         # Generation is many forwards with a cache between them: past the engine, on the model itself.
         self.generator = self.model.module
-        self.longest = max_tokens(self.tokenizer, self.model)
+        self.encoder.left = True  # the new tokens come after the prompt's last
+
+    @cached_property
+    def longest(self) -> int | None:
+        """The most tokens that the model takes, new ones included."""
+        return max_tokens(self.tokenizer, self.model)
 
     def max_length(self) -> int | None:
         """None: what fits depends on how many tokens are to be generated, so ``prepare`` cuts."""
@@ -75,8 +81,9 @@ class TextGeneration(TextTask):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         decoding = Decoding(ask.parameters, self.generator.generation_config)
-        if not row.ids:
-            return InvalidInput(f"inputs={brief(ask.inputs)}: has no token for this model")
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         keep = ask.parameters.get("truncate", len(row.ids))
         longest = self.longest
         if longest is not None:
@@ -99,9 +106,31 @@ class TextGeneration(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
         decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
-        inputs = self.encoder.pad([prepared.rows for prepared in batch], self.device, left=True)
-        inputs.pop("token_type_ids", None)
+        inputs = self._inputs([prepared.rows for prepared in batch])
         return generate(self.generator, self.tokenizer, inputs, decoding, self.loading.spec.time_limit_s)
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        self.sharing.restore()
+        inputs = self.encoder.pad(rows, self.device)
+        inputs.pop("token_type_ids", None)
+        return inputs
+
+    def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """The logits of the first two tokens: those after padding, and those after what the first step kept."""
+        made = []
+        for part in self.sharing.parts([len(row.ids) for row in rows]):
+            steps = self.generator.generate(
+                **self._inputs([rows[i] for i in part]),
+                max_new_tokens=2,
+                min_new_tokens=2,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=self.encoder.pad_id,
+                output_logits=True,
+                return_dict_in_generate=True,
+            ).logits
+            made += [(place, torch.cat([step[i].flatten() for step in steps])) for i, place in enumerate(part)]
+        return [logits for _, logits in sorted(made, key=lambda one: one[0])]
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [

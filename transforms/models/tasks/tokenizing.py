@@ -46,6 +46,7 @@ class Encoder:
         self.segments = "token_type_ids" in tokenizer.model_input_names
         self.masked = "attention_mask" in tokenizer.model_input_names
         self.pad_id = tokenizer.pad_token_id or 0
+        self.left = tokenizer.padding_side == "left"
         self.pad_type_id = tokenizer.pad_token_type_id
 
     def encode(self, texts: Sequence[Text], *, special: bool = True) -> list[Row]:
@@ -97,15 +98,15 @@ class Encoder:
         )
         return Row(encoded["input_ids"], encoded.get("token_type_ids"), len(encoded["input_ids"]) < len(whole))
 
-    def pad(self, rows: Sequence[Row], device: torch.device, *, left: bool = False) -> dict[str, torch.Tensor]:
-        """The model's inputs for ``rows``: ``[len(rows), longest]`` each, padded on the right unless ``left``."""
+    def pad(self, rows: Sequence[Row], device: torch.device) -> dict[str, torch.Tensor]:
+        """The model's inputs for ``rows``: ``[len(rows), longest]`` each, padded on the right unless ``self.left``."""
         shape = (len(rows), max(len(row.ids) for row in rows))
         ids = np.full(shape, self.pad_id, np.int64)
         mask = np.zeros(shape, np.int64)
         types = np.full(shape, self.pad_type_id, np.int64) if rows[0].type_ids is not None else None
         for i, row in enumerate(rows):
             length = len(row.ids)
-            where = slice(shape[1] - length, None) if left else slice(0, length)
+            where = slice(shape[1] - length, None) if self.left else slice(0, length)
             ids[i, where] = row.ids
             mask[i, where] = 1
             if types is not None and row.type_ids is not None:

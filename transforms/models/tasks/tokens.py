@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
-from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax
+from transforms.models.tasks.base import Loading, Prepared, non_finite, softmax, to_numpy
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row
 
@@ -30,6 +31,7 @@ class TokenClassification(TextTask):
 
     entry = TASKS["token-classification"]
     auto = (("AutoModelForTokenClassification", "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES"),)
+    by_token = True
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -52,17 +54,18 @@ class TokenClassification(TextTask):
         plain = iter(self.encoder.encode([ask.inputs for ask in asks if "stride" not in ask.parameters]))
         return [self.windowed(ask) if "stride" in ask.parameters else self.one(ask, next(plain)) for ask in asks]
 
-    def windowed(self, ask: Ask) -> Prepared:
+    def windowed(self, ask: Ask) -> Prepared | ElementError:
         """An element of one row for each window of its text."""
         rows = self.encoder.windows(ask.inputs, self.encoder.max_length, ask.parameters["stride"])
+        wrong = self.too_short(rows)
+        if wrong:
+            return wrong
         lengths = [len(row.ids) for row in rows]
         return Prepared(ask, rows, Size(max(lengths), len(rows)), sum(lengths))
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        if row.truncated and self.loading.refuse_too_long:
-            return self.too_long()
-        length = len(row.ids)
-        return Prepared(ask, [row], Size(length), length, row.truncated)
+        prepared = super().one(ask, row)
+        return replace(prepared, rows=[row]) if isinstance(prepared, Prepared) else prepared
 
     def forward(self, batch: Sequence[Prepared]) -> torch.Tensor:
         return self.logits([row for prepared in batch for row in prepared.rows])
@@ -99,6 +102,7 @@ class FillMask(TextTask):
 
     entry = TASKS["fill-mask"]
     auto = (("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),)
+    by_token = True
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
@@ -108,6 +112,9 @@ class FillMask(TextTask):
         self.weight = max(1, self.config.get_text_config().vocab_size // LOGITS_A_TOKEN)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
+        wrong = self.too_short([row])
+        if wrong:
+            return wrong
         if self.tokenizer.mask_token_id not in row.ids:
             where = "in what is left of it after cutting" if row.truncated else "in it"
             return InvalidInput(f"inputs has no mask token {where}; write {self.tokenizer.mask_token} where to fill")
@@ -119,10 +126,12 @@ class FillMask(TextTask):
         return Prepared(ask, (row, candidates), Size(length * self.weight), length, row.truncated)
 
     def forward(self, batch: Sequence[Prepared]) -> list[np.ndarray]:
-        inputs = self.encoder.pad([prepared.rows[0] for prepared in batch], self.device)
-        masked = inputs["input_ids"] == self.tokenizer.mask_token_id
-        chosen = self.model.forward(**inputs).logits[masked].float().cpu().numpy()
-        return np.split(chosen, np.cumsum(masked.sum(1).cpu().numpy())[:-1])
+        rows = [prepared.rows[0] for prepared in batch]
+        logits = self.run(rows)[0]
+        places = [[i for i, token in enumerate(row.ids) if token == self.tokenizer.mask_token_id] for row in rows]
+        counts = [len(own) for own in places]
+        where = np.repeat(np.arange(len(rows)), counts), np.concatenate(places)
+        return np.split(to_numpy(logits[where]), np.cumsum(counts)[:-1])
 
     def finish(self, outputs: list[np.ndarray], batch: Sequence[Prepared]) -> list[Any]:
         return [

@@ -1,0 +1,185 @@
+"""A sample of the zoo (`make zoo` runs all of it), one architecture of each kind, and the kinds of folder around it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models as tiny
+import torch
+import transformers as t
+from tokenizers import Tokenizer, models
+from zoo.build import build, enliven
+from zoo.judge import judge
+
+from transforms.models.errors import ModelLoadError
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.sharing import Sharing
+from transforms.records import Failure, Prediction, Request
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    """Tiny products are faster on one thread than shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture", "verdict"),
+    [
+        ("text-classification", "BertForSequenceClassification", "equal"),
+        ("text-classification", "XLNetForSequenceClassification", "equal"),  # no limit of positions, padded left
+        ("text-classification", "FNetForSequenceClassification", "grouped"),  # mixes padding into every token
+        ("token-classification", "ConvBertForTokenClassification", "grouped"),  # a convolution that reaches into it
+        ("text-classification", "BigBirdForSequenceClassification", "grouped"),  # a short text changes the model
+        ("fill-mask", "FNetForMaskedLM", "grouped"),
+        ("question-answering", "BertForQuestionAnswering", "equal"),
+        ("feature-extraction", "CanineModel", "grouped"),  # a tokenizer in Python
+        ("zero-shot-classification", "NystromformerForSequenceClassification", "grouped"),
+        ("text-generation", "LlamaForCausalLM", "equal"),
+        ("text-generation", "RecurrentGemmaForCausalLM", "grouped"),  # padding runs through its recurrence
+        ("text-classification", "ReformerForSequenceClassification", "refused"),  # answers by chance
+        ("token-classification", "BrosForTokenClassification", "refused"),  # needs where the words stand on a page
+    ],
+)
+def test_a_sample_of_the_zoo(tmp_path: Path, task: str, architecture: str, verdict: str) -> None:
+    """Alone = in a batch = in another order = later = transformers, or one line at launch: a sample of each kind."""
+    build(tmp_path, task, architecture)
+    found = judge(tmp_path, task)
+    assert found.verdict == verdict, found
+
+
+def gpt2(folder: Path, tokenizer: Any, pad: int | None) -> None:
+    """A classifier that reads its answer where the last token stands that is not padding."""
+    torch.manual_seed(5)
+    config = t.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=128, num_labels=3)
+    config.pad_token_id, config.eos_token_id, config.bos_token_id = pad, tokenizer.eos_token_id, None
+    model = t.GPT2ForSequenceClassification(config)
+    enliven(model)
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("special", "pad"),
+    [({}, "<pad>"), ({}, "<eos>"), ({}, None), ({"pad_token": None}, "<eos>"), ({"pad_token": None}, None)],
+)
+def test_the_pad_id_is_the_models(tmp_path: Path, special: dict[str, Any], pad: str | None) -> None:
+    """Whatever the tokenizer and the model call padding, mixed lengths share a forward and are answered as alone."""
+    tokenizer = tiny.byte_tokenizer(**special)
+    gpt2(tmp_path, tokenizer, tokenizer.convert_tokens_to_ids(pad) if pad else None)
+    found = judge(tmp_path, "text-classification")
+    assert found.verdict == "equal", found
+
+
+def test_padding_goes_to_the_side_that_is_right(tmp_path: Path) -> None:
+    """A tokenizer that says left, beside a model that counts positions from the first column, is padded right."""
+    tokenizer = tiny.byte_tokenizer(padding_side="left")
+    torch.manual_seed(5)
+    config = t.GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=128)
+    model = t.GPT2Model(config)
+    enliven(model)
+    model.eval().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert judge(tmp_path, "feature-extraction").verdict == "equal"
+
+
+def test_what_one_batch_leaves_is_taken_back(tmp_path: Path) -> None:
+    """After a short text, which turns BigBird's sparse attention off for good, a long one is answered as at first."""
+    build(tmp_path, "feature-extraction", "BigBirdModel")
+    ask = HuggingFaceModelHandler(str(tmp_path), "feature-extraction", device="cpu", dtype="float32")._load().answer
+    text = Request(tiny.text_of(80))
+    first, _, later = (ask([one]).outcomes[0] for one in (text, Request("help"), text))
+    pipe: Any = t.pipeline("feature-extraction", model=str(tmp_path), device="cpu", dtype=torch.float32)
+    expected = np.asarray(pipe(text.inputs))[0].mean(axis=0)
+    assert isinstance(first, Prediction) and isinstance(later, Prediction)
+    np.testing.assert_array_equal(first.prediction, later.prediction)
+    np.testing.assert_allclose(first.prediction, expected, rtol=1e-3, atol=1e-3)
+
+
+def letters_only() -> Any:
+    """A tokenizer that drops what it does not know."""
+    vocabulary = {letter: i for i, letter in enumerate(["<pad>", "<eos>", *"abcdefghijklmnopqrstuvwxyz "])}
+    return t.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.BPE(vocabulary, [])),
+        model_max_length=64,
+        pad_token="<pad>",
+        eos_token="<eos>",
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture"),
+    [
+        ("text-classification", "BertForSequenceClassification"),
+        ("token-classification", "BertForTokenClassification"),
+        ("feature-extraction", "BertModel"),
+        ("text-generation", "BertLMHeadModel"),
+    ],
+)
+def test_a_text_without_a_token(tmp_path: Path, task: str, architecture: str) -> None:
+    """Emoji that the tokenizer drops are InvalidInput, alone and beside others, and leave the others' answers alone."""
+    build(tmp_path, task, architecture)
+    (tmp_path / "tokenizer.json").unlink()
+    letters_only().save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), task, device="cpu", dtype="float32")._load()
+    parameters = {"max_new_tokens": 3} if task == "text-generation" else {}
+    requests = [Request(text, parameters) for text in ("😀😀", "good order", "😀", "bad")]
+    for outcomes in ([engine.answer([one]).outcomes[0] for one in requests], engine.answer(requests).outcomes):
+        kinds = [each.error_type if isinstance(each, Failure) else "an answer" for each in outcomes]
+        assert kinds == ["InvalidInput", "an answer", "InvalidInput", "an answer"]
+
+
+def test_a_list_with_a_text_without_a_token(tmp_path: Path) -> None:
+    """One empty text among the list of a message is that message's failure: no zero vector stands for it."""
+    build(tmp_path, "feature-extraction", "BertModel")
+    (tmp_path / "tokenizer.json").unlink()
+    letters_only().save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), "feature-extraction", device="cpu", dtype="float32")._load()
+    (outcome,) = engine.answer([Request(["good", "😀"])]).outcomes
+    assert isinstance(outcome, Failure) and outcome.error_type == "InvalidInput"
+
+
+@pytest.mark.parametrize("kept", [(), ("tokenizer_config.json",)])
+@pytest.mark.parametrize(
+    ("make", "task"),
+    [
+        (tiny.sentiment, "text-classification"),
+        (tiny.causal, "text-generation"),
+        (tiny.body, "feature-extraction"),
+    ],
+)
+def test_a_folder_without_its_vocabulary(tmp_path: Path, make: Any, task: str, kept: tuple[str, ...]) -> None:
+    """A model saved without its tokenizer is refused in one line, not answered as if every word were unknown."""
+    for path in Path(make()).iterdir():
+        if path.name in ("config.json", "generation_config.json", "model.safetensors", *kept):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ModelLoadError, match="tokenizer|vocab") as caught:
+        HuggingFaceModelHandler(str(tmp_path), task, device="cpu")._load()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_position_table_of_minus_one_is_no_limit(tmp_path: Path) -> None:
+    """XLNet's -1 positions cut no text."""
+    build(tmp_path, "text-classification", "XLNetForSequenceClassification")
+    assert json.loads((tmp_path / "config.json").read_text()).get("max_position_embeddings", -1) == -1
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"model_max_length": 10**30}))
+    engine = HuggingFaceModelHandler(str(tmp_path), "text-classification", device="cpu", dtype="float32")._load()
+    (outcome,) = engine.answer([Request(tiny.text_of(300))]).outcomes
+    assert isinstance(outcome, Prediction) and not outcome.truncated and outcome.tokens and outcome.tokens > 300
+
+
+def test_rows_that_must_not_share_are_put_back_in_order() -> None:
+    """Rows are dealt into parts by length, each exactly once, in their order within a part."""
+    lengths = [3, 5, 3, 7, 5]
+    assert Sharing().parts(lengths) == [[0, 1, 2, 3, 4]]
+    assert Sharing("length").parts(lengths) == [[0, 2], [1, 4], [3]]
+    assert Sharing("none").parts(lengths) == [[0], [1], [2], [3], [4]]
+    assert Sharing("none").group(3, 3) != Sharing("none").group(3, 3)

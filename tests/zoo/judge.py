@@ -1,0 +1,260 @@
+"""Whether a folder's answers are the model's alone: the same alone, in a batch, in another order, and later."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_models
+import torch
+import transformers as t
+
+from transforms.models.bisect import Budget
+from transforms.models.errors import ModelLoadError
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.loaded_model import LoadedModel
+from transforms.records import Failure, Request
+from zoo.build import MOST_TOKENS
+
+#: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
+TOLERANCE = 2e-3
+
+TEXTS = (
+    "good order",
+    "help",
+    "the order was late and my invoice is wrong",
+    "😀 thank you 😀",
+    "   ",
+    "where is my invoice please help the order was late and wrong",
+    tiny_models.text_of(150),
+    "my order",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one architecture in one task, and why."""
+
+    verdict: str
+    why: str = ""
+
+
+Answer = Any
+
+
+def judge(folder: Path, task: str) -> Verdict:
+    """``equal`` (in mixed batches), ``grouped``, ``alone``, ``refused``, or ``wrong`` with what was seen."""
+    inputs, parameters = INPUTS[task]
+    handler = HuggingFaceModelHandler(str(folder), task, device="cpu", dtype="float32", max_batch_tokens=1_000_000)
+    try:
+        engine = handler._load()  # a fresh one: the registry would keep every model of the zoo
+    except ModelLoadError as error:
+        line = str(error).partition(": ")[2]
+        if "\n" in str(error):
+            return Verdict("wrong", f"refused in several lines: {error}")
+        return Verdict("refused", line + (" (transformers answers)" if _reference_answers(folder, task) else ""))
+    except Exception as error:
+        return Verdict("wrong", f"the launch raised {type(error).__name__}: {str(error)[:120]}")
+    engine.budget = Budget(1_000_000)  # all that may share a forward does, however much padding that takes
+    alone = [_ask(engine, [each], parameters)[0] for each in inputs]
+    for what, order in _orders(len(inputs)):
+        answers = _ask(engine, [inputs[i] for i in order], parameters)
+        for i, answer in zip(order, answers, strict=True):
+            difference = differ(alone[i], answer)
+            if difference:
+                return Verdict("wrong", f"{what}: {inputs[i]!r:.30} {difference}")
+    if all(isinstance(answer, Failure) for answer in alone):
+        return Verdict("wrong", f"no text is answered: {alone[0].error}")
+    expected = REFERENCES[task](folder, inputs, parameters)
+    for each, answer, reference in zip(inputs, alone, expected, strict=True):
+        difference = against(answer, reference, task in _CUTS)
+        if difference:
+            return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
+    refused = sum(isinstance(answer, Failure) for answer in alone)
+    why = f"{refused} of {len(alone)} texts refused" if refused else ""
+    which = engine.task.sharing.which  # type: ignore[attr-defined]
+    return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
+
+
+def _reference_answers(folder: Path, task: str) -> bool:
+    """Whether transformers itself can do with the folder what was refused."""
+    inputs, parameters = INPUTS[task]
+    try:
+        expected = REFERENCES[task](folder, inputs[:3], parameters)
+    except Exception:
+        return False
+    return not all(isinstance(each, Exception) for each in expected)
+
+
+def _orders(count: int) -> list[tuple[str, list[int]]]:
+    order = list(range(count))
+    return [
+        ("in a batch", order),
+        ("in another order", order[::-1]),
+        ("beside one other", order[-2:]),
+        ("alone, later", [0]),
+        ("in a batch, later", order + order),
+    ]
+
+
+def _ask(engine: LoadedModel, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    return engine.answer([Request(each, parameters) for each in inputs]).outcomes
+
+
+def differ(one: Any, other: Any) -> str:
+    """How two outcomes differ, or nothing."""
+    if isinstance(one, Failure) or isinstance(other, Failure):
+        texts = [each.error_type if isinstance(each, Failure) else "an answer" for each in (one, other)]
+        return "" if texts[0] == texts[1] else f"{texts[0]} alone, {texts[1]} there"
+    return unlike(one.prediction, other.prediction)
+
+
+def against(answer: Any, reference: Any, cuts: bool) -> str:
+    """How an outcome differs from what transformers answered (an exception, where it raised)."""
+    if isinstance(answer, Failure):
+        # To refuse one input is no wrong answer; a model that cannot answer must be refused at launch.
+        return "" if answer.error_type in ("InvalidInput", "TooLong") else f"{answer.error_type}: {answer.error}"
+    if isinstance(reference, Exception) or (answer.truncated and not cuts):
+        return ""
+    if answer.request.inputs.__class__ is dict:
+        return unlike(answer.prediction["score"], reference)
+    return unlike(answer.prediction, reference)
+
+
+def unlike(one: Any, other: Any) -> str:
+    """How two predictions differ by more than ``TOLERANCE``, or nothing."""
+    one, other = _by_label(one), _by_label(other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        if one.keys() != other.keys():
+            return f"keys {sorted(one)} against {sorted(other)}"
+        return next((f"{key}: {found}" for key in one if (found := unlike(one[key], other[key]))), "")
+    if isinstance(one, str) or one is None:
+        return "" if one == other else f"{one!r:.40} against {other!r:.40}"
+    if isinstance(one, (list, tuple)) and one and isinstance(one[0], (dict, str)):
+        if len(one) != len(other):
+            return f"{len(one)} items against {len(other)}"
+        return next((found for a, b in zip(one, other, strict=True) if (found := unlike(a, b))), "")
+    a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if a.shape != b.shape:
+        return f"shape {a.shape} against {b.shape}"
+    scale = max(1.0, float(np.abs(b).max(initial=0)))
+    worst = float(np.abs(a - b).max(initial=0))
+    return "" if worst <= TOLERANCE * scale else f"{a.ravel()[:3].round(3)} against {b.ravel()[:3].round(3)}"
+
+
+def _by_label(prediction: Any) -> Any:
+    """Scores by their labels: the order of two that are equal is no part of an answer."""
+    if isinstance(prediction, Mapping) and prediction.keys() == {"sequence", "labels", "scores"}:
+        return dict(zip(prediction["labels"], prediction["scores"], strict=True))
+    if isinstance(prediction, list) and prediction and isinstance(prediction[0], Mapping):
+        named = prediction[0].keys() == {"label", "score"}
+        return {each["label"]: each["score"] for each in prediction} if named else prediction
+    return prediction
+
+
+def _pipeline(folder: Path, task: str, **words: Any) -> Callable[..., Any]:
+    """``transformers.pipeline``, with a model that no earlier forward has touched."""
+    pipe: Any = t.pipeline(task, model=str(folder), dtype=torch.float32, device="cpu", **words)
+    fresh, forward = pipe.model, pipe._forward
+
+    def untouched(*args: Any, **kwargs: Any) -> Any:
+        pipe.model = copy.deepcopy(fresh)
+        return forward(*args, **kwargs)
+
+    pipe._forward = untouched
+    return pipe
+
+
+def _each(call: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
+    answers: list[Any] = []
+    for each in inputs:
+        try:
+            with torch.inference_mode():
+                answers.append(call(each))
+        except Exception as error:
+            answers.append(error)
+    return answers
+
+
+def _piped(task: str, **words: Any) -> Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]:
+    def reference(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        call = _pipeline(folder, task)
+        return _each(lambda each: call(each, **parameters, **words), inputs)
+
+    return reference
+
+
+def _embeddings(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    call = _pipeline(folder, "feature-extraction")
+    return _each(lambda each: np.asarray(call(each, tokenize_kwargs={"truncation": True}))[0].mean(axis=0), inputs)
+
+
+def _generated(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """The raw model's ``generate``, for the pipeline puts an article of its own before a prompt of XLNet's."""
+    tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
+    model: Any = t.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    asked = {name: value for name, value in parameters.items() if name != "return_full_text"}
+
+    def call(text: str) -> Any:
+        encoded = tokenizer(text, return_tensors="pt")
+        encoded.pop("token_type_ids", None)
+        made = copy.deepcopy(model).generate(**encoded, **asked, pad_token_id=tokenizer.pad_token_id)
+        new = made[0, encoded["input_ids"].shape[1] :]
+        return [{"generated_text": tokenizer.decode(new, skip_special_tokens=True)}]
+
+    return _each(call, inputs)
+
+
+def _spans(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """transformers 5 has no pipeline for it: the likeliest span of at most 15 tokens, from the raw model's logits."""
+    tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
+    model: Any = t.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+
+    def call(each: dict[str, str]) -> float:
+        encoded = tokenizer(each["question"], each["context"], return_tensors="pt")
+        if encoded["input_ids"].shape[1] > MOST_TOKENS:
+            raise ValueError("the raw model alone reads no windows")
+        inside = torch.tensor([place == 1 for place in encoded.sequence_ids(0)])
+        allowed = inside.clone()
+        allowed[0] = True
+        outputs = copy.deepcopy(model)(**encoded)
+        start, end = (
+            logits[0].masked_fill(~allowed, -10_000.0).softmax(-1)
+            for logits in (outputs.start_logits, outputs.end_logits)
+        )
+        table = (start * inside)[:, None] * (end * inside)[None]
+        return float(table.triu().tril(14).max())
+
+    return _each(call, inputs)
+
+
+_MASKED = [f"[MASK] {text}" for text in TEXTS]
+_QUESTIONS = [{"question": "where is my order", "context": text} for text in TEXTS]
+
+#: Tasks whose pipeline cuts a text that is too long, as ours do.
+_CUTS = ("text-classification", "token-classification", "feature-extraction")
+
+#: The inputs of each task, and the parameters they go with.
+INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
+    "text-classification": (TEXTS, {"top_k": None, "function_to_apply": "none"}),
+    "token-classification": (TEXTS, {"ignore_labels": []}),
+    "zero-shot-classification": (TEXTS, {"candidate_labels": ["invoice", "late order"]}),
+    "fill-mask": (_MASKED, {"top_k": 3}),
+    "question-answering": (_QUESTIONS, {}),
+    "feature-extraction": (TEXTS, {}),
+    "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+}
+
+REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
+    "text-classification": _piped("text-classification", truncation=True),
+    "token-classification": _piped("token-classification"),
+    "zero-shot-classification": _piped("zero-shot-classification"),
+    "fill-mask": _piped("fill-mask"),
+    "question-answering": _spans,
+    "feature-extraction": _embeddings,
+    "text-generation": _generated,
+}
