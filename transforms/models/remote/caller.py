@@ -24,6 +24,9 @@ FIRST_WAIT_S, LAST_WAIT_S = 0.5, 10.0
 #: How often one request must fail, others being answered between any two failures, for its input to be blamed.
 STRIKES = 5
 
+#: How many times more where the body of a 200 says that the server is busy: its words may only quote the input.
+PATIENCE = 4
+
 #: Largest request that is kept to probe with.
 _KEEP_BYTES = 65_536
 
@@ -119,11 +122,12 @@ class Caller:
                 return found.value
             if found.verdict is Verdict.REFUSED:
                 raise EndpointRefused(f"{self.name} refused it with {quoted(found.words)}")
-            if found.verdict is Verdict.BROKEN:
+            if found.verdict is Verdict.BROKEN or found.in_body:
                 if 0 <= seen < self.breaker.successes:
                     strikes += 1
                 seen = self.breaker.successes
-                if strikes >= (STRIKES if alone else 1):
+                patience = PATIENCE if found.verdict is Verdict.BUSY else 1
+                if strikes >= (STRIKES if alone else 1) * patience:
                     words = quoted(found.words)
                     raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
             deadline = deadline or time.monotonic() + self.max_wait_s

@@ -27,7 +27,8 @@ class Reading(NamedTuple):
     """A reply as it was understood: who is to blame, what it says, or why it is none.
 
     ``reply`` is the one that was meant: where an answer of 200 holds an error, it has that error's status. ``misfit``
-    says what came where a server answered, and not what was asked for.
+    says what came where a server answered, and not what was asked for; ``in_body`` is true where only the answer's
+    words tell that it is an error, and they may quote the input.
     """
 
     reply: Reply
@@ -36,6 +37,7 @@ class Reading(NamedTuple):
     words: str = ""
     misfit: str = ""
     pause_s: float = 0.0
+    in_body: bool = False
 
 
 def read_reply(reply: Reply, read: Read) -> Reading:
@@ -48,7 +50,10 @@ def read_reply(reply: Reply, read: Read) -> Reading:
         answer = _parsed(reply)
         meant = _meant(reply, answer)
         if meant is not reply:
-            return Reading(meant, judge(meant), words=meant.describe(), pause_s=meant.retry_after())
+            verdict = judge(meant)
+            if verdict not in (Verdict.BUSY, Verdict.REFUSED):
+                verdict = Verdict.BROKEN  # were it the token or the URL, nothing else would be answered either
+            return Reading(meant, verdict, words=meant.describe(), pause_s=meant.retry_after(), in_body=True)
         return Reading(reply, Verdict.OK, read(reply, answer))
     except Misfit as error:
         words = str(error)
