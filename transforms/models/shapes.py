@@ -183,7 +183,7 @@ def transcript(answer: Any, ask: Ask) -> Any:
 
 def check_depth(value: Any, most: int = MAX_DEPTH) -> None:
     """Raises ``Misfit`` where a prediction is nested deeper than what reads results can be trusted to take."""
-    level = [value]
+    level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(most):
         level = [
             one

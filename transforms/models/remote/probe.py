@@ -79,7 +79,7 @@ def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, has_token: boo
     unfit = next((one for one in found.value if isinstance(one, ElementError)), None) if found.value else None
     if unfit is not None:
         said = f"{type(unfit).__name__}: {foreign(str(unfit))}"
-    if found.misfit or unfit is not None:
+    if found.misfit or unfit is not None or (found.in_body and verdict is Verdict.BROKEN):
         raise ModelLoadError(f"{where}: no answer to `task={task.name}`: {said}; check the task and the URL")
     if verdict is Verdict.DENIED:
         raise ModelLoadError(f"{where}: {said}; {_token_advice(reply.status, has_token)}")

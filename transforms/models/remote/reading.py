@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from transforms.models.remote.reply import Reply, Verdict, error_in, judge
+from transforms.models.remote.reply import NOT_THE_INPUT, Reply, Verdict, error_in, judge
 from transforms.models.shapes import Misfit
 
 #: What makes something of a reply whose JSON it is given; raises ``Misfit`` where it is no answer to the request.
@@ -95,7 +95,8 @@ def _meant(reply: Reply, answer: Any) -> Reply:
     # A fault that names no status is the server's until others are answered meanwhile: as 500 is.
     status = next((code for code in codes if code), 0)
     if not status:
-        status = 429 if _BUSY.search(f"{kinds} {words}") else 422 if _INPUT_ERROR.search(kinds) else 500
+        busy = _BUSY.search(f"{kinds} {words}") or NOT_THE_INPUT.search(words)
+        status = 429 if busy else 422 if _INPUT_ERROR.search(kinds) else 500
     return replace(reply, status=status, words=f"{words} (in an answer of {reply.status})")
 
 

@@ -135,7 +135,7 @@ _INPUT = {400, 406, 411, 413, 415, 416, 422, 431, 451}
 _WAIT = {408, 409, 425, 429, 503, 529}
 
 #: An endpoint that is paused, starts or runs out of memory answers 400 all the same.
-_NOT_THE_INPUT = re.compile(
+NOT_THE_INPUT = re.compile(
     r"\bpaused\b|not stopped|initializ|scaled to zero|scaling (up|from)|is (currently )?loading|not ready|"
     r"out of memory",
     re.I,
@@ -155,7 +155,7 @@ def judge(reply: Reply) -> Verdict:
         return Verdict.BUSY
     if status in _INPUT:
         # The words may quote the input, so this only waits: an input that nothing else explains is blamed in the end.
-        return Verdict.BROKEN if status == 400 and _NOT_THE_INPUT.search(reply.said()) else Verdict.REFUSED
+        return Verdict.BROKEN if status == 400 and NOT_THE_INPUT.search(reply.said()) else Verdict.REFUSED
     if status >= 500 or status == 424:
         return Verdict.BROKEN
     return Verdict.WRONG
