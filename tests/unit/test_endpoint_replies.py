@@ -277,7 +277,7 @@ def test_an_endpoint_that_never_fits_blames_nobody_and_is_told_at_launch(body: A
         model = handler.load_model()
         assert kinds(list(handler.run_inference(requests(["a", "b"]), model))) == ["Prediction", "Prediction"]
         for _ in range(2):
-            with pytest.raises(EndpointUnavailable, match="no answer for 0.5 s"):
+            with pytest.raises(EndpointUnavailable, match="no answer for 0.5 s; at last: [25]00"):
                 handler.run_inference(requests(["c", "d", "e"]), model)
         with pytest.raises(ModelLoadError, match="no answer to `task=feature-extraction`"):
             handler.probe()
@@ -401,3 +401,11 @@ def test_no_link_in_a_chat_reaches_a_server(route: str, task: str, said: dict[st
     with FakeEndpoint("openai" if route else "tgi").running() as fake:
         assert kinds(run(fake.url + route, task, [[said]])) == ["InvalidInput"]
         assert fake.posts == []
+
+
+def test_no_log_line_quotes_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that does not fit may be made of the input: log and failed bundle say only what was expected."""
+    with FakeEndpoint(script=lambda n, path, payload: Fault(200, {"echo": "secret words"})).running() as fake:
+        with pytest.raises(EndpointUnavailable, match="200, but expected lists of numbers, got …") as error:
+            run(fake.url, "feature-extraction", ["secret words"], max_wait_s=0.3)
+        assert "secret" not in caplog.text and "secret" not in str(error.value) and "expected" in caplog.text

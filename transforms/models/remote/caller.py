@@ -158,7 +158,7 @@ class Caller:
             if found is None:
                 self.breaker.leave(None, sent_at)
             else:
-                self.breaker.leave(found.verdict, sent_at, found.words, found.pause_s)
+                self.breaker.leave(found.verdict, sent_at, found.logged or found.words, found.pause_s)
 
     async def _read(self, reply: Reply, read: Read) -> Reading:
         """``reply`` as it was understood, its words without the token, which a server may quote."""
@@ -166,7 +166,8 @@ class Caller:
         found = await asyncio.to_thread(read_reply, reply, read) if large else read_reply(reply, read)
         if not found.words:
             return found
-        return found._replace(words=self.token.scrub(found.words), misfit=self.token.scrub(found.misfit))
+        scrub = self.token.scrub
+        return found._replace(words=scrub(found.words), misfit=scrub(found.misfit), logged=scrub(found.logged))
 
     async def _token(self) -> str | None:
         there, token = self.token.at_hand()

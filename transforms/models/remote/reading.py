@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from transforms.errors import quoted
 from transforms.models.remote.reply import NOT_THE_INPUT, Reply, Verdict, error_in, judge
 from transforms.models.shapes import Misfit
 
@@ -27,7 +28,8 @@ class Reading(NamedTuple):
     """A reply as it was understood: who is to blame, what it says, or why it is none.
 
     ``reply`` is the one that was meant: where an answer of 200 holds an error, it has that error's status. ``misfit``
-    says what came where a server answered, and not what was asked for; ``in_body`` is true where only the answer's
+    says what came where a server answered, and not what was asked for, and ``logged`` says it without the
+    answer, which may be made of the input; ``in_body`` is true where only the answer's
     words tell that it is an error, and they may quote the input.
     """
 
@@ -36,6 +38,7 @@ class Reading(NamedTuple):
     value: Any = None
     words: str = ""
     misfit: str = ""
+    logged: str = ""
     pause_s: float = 0.0
     in_body: bool = False
 
@@ -56,20 +59,26 @@ def read_reply(reply: Reply, read: Read) -> Reading:
             return Reading(meant, verdict, words=meant.describe(), pause_s=meant.retry_after(), in_body=True)
         return Reading(reply, Verdict.OK, read(reply, answer))
     except Misfit as error:
-        words = str(error)
+        words, redacted = str(error), error.redacted()
     except Exception as error:
         # Its text may quote the answer, and with it the message; where it happened says enough to mend it.
         frames = traceback.extract_tb(error.__traceback__)
         where = f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}"
-        words = f"it cannot be read ({type(error).__name__} at {where})"
-    return Reading(reply, Verdict.BROKEN, words=f"{reply.status}, but {words}", misfit=words)
+        words = redacted = f"it cannot be read ({type(error).__name__} at {where})"
+    return Reading(
+        reply,
+        Verdict.BROKEN,
+        words=f"{reply.status}, but {words}",
+        misfit=words,
+        logged=f"{reply.status}, but {redacted}",
+    )
 
 
 def _parsed(reply: Reply) -> Any:
     try:
         return reply.json()
     except ValueError:
-        raise Misfit(f"{NOT_JSON}: {reply.said()[:200]}") from None
+        raise Misfit(f"{NOT_JSON}: {quoted(reply.said()[:200])}") from None
 
 
 #: Keys of an answer. Where one is there, an "error" beside it is a note, and no error.
