@@ -231,13 +231,14 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
             return
-        text = body if isinstance(body, str) else json.dumps(body)
+        text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        content = text if isinstance(text, bytes) else text.encode()
         self.send_response(status)
-        for name, value in {"content-type": "application/json", **headers}.items():
+        length = {"content-length": str(len(content))}
+        for name, value in {"content-type": "application/json", **length, **headers}.items():
             self.send_header(name, value)
-        self.send_header("content-length", str(len(text.encode())))
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""

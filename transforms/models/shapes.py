@@ -1,14 +1,19 @@
-"""Answers of the different servers, brought into the one shape that a task's prediction has with local weights."""
+"""Answers of the different servers, brought into the one shape that a task's prediction has with local weights.
+
+Nothing in an answer is believed: a number is a finite number (no text, no boolean), a text a text. A null where a
+number belongs is what servers write for NaN, and so ``NonFinite``, as with local weights; all else is a ``Misfit``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from transforms.errors import MessageError
-from transforms.models.errors import brief
+from transforms.models.errors import NonFinite, brief
 from transforms.models.inputs import Ask
 
 
@@ -16,13 +21,21 @@ class Misfit(MessageError):
     """An answer that is not the task's: the server runs something else, or is broken."""
 
 
+#: Dimensions of an array of numbers.
+_MOST_DIMENSIONS = 4
+
+#: Levels of lists and objects in a prediction, as in a message.
+MAX_DEPTH = 100
+
+
 def labels(usual: int | None) -> Callable[[Any, Ask], Any]:
     """``[{"label", "score"}]``, best first: ``top_k`` of them, or ``usual``, or all for None."""
 
     def shape(answer: Any, ask: Ask) -> Any:
         found = unwrap(answer)
-        if not _are_objects(found, "label", "score"):
+        if not _are_objects(found, "label", "score") or not _are_texts(one["label"] for one in found):
             raise Misfit(f'expected [{{"label": …, "score": …}}], got {brief(answer)}')
+        _check_numbers((one["score"] for one in found), answer)
         top = ask.parameters.get("top_k", usual)
         return sorted(found, key=lambda one: -one["score"])[:top]
 
@@ -30,22 +43,45 @@ def labels(usual: int | None) -> Callable[[Any, Ask], Any]:
 
 
 def objects(*keys: str) -> Callable[[Any, Ask], Any]:
-    """A list of objects that have ``keys``."""
+    """A list of objects that have ``keys``; it may be empty, as where nothing was detected."""
 
     def shape(answer: Any, ask: Ask) -> Any:
         found = unwrap(answer)
         if not isinstance(found, list) or (found and not _are_objects(found, *keys)):
             raise Misfit(f"expected a list of objects with {', '.join(keys)}, got {brief(answer)}")
+        _check_fields(found, keys, answer)
         return found
 
     return shape
 
 
+#: What objects hold, beside numbers: those texts that are never null where they are needed.
+_TEXTS = ("label", "mask", "answer", "token_str")
+
+
+def _check_fields(found: list[dict[str, Any]], keys: tuple[str, ...], answer: Any) -> None:
+    """Checks what is known of ``keys``, and that a ``score`` is a number wherever there is one."""
+    for key in keys:
+        if key in _TEXTS and not _are_texts(one[key] for one in found):
+            raise Misfit(f"expected a text as {key}, got {brief(answer)}")
+        if key == "box":
+            corners = [one["box"] for one in found]
+            if not all(isinstance(box, dict) and len(box) == 4 for box in corners):
+                raise Misfit(f"expected a box of four numbers, got {brief(answer)}")
+            _check_numbers((value for box in corners for value in box.values()), answer)
+    # A segment of a semantic map has none, and there it says null.
+    needed = "score" in keys
+    _check_numbers((one["score"] for one in found if needed or one.get("score") is not None), answer)
+
+
 def fills(answer: Any, ask: Ask) -> Any:
     """Those of fill-mask: a list, or a list of lists for several masks."""
+    shape = objects("score", "token_str")
     if isinstance(answer, list) and len(answer) > 1 and all(isinstance(one, list) for one in answer):
-        return answer
-    return objects("score", "token_str")(answer, ask)
+        if any(one and isinstance(one[0], list) for one in answer):
+            raise Misfit(f"expected a list of fills for each mask, got {brief(answer)}")
+        return [shape(one, ask) for one in answer]
+    return shape(answer, ask)
 
 
 def unwrap(answer: Any) -> Any:
@@ -53,24 +89,21 @@ def unwrap(answer: Any) -> Any:
     return answer[0] if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], list) else answer
 
 
-def _are_objects(found: Any, *keys: str) -> bool:
-    return isinstance(found, list) and bool(found) and all(isinstance(o, dict) and o.keys() >= set(keys) for o in found)
-
-
 def zero_shot(answer: Any, ask: Ask) -> Any:
     """``{"sequence", "labels", "scores"}``, which newer servers write as a list of ``{"label", "score"}``."""
     if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], dict) and "labels" in answer[0]:
         answer = answer[0]
-    if isinstance(answer, dict) and {"labels", "scores"} <= answer.keys():
-        return {"sequence": ask.inputs, "labels": answer["labels"], "scores": answer["scores"]}
-    if not _are_objects(answer, "label", "score"):
+    if isinstance(answer, dict) and isinstance(answer.get("labels"), list) and isinstance(answer.get("scores"), list):
+        names, scores = answer["labels"], answer["scores"]
+    elif _are_objects(answer, "label", "score"):
+        names, scores = [one["label"] for one in answer], [one["score"] for one in answer]
+    else:
         raise Misfit(f'expected {{"sequence": …, "labels": …, "scores": …}}, got {brief(answer)}')
-    ranked = sorted(answer, key=lambda one: -one["score"])
-    return {
-        "sequence": ask.inputs,
-        "labels": [one["label"] for one in ranked],
-        "scores": [one["score"] for one in ranked],
-    }
+    if not names or len(names) != len(scores) or not _are_texts(names):
+        raise Misfit(f"expected a score for each label, got {brief(answer)}")
+    _check_numbers(scores, answer)
+    ranked = sorted(zip(names, scores, strict=True), key=lambda one: -one[1])
+    return {"sequence": ask.inputs, "labels": [name for name, _ in ranked], "scores": [score for _, score in ranked]}
 
 
 def spans(answer: Any, ask: Ask) -> Any:
@@ -78,42 +111,108 @@ def spans(answer: Any, ask: Ask) -> Any:
     found = answer if isinstance(answer, list) else [answer]
     if not _are_objects(found, "score", "answer"):
         raise Misfit(f'expected {{"score": …, "start": …, "end": …, "answer": …}}, got {brief(answer)}')
+    _check_fields(found, ("score", "answer"), answer)
     top = ask.parameters.get("top_k", 1)
     return found[0] if top == 1 else found[:top]
 
 
 def embedding(answer: Any, ask: Ask) -> Any:
     """A vector; token embeddings stay ``[1, tokens, width]``, as with local weights."""
-    if isinstance(answer, dict) and "embeddings" in answer:
-        answer = answer["embeddings"]
-    try:
-        array = np.asarray(answer, np.float32)
-    except (TypeError, ValueError):
-        array = np.empty(0, np.float32)
+    array = _array(answer)
     if array.ndim == 2 and len(array) == 1:
         array = array[0]
     elif array.ndim == 2:
         array = array[None]
-    if array.ndim not in (1, 3) or not array.size:
+    if array.ndim not in (1, 3):
         raise Misfit(f"expected a vector of numbers, got {brief(answer)}")
     return array
 
 
+def features(answer: Any, ask: Ask) -> Any:
+    """An image's features: numbers in one to four dimensions, as the server has them."""
+    return _array(answer)
+
+
+def _array(answer: Any) -> np.ndarray:
+    if isinstance(answer, dict) and "embeddings" in answer:
+        answer = answer["embeddings"]
+    # numpy takes texts, booleans and nulls for numbers, so these are looked for first.
+    rows = [answer]
+    for _ in range(_MOST_DIMENSIONS - 1):
+        rows = [one for row in rows for one in (row if isinstance(row, list) and _nested(row) else [row])]
+    for row in rows:
+        if not isinstance(row, list) or not set(map(type, row)) <= {int, float, type(None)}:
+            raise Misfit(f"expected lists of numbers, got {brief(answer)}")
+    try:
+        with np.errstate(over="ignore"):  # over float32's range is infinity, and told below
+            array = np.asarray(answer, np.float32)
+    except (TypeError, ValueError):
+        array = np.empty(0, np.float32)
+    if not array.size:
+        raise Misfit(f"expected rows of numbers, all as long, got {brief(answer)}")
+    if not np.isfinite(array).all():
+        raise _non_finite()
+    return array
+
+
+def _nested(row: list[Any]) -> bool:
+    return bool(row) and isinstance(row[0], list)
+
+
 def generated(answer: Any, ask: Ask) -> Any:
-    """``[{"generated_text"}]``."""
+    """``[{"generated_text"}]``: a text, or the chat with the answer at its end where the input is one."""
     found = answer if isinstance(answer, list) else [answer]
-    if not _are_objects(found, "generated_text"):
+    chat = isinstance(ask.inputs, list)
+    if not _are_objects(found, "generated_text") or not all(
+        isinstance(one["generated_text"], str) or (chat and _are_objects(one["generated_text"], "role", "content"))
+        for one in found
+    ):
         raise Misfit(f'expected [{{"generated_text": …}}], got {brief(answer)}')
     return [{"generated_text": one["generated_text"]} for one in found]
 
 
 def transcript(answer: Any, ask: Ask) -> Any:
     """``{"text"}``, with ``chunks`` where timestamps were asked for."""
-    if not isinstance(answer, dict) or "text" not in answer:
+    if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
         raise Misfit(f'expected {{"text": …}}, got {brief(answer)}')
+    chunks = answer.get("chunks")
+    if chunks is not None and chunks != [] and not _are_objects(chunks, "text"):
+        raise Misfit(f'expected chunks of {{"text": …, "timestamp": …}}, got {brief(answer)}')
     return answer
 
 
-def anything(answer: Any, ask: Ask) -> Any:
-    """Whatever the server says."""
-    return answer
+def check_depth(value: Any, most: int = MAX_DEPTH) -> None:
+    """Raises ``Misfit`` where a prediction is nested deeper than what reads results can be trusted to take."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(most):
+        level = [
+            one
+            for each in level
+            for one in (each.values() if isinstance(each, dict) else each)
+            if isinstance(one, (dict, list))
+        ]
+        if not level:
+            return
+    raise Misfit(f"nested deeper than {most} levels")
+
+
+def _are_objects(found: Any, *keys: str) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(o, dict) and o.keys() >= set(keys) for o in found)
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _check_numbers(values: Iterable[Any], answer: Any) -> None:
+    for value in values:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            raise _non_finite()
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Misfit(f"expected numbers, got {brief(answer)}")
+
+
+def _non_finite() -> NonFinite:
+    return NonFinite(
+        "the answer has null, NaN or infinity in place of a number; look at this input and the server's dtype"
+    )

@@ -52,8 +52,10 @@ class TaskEntry:
 
         Raises:
           Misfit: it is not one of this task.
+          NonFinite: it has no number where one belongs.
         """
         assert self.shape is not None, f"no endpoint can be asked for {self.name}"
+        shapes.check_depth(answer)
         return self.shape(answer, ask)
 
 
@@ -148,7 +150,7 @@ _ALL = (
         stops=True,
     ),
     TaskEntry("image-classification", "image", inputs.media, _LABELS, shape=shapes.labels(5)),
-    TaskEntry("image-feature-extraction", "image", inputs.media, {"pool": boolean()}, shape=shapes.anything),
+    TaskEntry("image-feature-extraction", "image", inputs.media, {"pool": boolean()}, shape=shapes.features),
     TaskEntry(
         "zero-shot-image-classification",
         "image",

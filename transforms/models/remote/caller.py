@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from google.api_core.retry import exponential_sleep_generator
 
-from transforms.errors import BundleError
+from transforms.errors import BundleError, quoted
 from transforms.models.errors import ElementError
 from transforms.models.remote.circuit_breaker import CircuitBreaker
 from transforms.models.remote.protocol import Post
-from transforms.models.remote.reply import Reply, Verdict, judge
+from transforms.models.remote.reading import Read, Reading, read_reply
+from transforms.models.remote.reply import Reply, Verdict
 from transforms.models.remote.transport import Transport
-from transforms.models.shapes import Misfit
 from transforms.models.token import TokenError, TokenKeeper
 
 #: Seconds of back-off, with full jitter: the bound at first, doubled each time, and at last.
@@ -25,8 +24,14 @@ FIRST_WAIT_S, LAST_WAIT_S = 0.5, 10.0
 #: How often one request must fail, others being answered between any two failures, for its input to be blamed.
 STRIKES = 5
 
+#: How many times more where the body of a 200 says that the server is busy: its words may only quote the input.
+PATIENCE = 4
+
 #: Largest request that is kept to probe with.
 _KEEP_BYTES = 65_536
+
+#: Answers over this many bytes are read on a thread: the event loop has other requests to see to.
+_LARGE_BYTES = 1_000_000
 
 
 class EndpointUnavailable(BundleError):
@@ -53,8 +58,18 @@ class RequestCounts:
     throttled_s: float = 0.0
 
 
+class Question(NamedTuple):
+    """A request, and what makes something of its answer."""
+
+    post: Post
+    read: Read
+
+
 class Caller:
-    """One endpoint, asked by many requests at once; they share its breaker and its token. Lives on one event loop."""
+    """One endpoint, asked by many requests at once; they share its breaker and its token. Lives on one event loop.
+
+    ``small`` is a question that any healthy endpoint of its task answers: it probes where nothing was answered yet.
+    """
 
     def __init__(self, name: str, token: TokenKeeper, concurrency: int, timeout_s: float, max_wait_s: float) -> None:
         self.name = name
@@ -62,15 +77,15 @@ class Caller:
         self.token = token
         self.timeout_s = timeout_s
         self.max_wait_s = max_wait_s
+        self.small: Question | None = None
         self._transport = Transport(concurrency)
-        self._good: Post | None = None
+        self._good: Question | None = None
 
-    async def once(self, post: Post, timeout_s: float) -> Reply:
+    async def once(self, post: Post, timeout_s: float, read: Read) -> Reading:
         """One attempt, whatever comes of it, past the circuit breaker: to look at an endpoint."""
-        token = await self._token()
-        return self._clean(await self._transport.send(post, token, timeout_s))
+        return await self._read(await self._transport.send(post, await self._token(), timeout_s), read)
 
-    async def ask(self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts, alone: bool) -> Any:
+    async def ask(self, post: Post, read: Read, counts: RequestCounts, alone: bool) -> Any:
         """What ``read`` makes of the answer to ``post``.
 
         Raises:
@@ -87,85 +102,79 @@ class Caller:
             except TimeoutError:
                 self._give_up()
             counts.throttled_s += time.monotonic() - arrived
-            if probe and self._good is not None and self._good is not post:
+            good = self._good or self.small
+            if probe and good is not None and good.post is not post:
                 # What went well before is the better probe: this request may be what the endpoint fails on.
-                verdict, _, _ = await self._attempt(self._good, lambda reply: None, counts)
-                if verdict is not Verdict.OK:
+                found = await self._attempt(good.post, good.read, counts)
+                if found is None or found.verdict is not Verdict.OK:
                     deadline = deadline or time.monotonic() + self.max_wait_s
+                if good is self.small and found is not None and found.verdict is Verdict.REFUSED:
+                    self.small = None  # not every model takes it, and a refusal tells little
                 continue
             counts.retries += attempts > 0
             attempts += 1
-            verdict, reply, value = await self._attempt(post, read, counts)
-            if verdict is Verdict.OK:
-                if post.body is not None and len(post.body) <= _KEEP_BYTES:
-                    self._good = post
-                return value
-            words = value or reply.describe()
-            if verdict is Verdict.REFUSED:
-                raise EndpointRefused(f"{self.name} refused it with {words}")
-            if verdict is None:
+            found = await self._attempt(post, read, counts)
+            if found is None:
                 continue  # there is another token now
-            if verdict is Verdict.BROKEN:
+            if found.verdict is Verdict.OK:
+                if post.body is not None and len(post.body) <= _KEEP_BYTES:
+                    self._good = Question(post, read)
+                return found.value
+            if found.verdict is Verdict.REFUSED:
+                raise EndpointRefused(f"{self.name} refused it with {quoted(found.words)}")
+            if found.verdict is Verdict.BROKEN or found.in_body:
                 if 0 <= seen < self.breaker.successes:
                     strikes += 1
                 seen = self.breaker.successes
-                if strikes >= (STRIKES if alone else 1):
+                patience = PATIENCE if found.verdict is Verdict.BUSY else 1
+                if strikes >= (STRIKES if alone else 1) * patience:
+                    words = quoted(found.words)
                     raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
             deadline = deadline or time.monotonic() + self.max_wait_s
             # Both: those who were told the same time shall not come back at the same moment.
-            pause = reply.retry_after() + next(waits)
+            pause = found.pause_s + next(waits)
             pause = max(0.0, min(pause, deadline - time.monotonic()))
             await asyncio.sleep(pause)
             counts.throttled_s += pause
             if time.monotonic() >= deadline:
                 self._give_up()
 
-    async def _attempt(
-        self, post: Post, read: Callable[[Reply], Any], counts: RequestCounts
-    ) -> tuple[Verdict | None, Reply, Any]:
-        """One attempt inside the breaker: its verdict (None: there is another token now), and what ``read`` made."""
+    async def _attempt(self, post: Post, read: Read, counts: RequestCounts) -> Reading | None:
+        """One attempt inside the breaker, as it was understood; None where there is another token now."""
         sent_at = time.monotonic()
-        verdict: Verdict | None = None
-        reply, value = Reply(0), None
+        found: Reading | None = None
         try:
             try:
                 token = await self._token()
             except TokenError as error:
-                verdict, value = Verdict.DENIED, str(error)
-                return verdict, reply, value
+                found = Reading(Reply(0), Verdict.DENIED, words=str(error))
+                return found
             counts.requests += 1
-            reply = self._clean(await self._transport.send(post, token, self.timeout_s))
-            verdict = judge(reply)
-            if verdict is Verdict.OK:
-                try:
-                    value = await asyncio.to_thread(read, reply) if len(reply.body) > 1_000_000 else read(reply)
-                except (Misfit, ValueError) as error:
-                    verdict, value = Verdict.BROKEN, self.token.scrub(f"{reply.status}, but {_words(error, reply)}")
-            elif verdict is Verdict.DENIED and await asyncio.to_thread(self.token.refused, token):
-                verdict = None
-            return verdict, reply, value
+            found = await self._read(await self._transport.send(post, token, self.timeout_s), read)
+            if found.verdict is Verdict.DENIED and await asyncio.to_thread(self.token.refused, token):
+                found = None
+            return found
         finally:
-            self.breaker.leave(
-                verdict, sent_at, value if isinstance(value, str) else reply.describe(), reply.retry_after()
-            )
+            if found is None:
+                self.breaker.leave(None, sent_at)
+            else:
+                self.breaker.leave(found.verdict, sent_at, found.logged or found.words, found.pause_s)
+
+    async def _read(self, reply: Reply, read: Read) -> Reading:
+        """``reply`` as it was understood, its words without the token, which a server may quote."""
+        large = len(reply.body) > _LARGE_BYTES
+        found = await asyncio.to_thread(read_reply, reply, read) if large else read_reply(reply, read)
+        if not found.words:
+            return found
+        scrub = self.token.scrub
+        return found._replace(words=scrub(found.words), misfit=scrub(found.misfit), logged=scrub(found.logged))
 
     async def _token(self) -> str | None:
         there, token = self.token.at_hand()
         return token if there else await asyncio.to_thread(self.token.get)
-
-    def _clean(self, reply: Reply) -> Reply:
-        """``reply`` without the token, which a server may quote."""
-        if 200 <= reply.status < 300 and not reply.words:
-            return reply
-        words = self.token.scrub(reply.said())
-        return Reply(reply.status, reply.headers, reply.body, words, reply.ms, reply.reached)
 
     def _give_up(self) -> NoReturn:
         raise EndpointUnavailable(
             f"{self.name} gave no answer for {self.max_wait_s:g} s; at last: {self.breaker.words}."
             " No message is lost: they are delivered again"
         )
-
-
-def _words(error: Exception, reply: Reply) -> str:
-    return str(error) if isinstance(error, Misfit) else f"not JSON: {reply.said()[:200]}"

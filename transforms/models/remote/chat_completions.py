@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from transforms.models.chats import continued, is_text
+from transforms.models.chats import continued
 from transforms.models.errors import InvalidParameter, brief
 from transforms.models.inputs import Ask
 from transforms.models.shapes import Misfit
 
 _NAMES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n"}
 _NONE = ("typical_p", "num_beams", "truncate")
+
+#: Types of content parts that are the answer's text; others, as "thinking", are beside it.
+_TEXT_PARTS = ("text", "output_text")
+
+#: What a message may have in place of a content: a call of a tool, a refusal, or thoughts that took all the tokens.
+_IN_PLACE = ("tool_calls", "function_call", "refusal", "reasoning_content", "reasoning")
 
 
 def is_chat(ask: Ask) -> bool:
@@ -34,7 +40,7 @@ def parameters(ask: Ask) -> dict[str, Any]:
     return {_NAMES.get(name, name): value for name, value in given.items()}
 
 
-def read(answer: Any, ask: Ask) -> list[dict[str, Any]]:
+def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:
     """``[{"generated_text"}]`` out of a completion; it holds the prompt or the chat too where local weights' does.
 
     Raises:
@@ -43,27 +49,31 @@ def read(answer: Any, ask: Ask) -> list[dict[str, Any]]:
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         raise Misfit(f'expected {{"choices": [...]}}, got {brief(answer)}')
-    return [{"generated_text": _text(choice, ask)} for choice in choices]
+    # image-text-to-text answers with the new text only.
+    whole = ask.parameters.get("return_full_text", task == "text-generation")
+    texts = [_text(choice) for choice in choices]
+    return [{"generated_text": _in_full(text, ask) if whole else text} for text in texts]
 
 
-def _text(choice: Any, ask: Ask) -> Any:
+def _text(choice: Any) -> str:
+    """The text of a choice, whether it is one text or parts."""
     found = choice if isinstance(choice, dict) else {}
-    text = found.get("text")
-    if isinstance(found.get("message"), dict):
-        text = found["message"].get("content") or ""  # a call of a tool has no text
+    message = found.get("message")
+    text = message.get("content") if isinstance(message, dict) else found.get("text")
+    if isinstance(text, list):
+        parts = [part["text"] for part in text if isinstance(part, dict) and part.get("type") in _TEXT_PARTS]
+        text = "".join(parts) if parts and all(isinstance(part, str) for part in parts) else None
+    if text is None and isinstance(message, dict) and any(message.get(key) for key in _IN_PLACE):
+        return ""
     if not isinstance(text, str):
         raise Misfit(f"expected a choice with a text, got {brief(choice)}")
-    if not ask.parameters.get("return_full_text", not _has_pictures(ask)):
-        return text
+    return text
+
+
+def _in_full(text: str, ask: Ask) -> Any:
     if isinstance(ask.inputs, str):
         return ask.inputs + text
     *before, last = ask.inputs
     if last["role"] == "assistant":  # the beginning of the model's own answer
         return [*before, {**last, "content": continued(last["content"], text)}]
     return [*ask.inputs, {"role": "assistant", "content": text}]
-
-
-def _has_pictures(ask: Ask) -> bool:
-    """Whether it is image-text-to-text, which answers with the new text only."""
-    contents = [message["content"] for message in ask.inputs] if is_chat(ask) else []
-    return any(not is_text(part) for content in contents if isinstance(content, list) for part in content)

@@ -12,13 +12,19 @@ from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
 from transforms.models.remote.protocol import ROWS, InferenceApi, OpenAi, Post, TextEmbeddings, locate
 from transforms.models.remote.provider import PREFIX, Provider
-from transforms.models.remote.reply import Reply, Verdict, judge
+from transforms.models.remote.reply import Verdict
 from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 
 #: Longest look, in seconds; it is repeated later where it fails.
 _LOOK_S = 10.0
+
+#: Most rows that go into one request, whatever the server says that it takes.
+_MOST_ROWS = 1024
+
+#: Longest name of a model, a revision or a number format that is believed.
+_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,16 @@ class Server(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What an endpoint says of itself; ``rows`` where it is Text Embeddings Inference."""
+
+    model: str = ""
+    revision: str = ""
+    dtype: str = ""
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class About:
     """An endpoint as far as it is ``known``: how to ask it, and what its predictions carry."""
 
@@ -63,8 +79,8 @@ class About:
         return self.protocol.post(asks)
 
 
-def pick_server(spec: EndpointSpec, task: TaskEntry, info: dict[str, Any], model: str) -> Server:
-    """The kind of server, by its name or URL, and by what it says of itself.
+def pick_server(spec: EndpointSpec, task: TaskEntry, rows: int | None, model: str) -> Server:
+    """The kind of server, by its name or URL, and by the ``rows`` that Text Embeddings Inference says it takes.
 
     Raises:
       ModelLoadError: the URL cannot be one, or that kind has no such task.
@@ -76,34 +92,27 @@ def pick_server(spec: EndpointSpec, task: TaskEntry, info: dict[str, Any], model
     base, openai = locate(spec.endpoint)
     if openai:
         return OpenAi(task, base, model)
-    if "max_client_batch_size" in info and isinstance(info.get("model_type"), dict):
-        rows = info["max_client_batch_size"]
-        if task.name in ("feature-extraction", "text-classification"):
-            return TextEmbeddings(task, base, rows if isinstance(rows, int) and rows > 0 else ROWS, spec.truncate)
+    if rows is not None and task.name in ("feature-extraction", "text-classification"):
+        return TextEmbeddings(task, base, rows, spec.truncate)
     return InferenceApi(task, base, model)
 
 
 async def discover(caller: Caller, spec: EndpointSpec, task: TaskEntry) -> About:
     """What the endpoint says of itself; tries once, and is not ``known`` where it did not answer."""
-    found, known = {}, True
+    said, known = Said(), True
     post = _question(spec)
     if post is not None:
         try:
-            reply = await caller.once(post, min(_LOOK_S, spec.timeout_s))
-            # Any other answer than these is that of a server which has no such route.
-            known = judge(reply) not in (Verdict.BUSY, Verdict.BROKEN) and reply.status != 401
-            found = _described(reply, spec)
+            found = await caller.once(post, min(_LOOK_S, spec.timeout_s), lambda reply, answer: _described(answer))
+            # Any other answer than these, a page among them, is that of a server which has no such route.
+            away = found.verdict in (Verdict.BUSY, Verdict.BROKEN) and not found.misfit
+            known = not away and found.reply.status != 401
+            said = found.value if isinstance(found.value, Said) and found.reply.status == 200 else said
         except TokenError:
             known = False
-    model = spec.model or str(found.get("model_id") or "")
-    info = ModelInfo(
-        task.name,
-        model or spec.endpoint,
-        str(found.get("model_sha") or ""),
-        "remote",
-        str(found.get("model_dtype") or "").removeprefix("torch."),
-    )
-    return About(pick_server(spec, task, found, model), info, known)
+    model = spec.model or said.model
+    info = ModelInfo(task.name, model or spec.endpoint, said.revision, "remote", said.dtype)
+    return About(pick_server(spec, task, said.rows, model), info, known)
 
 
 def _question(spec: EndpointSpec) -> Post | None:
@@ -114,16 +123,22 @@ def _question(spec: EndpointSpec) -> Post | None:
     return Post(base + ("/models" if openai else "/info"), None, method="GET")
 
 
-def _described(reply: Reply, spec: EndpointSpec) -> dict[str, Any]:
+def _described(answer: Any) -> Said:
     """``/info`` of Hugging Face's servers, or the first of an OpenAI-compatible server's models."""
-    try:
-        found = reply.json() if reply.status == 200 else {}
-    except ValueError:
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    models = found.get("data")
+    if not isinstance(answer, dict):
+        return Said()
+    models = answer.get("data")
     if isinstance(models, list):
-        ids = [one.get("id") for one in models if isinstance(one, dict) and isinstance(one.get("id"), str)]
-        return {"model_id": ids[0]} if ids else {}
-    return found
+        ids = [_name(one.get("id")) for one in models if isinstance(one, dict)]
+        return Said(next((one for one in ids if one), ""))
+    rows = None
+    if "max_client_batch_size" in answer and isinstance(answer.get("model_type"), dict):
+        most = answer["max_client_batch_size"]
+        rows = min(most, _MOST_ROWS) if type(most) is int and most > 0 else ROWS
+    dtype = _name(answer.get("model_dtype")).removeprefix("torch.")
+    return Said(_name(answer.get("model_id")), _name(answer.get("model_sha")), dtype, rows)
+
+
+def _name(value: Any) -> str:
+    """``value`` if it can be a name, else none: it goes into attributes and rows of every message."""
+    return value if isinstance(value, str) and len(value) <= _NAME_CHARACTERS and value.isprintable() else ""

@@ -11,7 +11,9 @@ from typing import Any
 
 from google.api_core.retry import exponential_sleep_generator
 
-from transforms.models.errors import ElementError
+from transforms.barrier import failure, tell
+from transforms.errors import BundleError
+from transforms.models.errors import ElementError, Unexpected
 from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
 from transforms.models.remote.caller import (
@@ -21,12 +23,16 @@ from transforms.models.remote.caller import (
     EndpointFailed,
     EndpointRefused,
     EndpointUnavailable,
+    Question,
     RequestCounts,
 )
 from transforms.models.remote.discover import About, EndpointSpec, discover
-from transforms.models.remote.protocol import Post, one_each
-from transforms.models.remote.provider import NobodyServes
+from transforms.models.remote.probe import small_ask
+from transforms.models.remote.protocol import Post
+from transforms.models.remote.provider import NobodyServes, Provider
+from transforms.models.remote.reading import Read
 from transforms.models.remote.reply import Reply
+from transforms.models.remote.rows import read_rows
 from transforms.models.remote.wire import to_wire
 from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenKeeper
@@ -72,6 +78,19 @@ class Endpoint:
         Raises:
           EndpointUnavailable: there was no answer for too long.
         """
+        try:
+            return await self._answer(requests, counts)
+        except BundleError:
+            raise
+        except Exception as error:
+            # Our own fault, and nobody foresaw it: it is found by halving, as one that the model raises is.
+            if len(requests) == 1:
+                info = self._about.info if self._about else None
+                return [failure(error, requests[0].message, "predict", info)]
+        middle = len(requests) // 2
+        return [*await self.answer(requests[:middle], counts), *await self.answer(requests[middle:], counts)]
+
+    async def _answer(self, requests: Sequence[Request], counts: RequestCounts) -> list[Prediction | Failure]:
         about = await self._look()
         asks = await asyncio.to_thread(lambda: [self._ask(request) for request in requests])
         rows: list[tuple[int, Ask]] = []
@@ -97,8 +116,32 @@ class Endpoint:
             fresh = await discover(self.caller, self.spec, self.task)
             if about is None or fresh.known:
                 about = self._about = fresh
+                self.caller.small = await self._small(fresh)
             self._looked_at = time.monotonic()
         return about
+
+    async def _small(self, about: About) -> Question | None:
+        """What tells an endpoint that never fits from an input that does not, before anything else was answered."""
+        ask = small_ask(self.task, self.parameters)
+        if ask is None or isinstance(about.protocol, Provider):
+            return None
+        try:
+            return Question(await about.post([ask]), self._reader(about, [ask], RequestCounts()))
+        except ElementError:
+            return None  # parameters that this kind of server has not; every message is told
+
+    def _reader(self, about: About, asks: Sequence[Ask], counts: RequestCounts) -> Read:
+        """What makes an answer to ``asks`` one ``_Answer`` or ``NonFinite`` each."""
+
+        def read(reply: Reply, answer: Any) -> list[_Answer | ElementError]:
+            rows = read_rows(answer, about.protocol, self.task, asks)
+            tokens, generated = reply.tokens(answer)
+            counts.tokens_read += tokens or 0
+            counts.tokens_generated += generated
+            own = tokens if len(asks) == 1 else None  # a total says nothing of one row
+            return [one if isinstance(one, ElementError) else _Answer(one, own, len(asks), reply.ms) for one in rows]
+
+        return read
 
     def _ask(self, request: Request) -> Ask | ElementError:
         try:
@@ -108,6 +151,10 @@ class Endpoint:
             return Ask(to_wire(self.task, self.task.check(request.inputs)), parameters)
         except ElementError as error:
             return error
+        except BundleError:
+            raise
+        except Exception as error:
+            return Unexpected(tell(error, "predict", request.message.message_id))
 
     async def _ask_all(self, about: About, asks: Sequence[Ask], counts: RequestCounts) -> list[_Answer | ElementError]:
         """One answer for each of ``asks``; those of equal parameters share requests, where the server takes several."""
@@ -126,30 +173,29 @@ class Endpoint:
 
     async def _request(self, about: About, asks: list[Ask], counts: RequestCounts) -> list[_Answer | ElementError]:
         """Asks one request; one that is refused is halved until the culprit is alone."""
-        protocol = about.protocol
-
-        def read(reply: Reply) -> list[_Answer | ElementError]:
-            answer = reply.json()
-            predictions = one_each(protocol.read(answer, asks), asks)
-            tokens, generated = reply.tokens(answer)
-            counts.tokens_read += tokens or 0
-            counts.tokens_generated += generated
-            own = tokens if len(asks) == 1 else None  # a total says nothing of one row
-            return [
-                _Answer(self.task.read(one, ask), own, len(asks), reply.ms)
-                for one, ask in zip(predictions, asks, strict=True)
-            ]
-
         try:
             async with self._slots:
                 post = await self._post(about, asks)
-                answers: list[_Answer | ElementError] = await self.caller.ask(post, read, counts, len(asks) == 1)
-                return answers
+                answers: list[_Answer | ElementError] = await self.caller.ask(
+                    post, self._reader(about, asks, counts), counts, len(asks) == 1
+                )
+            if len(asks) > 1:
+                # No number for one may be its neighbours' doing, who shared a forward with it.
+                doubted = [place for place, one in enumerate(answers) if isinstance(one, ElementError)]
+                again = await _all([self._request(about, [asks[place]], counts) for place in doubted])
+                for place, (answer,) in zip(doubted, again, strict=True):
+                    answers[place] = answer
+            return answers
         except (EndpointRefused, EndpointFailed) as error:
             if len(asks) == 1:
                 return [error]
         except ElementError as error:
             return [error for _ in asks]  # parameters, which all of them share
+        except BundleError:
+            raise
+        except Exception as error:
+            if len(asks) == 1:
+                return [Unexpected(tell(error, "predict"))]
         counts.bisections += 1
         middle = len(asks) // 2
         halves = await _all([self._request(about, half, counts) for half in (asks[:middle], asks[middle:])])
@@ -174,7 +220,7 @@ class Endpoint:
         every = [found] if isinstance(found, ElementError) else found
         error = next((one for one in every if isinstance(one, ElementError)), None)
         if error is not None:
-            return Failure(request.message, "predict", type(error).__name__, str(error), now, info)
+            return failure(error, request.message, "predict", info)
         answers: list[Any] = list(every)
         several = isinstance(request.inputs, list) and self.task.name == "feature-extraction"
         prediction = [one.prediction for one in answers] if several else answers[0].prediction

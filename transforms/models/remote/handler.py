@@ -119,7 +119,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
           ModelLoadError: one line that says why it cannot work.
         """
         task = endpoint_task(self.spec.task)
-        pick_server(self.spec, task, {}, self.spec.model or "")
+        pick_server(self.spec, task, None, self.spec.model or "")
         if self.spec.endpoint.startswith(PREFIX) and self.token is None:
             raise ModelLoadError(f"`endpoint={self.spec.endpoint}` needs `token`: say where one is read")
         thaw(self.spec.parameters, task)

@@ -9,10 +9,11 @@ from typing import Any
 from transforms.models.errors import ElementError, ModelLoadError, foreign
 from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
-from transforms.models.remote.discover import About, EndpointSpec, discover
+from transforms.models.remote.discover import EndpointSpec, discover
 from transforms.models.remote.provider import NobodyServes
-from transforms.models.remote.reply import Reply, Verdict, judge
-from transforms.models.shapes import Misfit
+from transforms.models.remote.reading import NOT_JSON, Reading
+from transforms.models.remote.reply import Verdict
+from transforms.models.remote.rows import read_rows
 from transforms.models.task_table import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
@@ -21,27 +22,38 @@ from transforms.records import ModelInfo
 _PAUSES_S = (0.2, 1.0)
 
 
-async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any]) -> ModelInfo:
-    """Asks the endpoint something small; returns which model answers.
-
-    Raises:
-      ModelLoadError: one line on what an operator must mend: the token, its scope, the model, the URL, the certificate.
-      EndpointAway: it does not answer now, and may later.
-    """
-    about = await discover(caller, spec, task)
+def small_ask(task: TaskEntry, parameters: Mapping[str, Any]) -> Ask | None:
+    """Something small to ask any model of ``task``; None where there is nothing that all of them take."""
     if task.small is None:
-        return about.info
+        return None
     given = dict(parameters)
     for name in task.needed:
         given.setdefault(name, ["a", "b"])
     if task.name == "text-generation":
         given["max_new_tokens"] = 1
-    ask = Ask(task.small, given)
+    return Ask(task.small, given)
+
+
+async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any]) -> ModelInfo:
+    """Asks the endpoint something small; returns which model answers.
+
+    Raises:
+      ModelLoadError: one line on what an operator must mend: the token, its scope, the model, the URL, the certificate,
+        or that it answers, and never with what the task gives.
+      EndpointAway: it does not answer now, and may later.
+    """
+    about = await discover(caller, spec, task)
+    ask = small_ask(task, parameters)
+    if ask is None:
+        return about.info
+    asks = [ask]
     try:
-        post = await about.post([ask])
+        post = await about.post(asks)
         for pause in (*_PAUSES_S, None):
-            reply = await caller.once(post, spec.timeout_s)
-            if pause is None or judge(reply) not in (Verdict.BUSY, Verdict.BROKEN):
+            found = await caller.once(
+                post, spec.timeout_s, lambda reply, answer: read_rows(answer, about.protocol, task, asks)
+            )
+            if pause is None or found.verdict not in (Verdict.BUSY, Verdict.BROKEN):
                 break
             await asyncio.sleep(pause)
     except TokenError as error:
@@ -50,7 +62,7 @@ async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters:
         raise ModelLoadError(f"`parameters`: {error}") from None
     except NobodyServes as error:
         raise ModelLoadError(f"`endpoint={spec.endpoint}`: {foreign(caller.token.scrub(str(error)))}") from None
-    _explain(reply, about, ask, spec, task, caller.token.at_hand()[1] is not None)
+    _explain(found, spec, task, caller.token.at_hand()[1] is not None)
     return about.info
 
 
@@ -58,29 +70,28 @@ class EndpointAway(RuntimeError):
     """The endpoint does not answer now; nothing needs mending for it to do so later."""
 
 
-def _explain(reply: Reply, about: About, ask: Ask, spec: EndpointSpec, task: TaskEntry, has_token: bool) -> None:
-    """Raises what ``reply`` to a small question means for an operator, if it means anything."""
-    where, verdict = f"`endpoint={spec.endpoint}`", judge(reply)
-    said = foreign(reply.describe())
-    if verdict is Verdict.OK:
-        try:
-            task.read(about.protocol.read(reply.json(), [ask])[0], ask)
-        except (Misfit, ValueError) as error:
-            words = foreign(str(error)) if isinstance(error, Misfit) else "a web page, or other text that is not JSON"
-            raise ModelLoadError(
-                f"{where}: no answer to `task={task.name}`: {words}; check the task and the URL"
-            ) from None
-    elif verdict is Verdict.DENIED:
+def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, has_token: bool) -> None:
+    """Raises what the answer to a small question means for an operator, if it means anything."""
+    where, verdict, reply = f"`endpoint={spec.endpoint}`", found.verdict, found.reply
+    said = foreign(found.misfit or found.words)
+    if found.misfit.startswith(NOT_JSON):
+        said = "a web page, or other text that is not JSON"
+    unfit = next((one for one in found.value if isinstance(one, ElementError)), None) if found.value else None
+    if unfit is not None:
+        said = f"{type(unfit).__name__}: {foreign(str(unfit))}"
+    if found.misfit or unfit is not None or (found.in_body and verdict is Verdict.BROKEN):
+        raise ModelLoadError(f"{where}: no answer to `task={task.name}`: {said}; check the task and the URL")
+    if verdict is Verdict.DENIED:
         raise ModelLoadError(f"{where}: {said}; {_token_advice(reply.status, has_token)}")
-    elif verdict is Verdict.WRONG or "certificate" in reply.words:
+    if verdict is Verdict.WRONG or "certificate" in reply.words:
         advice = {
             404: "check the URL, and `model` where the server runs several",
             405: "the URL is one of a server, but not of inference; check its path",
-            402: "the account behind the token has no credit left; see https://huggingface.co/spec/billing",
+            402: "the account behind the token has no credit left; see https://huggingface.co/settings/billing",
         }
         way_out = advice.get(reply.status)
         raise ModelLoadError(f"{where}: {said}" + (f"; {way_out}" if way_out else ""))
-    elif verdict in (Verdict.BUSY, Verdict.BROKEN):
+    if verdict in (Verdict.BUSY, Verdict.BROKEN):
         raise EndpointAway(f"{where}: {said}")
 
 

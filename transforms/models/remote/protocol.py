@@ -78,7 +78,8 @@ class InferenceApi:
         Raises:
           Misfit: it is not an answer to them.
         """
-        return [chat_completions.read(answer, asks[0])] if chat_completions.is_chat(asks[0]) else [answer]
+        chat = chat_completions.is_chat(asks[0])
+        return [chat_completions.read(answer, asks[0], self.task.name)] if chat else [answer]
 
 
 class TextEmbeddings:
@@ -138,12 +139,25 @@ class OpenAi:
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.task.name != "feature-extraction":
-            return [chat_completions.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0], self.task.name)]
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
             raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
-        ordered = sorted(data, key=lambda one: one.get("index", 0))
-        return one_each([one["embedding"] for one in ordered], asks)
+        return one_each([one["embedding"] for one in _in_order(data)], asks)
+
+
+def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """``data`` by its indices; without any it is in the order of the inputs.
+
+    Raises:
+      Misfit: it has some of them only, one twice, or others than these: whose row is whose cannot be told.
+    """
+    indices: list[Any] = [one.get("index") for one in data]
+    if not any("index" in one for one in data):
+        return data
+    if not all(type(index) is int for index in indices) or sorted(indices) != list(range(len(data))):
+        raise Misfit(f"expected each index once, got {brief(indices)}")
+    return [data[place] for place in sorted(range(len(data)), key=indices.__getitem__)]
 
 
 def one_each(answer: Any, asks: Sequence[Ask]) -> list[Any]:

@@ -39,6 +39,7 @@ class Provider:
             )
         self.name = name
         self.model = model
+        self.asked = task.name
         self.generates = task.name in ("text-generation", "image-text-to-text")
         self.task = "conversational" if self.generates else task.name
         tasks = dict(PROVIDERS).get(name, {})  # type: ignore[call-overload]
@@ -73,7 +74,7 @@ class Provider:
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         if self.generates:
-            return [chat_completions.read(answer, asks[0])]
+            return [chat_completions.read(answer, asks[0], self.asked)]
         return [self._helper().get_response(answer)]
 
     def _helper(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import enum
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -11,6 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
+#: Longest that a server is believed when it says how long to wait, in seconds: then it is asked again.
+LONGEST_WAIT_S = 300.0
+
+#: More tokens than any request has; a count above it would spoil every sum that it goes into.
+_MOST_TOKENS = 1_000_000_000
+
+#: What stands where a server had no number to write, and is no JSON.
+_NO_NUMBER = re.compile(rb"NaN|Infinity|\d[eE]\+?\d{3}")
 
 
 class Verdict(enum.Enum):
@@ -36,12 +46,21 @@ class Reply:
     reached: bool = True
 
     def json(self) -> Any:
-        """The body as JSON.
+        """The body as JSON; NaN and infinities, which some servers write and JSON has not, are null.
 
         Raises:
           ValueError: it is none.
         """
-        return orjson.loads(self.body)
+        body = self.body.removeprefix(b"\xef\xbb\xbf")
+        try:
+            return orjson.loads(body)
+        except ValueError:
+            if not _NO_NUMBER.search(body):
+                raise
+        try:
+            return orjson.loads(orjson.dumps(json.loads(body.decode())))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"not JSON: {type(error).__name__}") from None
 
     def tokens(self, answer: Any) -> tuple[int | None, int]:
         """Tokens that the server read (None where it does not say) and generated."""
@@ -52,23 +71,25 @@ class Reply:
         return _count(read), _count(self.headers.get("x-generated-tokens")) or 0
 
     def retry_after(self) -> float:
-        """Seconds that the server asks to wait; 0 where it does not say."""
+        """Seconds that the server asks to wait, up to ``LONGEST_WAIT_S``; 0 where it does not say."""
         text = self.headers.get("retry-after", "").strip()
-        if text.replace(".", "", 1).isdigit():
-            return float(text)
+        if not text:
+            return self._loading()
         try:
-            return (
-                max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time()) if text else self._loading()
-            )
-        except ValueError:
+            if text.replace(".", "", 1).isdigit():
+                seconds = float(text)
+            else:
+                seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
             return 0.0
+        return min(LONGEST_WAIT_S, max(0.0, seconds))
 
     def _loading(self) -> float:
         """A server that loads its model may say how long that takes."""
         try:
             found = self.json() if self.status == 503 else None
             return min(60.0, max(0.0, float(found["estimated_time"]))) if isinstance(found, dict) else 0.0
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return 0.0
 
     def said(self) -> str:
@@ -77,7 +98,7 @@ class Reply:
             return self.words
         text = self.body[:4000].decode("utf-8", "replace")
         try:
-            text = _error_in(self.json()) or text
+            text = error_in(self.json()) or text
         except ValueError:
             if "<html" in text.lower():
                 title = re.search(r"<title>(.*?)</title>", text, re.I | re.S)
@@ -90,13 +111,13 @@ class Reply:
 
 
 def _count(value: Any) -> int | None:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return None
+    """``value`` as a number of tokens, in figures or in a header's digits; None where it cannot be one."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
-def _error_in(found: Any) -> str:
+def error_in(found: Any) -> str:
     """The message in the ways that Hugging Face's servers, OpenAI's and FastAPI write an error."""
     if not isinstance(found, dict):
         return ""
@@ -114,7 +135,7 @@ _INPUT = {400, 406, 411, 413, 415, 416, 422, 431, 451}
 _WAIT = {408, 409, 425, 429, 503, 529}
 
 #: An endpoint that is paused, starts or runs out of memory answers 400 all the same.
-_NOT_THE_INPUT = re.compile(
+NOT_THE_INPUT = re.compile(
     r"\bpaused\b|not stopped|initializ|scaled to zero|scaling (up|from)|is (currently )?loading|not ready|"
     r"out of memory",
     re.I,
@@ -134,7 +155,7 @@ def judge(reply: Reply) -> Verdict:
         return Verdict.BUSY
     if status in _INPUT:
         # The words may quote the input, so this only waits: an input that nothing else explains is blamed in the end.
-        return Verdict.BROKEN if status == 400 and _NOT_THE_INPUT.search(reply.said()) else Verdict.REFUSED
+        return Verdict.BROKEN if status == 400 and NOT_THE_INPUT.search(reply.said()) else Verdict.REFUSED
     if status >= 500 or status == 424:
         return Verdict.BROKEN
     return Verdict.WRONG

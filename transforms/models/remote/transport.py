@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import zlib
 
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import get_async_session
@@ -17,6 +18,9 @@ from transforms.models.remote.reply import Reply
 
 #: Longest answer that is read, in bytes.
 MAX_BYTES = 64 * 1024 * 1024
+
+#: Longest error that is read, in bytes.
+_ERROR_BYTES = 65_536
 
 #: Connections that one session keeps; more requests at once are spread over several sessions.
 _A_SESSION = 100
@@ -35,7 +39,7 @@ class Transport:
 
     async def send(self, post: Post, token: str | None, timeout_s: float) -> Reply:
         """The outcome of one attempt, after ``timeout_s`` at the latest."""
-        headers = {**post.headers, **({"authorization": f"Bearer {token}"} if token else {})}
+        headers = {**post.headers, "accept-encoding": "gzip", **({"authorization": f"Bearer {token}"} if token else {})}
         started = time.monotonic()
         try:
             reply = await asyncio.wait_for(self._exchange(post, headers), timeout_s)
@@ -43,20 +47,50 @@ class Transport:
             return Reply(0, words=f"no answer within {timeout_s:g} s")
         except (HTTPError, OSError) as error:
             return _failed(error)
+        except Exception as error:
+            # What nobody foresaw in the HTTP library; its text may hold the request, and with it the token.
+            return Reply(0, words=f"the request failed: {type(error).__name__}")
         return Reply(reply.status, reply.headers, reply.body, reply.words, (time.monotonic() - started) * 1000)
 
     async def _exchange(self, post: Post, headers: dict[str, str]) -> Reply:
         stream = next(self._sessions).stream(post.method, post.url, content=post.body, headers=headers)
         async with stream as response:
+            fine = 200 <= response.status_code < 300
             body = bytearray()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    return Reply(response.status_code, words=f"the answer is over {MAX_BYTES:,} bytes")
+                    if fine:
+                        return _over(response.status_code)
+                    break  # its first words say enough
+            content = _unpacked(bytes(body), response.headers.get("content-encoding", ""))
+            if content is None:
+                return _over(response.status_code) if fine else Reply(response.status_code)
             words = ""
             if 300 <= response.status_code < 400:
                 words = f"it redirects to {response.headers.get('location', 'nowhere')}; use that URL if it is yours"
-            return Reply(response.status_code, dict(response.headers), bytes(body), words)
+            return Reply(
+                response.status_code, dict(response.headers), content if fine else content[:_ERROR_BYTES], words
+            )
+
+
+def _over(status: int) -> Reply:
+    return Reply(status, words=f"the answer is over {MAX_BYTES:,} bytes")
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes | None:
+    """``body`` as it was before it was compressed; None where that is over ``MAX_BYTES``, and not unpacked any further.
+
+    The HTTP library would unpack a chunk of any size before its length can be looked at.
+    """
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        content = unpacker.decompress(body, MAX_BYTES)
+    except zlib.error:
+        return body
+    return None if unpacker.unconsumed_tail else content
 
 
 def _failed(error: BaseException) -> Reply:

@@ -1,0 +1,28 @@
+"""From a server's answer to the rows that were asked for: as many, each in the task's shape, all numbers finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transforms.models.errors import NonFinite
+from transforms.models.inputs import Ask
+from transforms.models.remote.discover import Server
+from transforms.models.remote.protocol import one_each
+from transforms.models.task_table import TaskEntry
+
+
+def read_rows(answer: Any, server: Server, task: TaskEntry, asks: Sequence[Ask]) -> list[Any]:
+    """One prediction for each of ``asks``, or ``NonFinite`` where the model had no number for it.
+
+    Raises:
+      Misfit: it is no answer to them; which row is to blame is not known.
+    """
+    return [_row(task, one, ask) for one, ask in zip(one_each(server.read(answer, asks), asks), asks, strict=True)]
+
+
+def _row(task: TaskEntry, answer: Any, ask: Ask) -> Any:
+    try:
+        return task.read(answer, ask)
+    except NonFinite as error:
+        return error
