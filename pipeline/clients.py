@@ -66,6 +66,11 @@ def transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT) and not isinstance(error, requests.exceptions.SSLError)
 
 
+def words(error: Exception, most: int = 300) -> str:
+    """What a client's ``error`` says, on one line of at most ``most`` characters."""
+    return " ".join(str(getattr(error, "message", None) or error).split())[:most]
+
+
 def retry(sink: str) -> Retry:
     """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``."""
     return Retry(

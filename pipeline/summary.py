@@ -154,7 +154,7 @@ def every_s(windowing: Windowing) -> float:
 
 
 class Summarise(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Any]]):
-    """Sums windows up for as long as a job on a service runs; on this machine a thread does (watchers.py)."""
+    """Sums windows up for as long as a job on a service runs; on this machine a thread does (sidecars.py)."""
 
     def __init__(self, settings: Settings):
         super().__init__()

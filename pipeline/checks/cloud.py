@@ -12,9 +12,10 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[attr-defined]
 
 from pipeline import dataflow
-from pipeline.checks.finding import Finding, Wrong, asking, flag, words
+from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.identity import credentials
 from pipeline.checks.resources import TIMEOUT_S
+from pipeline.clients import words
 from pipeline.flags import UsageError
 from pipeline.options import Settings
 

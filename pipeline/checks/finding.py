@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError, RefreshError
 
+from pipeline.clients import words
+
 LOGIN = "run: gcloud auth application-default login"
 
 
@@ -54,8 +56,3 @@ def asking(subject: str, missing: str) -> Iterator[None]:
         raise Wrong(Finding(False, subject, f"no credentials ({words(error)})", LOGIN)) from None
     except (api.GoogleAPICallError, api.RetryError, OSError) as error:
         raise Wrong(Finding(False, subject, f"cannot be reached: {words(error)}")) from None
-
-
-def words(error: Exception) -> str:
-    """What ``error`` says, on one line and not too long."""
-    return " ".join(str(getattr(error, "message", None) or error).split())[:300]

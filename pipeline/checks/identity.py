@@ -13,7 +13,8 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
-from pipeline.checks.finding import LOGIN, Finding, words
+from pipeline.checks.finding import LOGIN, Finding
+from pipeline.clients import words
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _OAUTH = "https://oauth2.googleapis.com"

@@ -11,7 +11,8 @@ import huggingface_hub
 from huggingface_hub import RepoCard, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from pipeline.checks.finding import Finding, flag, words
+from pipeline.checks.finding import Finding, flag
+from pipeline.clients import words
 from pipeline.handlers import as_flags, make_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError

@@ -12,7 +12,8 @@ from typing import Any
 from google.api_core import exceptions as api
 
 from pipeline import clients
-from pipeline.console.book import Book, Story
+from pipeline.console.book import Book
+from pipeline.console.story import Story
 from pipeline.publish import publish_all
 from pipeline.way_back import Elsewhere, Stranger, WayBack, is_read
 from transforms.dead_letter import restore

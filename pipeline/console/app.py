@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline import __version__
+from pipeline.clients import words
 from pipeline.console import actions, audit, summaries
 from pipeline.console.actions import Refused
 from pipeline.console.guard import Guard, new_token
@@ -203,7 +204,7 @@ def _told(action: Callable[..., Any], *args: Any) -> Any:
     try:
         return action(*args)
     except Exception as error:
-        raise Refused(" ".join(str(getattr(error, "message", None) or error).split())[:300]) from error
+        raise Refused(words(error)) from error
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -100,7 +100,7 @@ def run(table: TableName, sql: str, parameters: dict[str, str] | None = None) ->
         result = job.result(max_results=ROWS, retry=_ONCE, job_retry=None, timeout=PATIENCE_S)
         rows = [[plain(value) for value in row.values()] for row in result]
     except Exception as error:  # any of the client's: the person who asked reads it
-        raise Refused(" ".join(str(getattr(error, "message", None) or error).split())[:600]) from None
+        raise Refused(clients.words(error, most=600)) from None
     columns = [{"name": field.name, "type": field.field_type} for field in result.schema]
     return {"columns": columns, "rows": rows, "total": result.total_rows, "bytes": job.total_bytes_processed}
 

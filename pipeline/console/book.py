@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
+from pipeline.console.story import Story, label_and_score, matcher
 from transforms.dead_letter import PREFIX
 from transforms.records import STAGES, Message
 
@@ -22,29 +20,6 @@ OPEN = 200_000
 
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
-
-
-@dataclass(slots=True)
-class Story:
-    """One message: what came in (None where the input topic is not watched), and how it ended."""
-
-    message_id: str
-    number: int
-    input: Message | None = None
-    output: Message | None = None
-    status: str | None = None
-    ended: float | None = None
-    latency_ms: float | None = None
-    label: str | None = None
-    score: float | None = None
-    stage: str | None = None
-    error_type: str | None = None
-    error: str | None = None
-    replay_of: str | None = None
-    replayed_as: str | None = None
-
-    def size(self) -> int:
-        return sum(len(m.data) + 64 * len(m.attributes) + 300 for m in (self.input, self.output) if m is not None)
 
 
 class Book:
@@ -117,7 +92,7 @@ class Book:
 
         ``words`` are a message id, ``key=value`` of an attribute, or any text in the input, label or error.
         """
-        fits = _matcher(words)
+        fits = matcher(words)
         with self._lock:
             found: list[Story] = []
             count = 0
@@ -209,42 +184,6 @@ class Book:
         if story.score is not None:
             self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] -= 1
         story.label = story.score = None
-
-
-def label_and_score(data: bytes) -> tuple[str | None, float | None]:
-    """The first label of a result's prediction and its score, where its task has such."""
-    try:
-        prediction = orjson.loads(data)["prediction"]
-    except (ValueError, KeyError, TypeError):
-        return None, None
-    first = prediction[0] if isinstance(prediction, list) and prediction else prediction
-    if not isinstance(first, dict):
-        return None, None
-    label, score = first.get("label"), first.get("score")
-    if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
-        score = None
-    return (label if isinstance(label, str) else None), score
-
-
-def _matcher(words: str) -> Any:
-    words = words.strip()
-    if not words:
-        return lambda story: True
-    key, equals, value = words.partition("=")
-    lower = words.lower()
-
-    def fits(story: Story) -> bool:
-        if story.message_id == words:
-            return True
-        messages = [m for m in (story.input, story.output) if m is not None]
-        if equals and any(m.attributes.get(key.strip()) == value.strip() for m in messages):
-            return True
-        texts: Iterable[str] = (story.label or "", story.error or "", story.error_type or "")
-        return any(lower in text.lower() for text in texts) or any(
-            lower in m.data[:65_536].decode("utf-8", "ignore").lower() for m in messages if m is story.input
-        )
-
-    return fits
 
 
 #: Stages as the flow shows them, one for messages without room for notes.

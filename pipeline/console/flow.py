@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.console.book import Story
+from pipeline.console.story import Story
 
 #: Seconds that the charts go back.
 HISTORY_S = 900

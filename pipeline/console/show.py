@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.console.book import Story
+from pipeline.console.story import Story
 from transforms.records import Message
 
 #: Characters of an input or a prediction that a list shows.

@@ -82,7 +82,7 @@ class Watch:
         try:
             action()
         except Exception as error:  # any of the client's: it is shown on the page and tried again
-            self.error = " ".join(str(getattr(error, "message", None) or error).split())[:300]
+            self.error = clients.words(error)
             _LOGGER.warning("%s: %s", self.subscription, self.error)
             return False
         self.error = None

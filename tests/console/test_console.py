@@ -15,10 +15,11 @@ from streams import ROOT, fresh, text_message
 from pipeline import audit_sink, clients, publish
 from pipeline.console import audit, settings
 from pipeline.console.actions import Refused, compose
-from pipeline.console.book import BYTES, Book, label_and_score
+from pipeline.console.book import BYTES, Book
 from pipeline.console.flow import Flow, quantile
 from pipeline.console.observer import Observer
 from pipeline.console.show import readable, summary, whole
+from pipeline.console.story import label_and_score
 from pipeline.emulators.process import Server, spawn
 from pipeline.flags import UsageError
 from pipeline.matchers import TableName

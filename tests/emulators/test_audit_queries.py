@@ -16,7 +16,7 @@ from streams import ROOT, fresh
 from pipeline import audit_sink, clients
 from pipeline.emulators.setup import latest_query
 from pipeline.matchers import TableName
-from transforms.audit import AuditContext, row, row_id, to_json
+from transforms.audit_row import AuditContext, row, row_id, to_json
 from transforms.encode import encode
 from transforms.records import AuditRow, Failure, Message, Prediction, Request
 from transforms.window import Windowing

@@ -13,7 +13,7 @@ from google.cloud import bigquery as bigquery_api
 from streams import fresh, pull, use_pubsub
 
 from pipeline import audit_sink, clients, publish
-from transforms.audit import AuditContext, row, to_json
+from transforms.audit_row import AuditContext, row, to_json
 from transforms.errors import SinkUnavailable
 from transforms.records import Failure, Message
 from transforms.window import Windowing

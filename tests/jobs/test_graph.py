@@ -17,7 +17,7 @@ from fakes import FakeHandler
 from streams import read_cases
 
 from pipeline import graph
-from transforms.audit import AuditContext, row
+from transforms.audit_row import AuditContext, row
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Failure, Message, Result
 from transforms.window import Windowing

@@ -32,6 +32,14 @@ def test_make_check_runs_every_gate(tool):
     assert f"$(BIN)/{tool}" in recipe
 
 
+def test_no_file_of_the_product_is_over_250_lines():
+    """But the table of flags, which is a table."""
+    files = [file for folder in ("pipeline", "transforms") for file in (ROOT / folder).rglob("*.py")]
+    lines = {str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines()) for file in files}
+    assert {name: count for name, count in lines.items() if count > 250}.keys() <= {"pipeline/options.py"}
+    assert len(lines) > 150
+
+
 def test_the_version_stands_once():
     """pyproject.toml takes it from the package, and the newest dated section of the changelog is not ahead of it."""
     assert 'version = { attr = "pipeline.__version__" }' in PYPROJECT

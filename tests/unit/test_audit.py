@@ -11,7 +11,8 @@ from apache_beam.testing.util import assert_that, equal_to
 from fakes import INFO
 
 from pipeline.clients import LIMITS
-from transforms.audit import Audit, AuditContext, _WriteFn, row, row_id, to_json
+from transforms.audit import Audit, _WriteFn
+from transforms.audit_row import AuditContext, row, row_id, to_json
 from transforms.barrier import failure
 from transforms.encode import encode
 from transforms.models.errors import InvalidInput, brief

@@ -1,12 +1,10 @@
-"""Types and shapes that SQLGlot's translation from GoogleSQL to DuckDB loses: decimals, structs, counted values."""
+"""Types and shapes that SQLGlot's translation loses (decimals, structs, counted values); see ``dialect_fixes``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from sqlglot import exp
 
+from pipeline.emulators.bigquery.fix import Fix
 from pipeline.emulators.bigquery.types import SCALARS
 
 
@@ -18,7 +16,7 @@ def _decimal(node: exp.DataType) -> exp.Expr:
     return exp.DataType.build(SCALARS[names[node.this]][0], dialect="duckdb")
 
 
-def _parsed(kind: str) -> Callable[[Any], exp.Expr]:
+def _parsed(kind: str) -> Fix:
     return lambda node: exp.cast(node.this, SCALARS[kind][0], dialect="duckdb")
 
 
@@ -64,8 +62,8 @@ def _top_count(node: exp.ApproxTopK) -> exp.Expr:
     return parsed
 
 
-#: What to put in place of a node, by its type; children come before their parents.
-SHAPES: dict[type, Callable[[Any], exp.Expr]] = {
+#: As in ``dialect_fixes``.
+SHAPES: dict[type, Fix] = {
     exp.ApproxTopK: _top_count,
     exp.DataType: _decimal,
     exp.ParseBignumeric: _parsed("BIGNUMERIC"),

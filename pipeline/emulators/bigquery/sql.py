@@ -11,10 +11,9 @@ from sqlglot import exp
 from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from pipeline.emulators.bigquery.dialect_fixes import MENDS
+from pipeline.emulators.bigquery.dialect_fixes import FIXES
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.refs import TableRef
-from pipeline.emulators.bigquery.shapes import SHAPES
 from pipeline.emulators.bigquery.types import Field, duckdb_type
 
 Tree = TypeVar("Tree", bound=exp.Expr)
@@ -139,11 +138,11 @@ def _is_json(node: exp.Expr, columns: set[str]) -> bool:
 def to_duckdb(tree: exp.Expr) -> str:
     """``tree`` in DuckDB's SQL."""
     for node in reversed(list(tree.walk(bfs=True))):
-        mend = MENDS.get(type(node)) or SHAPES.get(type(node))
-        if mend:
-            mended = mend(node)
-            if mended is not node:
-                node.replace(mended)
+        fix = FIXES.get(type(node))
+        if fix:
+            fixed = fix(node)
+            if fixed is not node:
+                node.replace(fixed)
     try:
         return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.IGNORE)  # DuckDB says it better
     except (SqlglotError, RecursionError) as error:

@@ -47,7 +47,7 @@ def handlers(service: Service, methods: Mapping[str, Method]) -> list[grpc.Gener
     return [*served, _Missing()]
 
 
-class _Missing(grpc.GenericRpcHandler):
+class _Missing(grpc.GenericRpcHandler):  # type: ignore[misc] # gRPC's own classes carry no types
     """Says of every other method that it is not here, and by name."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,9 @@ from transforms.models.backends.architectures import auto_class
 from transforms.models.backends.device import bound_kernel_caches, pick_device, pick_dtype, share_threads
 from transforms.models.backends.pack import pack
 from transforms.models.errors import ModelLoadError
-from transforms.models.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from transforms.models.spec import ModelSpec
 
 
 class TorchModel(Model):

@@ -1,0 +1,136 @@
+"""The audit row of a message: its columns, its identity, and the bare one that no table can refuse."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from transforms import tracing
+from transforms.encode import rfc3339
+from transforms.records import AuditRow, Failure, Message, Result, identity
+from transforms.window import Windowing
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(AuditRow))
+_values = operator.attrgetter(*_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditContext:
+    """What every row has in common, and how much of the input it may hold: none, hash or full."""
+
+    windowing: Windowing
+    job: str
+    pipeline_version: str
+    audit_input: str = "hash"
+
+
+def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow:
+    """The audit row of one message, which ended as ``record`` at ``now`` (seconds since the epoch)."""
+    if isinstance(record, Failure):
+        failure, message, model, prediction = record, record.message, record.model, None
+    else:
+        failure, prediction = None, record.prediction
+        message, model = prediction.request.message, prediction.model
+    window = context.windowing.bounds(message.event_time)
+    attributes = message.attributes
+    return AuditRow(
+        message_id=identity(message),
+        publish_time=rfc3339(message.publish_time),
+        event_time=rfc3339(message.event_time),
+        processed_time=rfc3339(now),
+        window_start=rfc3339(window[0]) if window else None,
+        window_end=rfc3339(window[1]) if window else None,
+        status="dead_letter" if failure else "ok",
+        stage=failure.stage if failure else None,
+        error_type=failure.error_type if failure else None,
+        error=_error(failure, context) if failure else None,
+        task=model.task if model else None,
+        model=model.model if model else None,
+        model_revision=model.revision if model else None,
+        device=model.device if model else None,
+        dtype=model.dtype if model else None,
+        prediction=record.prediction_json.decode() if isinstance(record, Result) else None,
+        input_sha256=None if context.audit_input == "none" else hashlib.sha256(message.data).hexdigest(),
+        input_bytes=len(message.data),
+        input=_readable(message.data) if context.audit_input == "full" else None,
+        tokens=prediction.tokens if prediction else None,
+        truncated=prediction.truncated if prediction else None,
+        batch_size=prediction.batch_size if prediction else None,
+        inference_ms=round(prediction.inference_ms, 3) if prediction else None,
+        total_ms=round((now - message.publish_time) * 1000, 3),
+        attributes=orjson.dumps(dict(attributes)).decode() if attributes else "{}",
+        ordering_key=message.ordering_key or None,
+        trace_id=tracing.trace_id(attributes),
+        job=context.job,
+        pipeline_version=context.pipeline_version,
+    )
+
+
+def bare_row(failure: Failure, context: AuditContext, now: float) -> AuditRow:
+    """A row that no table can refuse for the message's sake: nothing in it came with the message but its id."""
+    values: dict[str, Any] = dict.fromkeys(_COLUMNS)
+    values |= {
+        "message_id": identity(failure.message).encode("utf-8", "replace").decode()[:_ID_CHARACTERS],
+        "processed_time": rfc3339(now),
+        "status": "dead_letter",
+        "stage": failure.stage,
+        "error_type": failure.error_type,
+        "error": "see the dead letter: the table refused the full row",
+        "input_sha256": None if context.audit_input == "none" else hashlib.sha256(failure.message.data).hexdigest(),
+        "input_bytes": len(failure.message.data),
+        "job": context.job,
+        "pipeline_version": context.pipeline_version,
+    }
+    return AuditRow(**values)
+
+
+def _error(failure: Failure, context: AuditContext) -> str:
+    """The failure's words; what they quote of the message, only where the row may hold the message itself."""
+    return failure.error if context.audit_input == "full" or failure.redacted is None else failure.redacted
+
+
+def _readable(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return base64.b64encode(data).decode()
+
+
+#: https://cloud.google.com/bigquery/quotas#streaming_inserts: characters of an insertId
+_ROW_ID = 128
+
+#: Longest message id of a bare row; the service's own have some 20 characters.
+_ID_CHARACTERS = 1_000
+
+
+def row_id(record: Result | Failure, context: AuditContext) -> str:
+    """The row's identity: a repeat after a crash has the same, and one that ended in another way has its own.
+
+    BigQuery drops rows of an identity that it has seen within the minute, so another outcome, another model and another
+    prediction must each have another.
+    """
+    if isinstance(record, Failure):
+        model, ended = record.model, f"{record.stage}/{record.error_type}"
+    else:
+        model, ended = record.prediction.model, hashlib.blake2b(record.prediction_json, digest_size=8).hexdigest()
+    parts = (context.job, identity(message_of(record)), model.model if model else "", model.revision if model else "")
+    text = "/".join((*parts, ended))
+    # What a service takes for an id is not known to the character: anything but plain ASCII goes as its hash.
+    plain = len(text) <= _ROW_ID and text.isascii() and text.isprintable()
+    return text if plain else hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def message_of(record: Result | Failure) -> Message:
+    """The message that ended as ``record``."""
+    return record.message if isinstance(record, Failure) else record.prediction.request.message
+
+
+def to_json(audit_row: AuditRow) -> dict[str, Any]:
+    """``audit_row`` as ``tabledata.insertAll`` takes it."""
+    return dict(zip(_COLUMNS, _values(audit_row), strict=True))
