@@ -142,7 +142,9 @@ def _picture(random: Random) -> bytes:
 
 
 def _sound(random: Random) -> bytes:
-    return _damaged(random, tiny.wav(tiny.tone(random.choice((0.0001, 0.05, 0.2))), random.choice((1, 8_000, 16_000))))
+    return _damaged(
+        random, tiny.wav(tiny.tone(random.choice((0.0001, 0.05, 0.2))), random.choice((4_000, 8_000, 16_000)))
+    )
 
 
 def _damaged(random: Random, data: bytes) -> bytes:

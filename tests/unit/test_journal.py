@@ -146,7 +146,7 @@ def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     code = _RUN.format(
         root=str(ROOT), support=str(ROOT / "tests" / "support"), model=tiny.sentiment(), killer=_KILLERS[killer]
     )
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "BEAM_HF_JOURNAL": str(tmp_path / "journal")}
     deaths = 0
     while True:
         done = subprocess.run(

@@ -36,7 +36,10 @@ _LOOK_S = 1.0
 
 
 def folder() -> Path:
-    """Where this machine's journals are: one folder for all processes of a user."""
+    """Where this machine's journals are: one folder for all processes of a user, or what ``BEAM_HF_JOURNAL`` names."""
+    named = os.environ.get("BEAM_HF_JOURNAL")
+    if named:
+        return Path(named)
     return Path(tempfile.gettempdir()) / f"beam-hf-inference-{os.getuid()}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,8 @@ def read_one(source: bytes | str) -> bytes:
     if isinstance(source, bytes):
         return source
     if source.startswith("gs://"):
+        if not re.fullmatch(r"gs://[^/]+/.+", source, re.DOTALL):
+            raise InvalidInput(f"inputs={brief(source)}: not an object's URI; use gs://BUCKET/OBJECT")
         return read_object(source)
     text = source
     if is_data_uri(source):

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 import transformers
 
+from transforms.errors import quoted
 from transforms.models.backends import Model
+from transforms.models.errors import InvalidInput
 
 #: A text, or a text and its pair.
 Text = str | tuple[str, str]
@@ -55,7 +57,14 @@ class Encoder:
             return [self._encode_slowly(text, special) for text in texts]
         # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
         self._truncate(self.max_length, 0)
-        return [self._row(encoding) for encoding in self.backend.encode_batch(texts, add_special_tokens=special)]
+        try:
+            encodings = self.backend.encode_batch(texts, add_special_tokens=special)
+        except Exception as error:
+            # Its own errors have no class of their own; a pair of which only the second may be cut is one of them.
+            if type(error) is Exception:
+                raise InvalidInput(f"the model's tokenizer cannot take it: {quoted(str(error)[:200])}") from error
+            raise
+        return [self._row(encoding) for encoding in encodings]
 
     def windows(self, text: Text, max_length: int | None, stride: int) -> list[Row]:
         """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``.
