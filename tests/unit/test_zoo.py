@@ -40,11 +40,14 @@ def one_thread() -> Any:
         ("text-classification", "BigBirdForSequenceClassification", "grouped"),  # a short text changes the model
         ("fill-mask", "FNetForMaskedLM", "grouped"),
         ("question-answering", "BertForQuestionAnswering", "equal"),
+        ("question-answering", "MobileBertForQuestionAnswering", "equal"),  # sure that nothing in the text answers
         ("feature-extraction", "CanineModel", "grouped"),  # a tokenizer in Python
         ("zero-shot-classification", "NystromformerForSequenceClassification", "grouped"),
         ("text-generation", "LlamaForCausalLM", "equal"),
         ("text-generation", "RecurrentGemmaForCausalLM", "grouped"),  # padding runs through its recurrence
         ("text-classification", "ReformerForSequenceClassification", "refused"),  # answers by chance
+        ("token-classification", "FunnelForTokenClassification", "grouped"),  # cannot read fewer than 3 tokens
+        ("text-generation", "RwkvForCausalLM", "alone"),  # rescales its weights at the first forward
         ("token-classification", "BrosForTokenClassification", "refused"),  # needs where the words stand on a page
     ],
 )

@@ -51,6 +51,9 @@ def build(folder: Path, task: str, architecture: str) -> None:
             size = sum(each.numel() for each in kind(config).parameters())
         if size > MOST:
             raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
+        positions = getattr(config, "max_position_embeddings", None) or -1
+        if 0 < positions < MOST_TOKENS:
+            tokenizer.model_max_length = positions
         model = kind(config)
         enliven(model)
         if getattr(model, "generation_config", None) is not None:

@@ -122,11 +122,12 @@ def _spans(
     allowed[0] = True  # the first token stands for "no answer"
     starts, ends = (softmax(np.where(allowed, logits, -10_000.0)) for logits in (start, end))
     empty = float(starts[0] * ends[0])
-    scores = np.triu(np.outer(np.where(inside, starts, 0), np.where(inside, ends, 0)))
-    scores = np.tril(scores, longest - 1)
+    possible = np.tril(np.triu(np.outer(inside, inside)), longest - 1)
+    # A span outside is worse than any inside, also where all of those round to nothing beside "no answer".
+    scores = np.where(possible, np.outer(starts, ends), -1.0)
     best = np.argsort(-scores, axis=None, kind="stable")[:count]
     pairs = [(*divmod(int(i), len(start)), float(scores.flat[i])) for i in best]
-    return [(first, last, score) for first, last, score in pairs if inside[first] and inside[last]], empty
+    return [(first, last, score) for first, last, score in pairs if score >= 0], empty
 
 
 def _characters(encoding: Any, first: int, last: int, context: str, align: bool) -> tuple[int, int]:
