@@ -66,6 +66,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module = ModuleType("toy_engine")
     module.ENGINE = ToyEngine()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "toy_engine", module)
+    monkeypatch.setattr("transforms.models.handler._RESIDENT", {})  # another test's model may have the same spec
     engines = dict(backends.ENGINES)
     backends.ENGINES.clear()
     backends.ENGINES.update({"toy": "toy_engine", **engines})
@@ -90,9 +91,8 @@ def test_a_task_runs_on_another_engine(engine: str) -> None:
     image = tiny.png(tiny.picture())
     assert answer(tiny.sentiment(), "the order", engine=engine) == answer(tiny.sentiment(), "the order", engine="torch")
     assert answer(tiny.animals(), image, engine=engine) == answer(tiny.animals(), image, engine="torch")
-    seen = [
-        names for names, _ in itertools.groupby(ToyModel.forwards)
-    ]  # a model of texts is measured when it is loaded
+    # A model of texts is measured when it is loaded.
+    seen = [names for names, _ in itertools.groupby(ToyModel.forwards)]
     assert seen == [["attention_mask", "input_ids", "token_type_ids"], ["pixel_values"]]
 
 
