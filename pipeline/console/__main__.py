@@ -42,11 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     def stop() -> None:
         server.should_exit = True
 
+    # Before the lines that say it is up: what ends it at once after them must find it listening.
+    on_stop(stop, settings.exit_with_parent)
     observer.start()
     # The first line is for a parent process, the second for a person.
     print(f"CONSOLE=127.0.0.1:{listener.getsockname()[1]}")
     print(f"open http://127.0.0.1:{listener.getsockname()[1]}; Ctrl-C stops", flush=True)
-    on_stop(stop, settings.exit_with_parent)
     try:
         server.run(sockets=[listener])
     finally:
