@@ -42,7 +42,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None
     messages = pipeline | "Read" >> io.read(settings)
 
     # Main output
-    results, *failed = serve(messages, handler, settings.input_path, io.opener(settings))
+    results, *failed = io.spread(serve(messages, handler, settings.input_path, io.opener(settings)), settings)
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
         sink = BigQuerySink(settings.audit_table)
