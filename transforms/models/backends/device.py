@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 
+from transforms.models import threads
 from transforms.models.errors import ModelLoadError
 
 #: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
@@ -40,8 +41,19 @@ def pick_device(asked: str) -> torch.device:
         return torch.device("cuda" if present else "cpu")
     device = torch.device(asked)
     if device.type == "cuda" and not present:
-        raise ModelLoadError(f"`device={asked}`: no CUDA device is present; use `device=cpu` or auto")
+        raise ModelLoadError(f"`device={asked}`: no CUDA device is present ({_why_none()}); use `device=cpu` or auto")
     return device
+
+
+def _why_none() -> str:
+    """Why torch has no CUDA device, in its own words where it has any."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build for the CPU"
+    try:
+        torch.cuda.init()
+    except Exception as error:  # noqa: BLE001 (RuntimeError, AssertionError, and what a driver makes of it)
+        return f"torch needs CUDA {torch.version.cuda}: {str(error).strip().splitlines()[0][:200]}"
+    return f"torch needs CUDA {torch.version.cuda} and sees {torch.cuda.device_count()} devices"
 
 
 def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
@@ -81,9 +93,11 @@ def times_faster(old: Callable[[], object], new: Callable[[], object]) -> float:
 
 
 def share_threads(model_copies: int) -> int:
-    """Lets torch use this process's share of the cores, so that all copies together use each core once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // model_copies)
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    return threads
+    """Lets torch use this process's share of the cores, so that all copies together use each core once.
+
+    ``OMP_NUM_THREADS`` is what each copy uses, where it is set.
+    """
+    count = threads.chosen() or max(1, threads.cores() // model_copies)
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    return count
