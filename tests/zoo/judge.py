@@ -18,6 +18,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
+from zoo import media
 from zoo.build import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
@@ -76,7 +77,7 @@ def judge(folder: Path, task: str) -> Verdict:
             return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
-    which = engine.task.sharing.which  # type: ignore[attr-defined]
+    which = engine.task.sharing.which if hasattr(engine.task, "sharing") else "all"
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
 
 
@@ -247,6 +248,7 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "question-answering": (_QUESTIONS, {}),
     "feature-extraction": (TEXTS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+    **media.INPUTS,
 }
 
 REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
@@ -257,4 +259,5 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "question-answering": _spans,
     "feature-extraction": _embeddings,
     "text-generation": _generated,
+    **media.REFERENCES,
 }
