@@ -5,8 +5,8 @@ In each, one thread a key works through its bundles: forward, encode, insert; or
 :func:`pipeline.io.spread` makes it, hands the results on. Model, encoding, rows and the (embedded) table are the job's;
 what is not here is the runner itself. Beam's local ones run one stage after the other, and so cannot overlap two.
 
-With ``--forward_ms`` a forward takes that long and no core, as on a GPU: the ratios then depend little on what else this
-machine does.
+With ``--forward_ms`` a forward takes that long and no core, as on a GPU: the ratios then depend little on what else
+this machine does.
 """
 
 from __future__ import annotations
