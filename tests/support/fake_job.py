@@ -27,6 +27,9 @@ from transforms.records import Failure, Limits, Prediction, Request
 
 HERE = Path(__file__).parent
 
+#: What the server that forks imports; it counts before the first job.
+_PRELOAD = ["fake_job"]
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -146,7 +149,7 @@ def fake_job(
 ) -> Iterator[Job]:
     """Starts a job of ``flags``, beside ``--model=fake``; it is killed at the end if it has not ended by itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fake_job"])
+    context.set_forkserver_preload(_PRELOAD)
     # The server that forks imports its modules by the path of the environment.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     log.unlink(missing_ok=True)

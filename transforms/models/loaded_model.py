@@ -87,8 +87,8 @@ class LoadedModel:
             chunk = waiting[: _fitting([requests[i] for i in waiting[: self.task.chunk]])]
             own = [requests[i] for i in chunk]
             with self._supervisor.in_work(own) as entry:
-                prepared = self._prepare(own)
-                entry.forward(())
+                with self._supervisor.preparing(entry):
+                    prepared = self._prepare(own)
                 results = self._run(own, prepared, entry, answers.counts)
             now = time.time()
             for index, result in zip(chunk, results, strict=True):
