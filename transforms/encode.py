@@ -50,6 +50,9 @@ def encode(prediction: Prediction, limits: Limits) -> Result:
         TooLarge: body or attributes are over ``limits``.
     """
     message, model = prediction.request.message, prediction.model
+    numbers = _numbers(prediction.prediction)
+    if numbers * 2 > limits.message_bytes:  # each takes two characters at the least; writing them takes gigabytes
+        raise TooLarge(f"the result has {numbers:,} numbers; a message may hold {limits.message_bytes} bytes")
     try:
         prediction_json = orjson.dumps(prediction.prediction, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
@@ -76,6 +79,12 @@ def encode(prediction: Prediction, limits: Limits) -> Result:
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
     _check(data, attributes, limits)
     return Result(prediction, prediction_json, data, attributes, message.ordering_key)
+
+
+def _numbers(prediction: Any) -> int:
+    """How many numbers the arrays in ``prediction`` hold."""
+    arrays = prediction if isinstance(prediction, list) else (prediction,)
+    return sum(size for each in arrays if isinstance(size := getattr(each, "size", None), int))
 
 
 def _check(data: bytes, attributes: dict[str, str], limits: Limits) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import real_job
 import task_fuzz
 from fake_job import Behaviour, fake_job
-from job_messages import drawn, messages
+from job_messages import made
 from streams import Ledger, collect, fresh
 
 from pipeline.options import FLAGS
@@ -22,8 +21,6 @@ from pipeline.publish import publish_all
 from transforms.dead_letter import ATTEMPT, PREFIX
 from transforms.models.task_table import TASKS
 from transforms.records import Message
-
-_LOG = logging.getLogger(__name__)
 
 #: Values of the flags that touch a message, beside those that have choices; None leaves the flag out.
 _VALUES: dict[str, tuple[str | None, ...]] = {
@@ -92,25 +89,28 @@ def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], 
         AssertionError: a message ended not at all or twice, or without a row, or changed; or the job did not live on.
     """
     resources = fresh("fuzz")
-    # One key a request: the service takes no others together.
-    made = sorted(drawn(messages(lane.task), count, seed), key=lambda message: message.ordering_key)
+    sent = made(lane.task, count, seed)
     environment = {"OMP_NUM_THREADS": "1", "BEAM_HF_JOURNAL": str(folder / "journal")}
-    with fake_job([*resources.flags(), *lane.arguments()], folder / "log", Behaviour(), environment, real_job.run) as job:
-        ids = publish_all(resources.input_topic, made)
-        groups = _groups(dict(zip(ids, made, strict=True)), lane.flags.get("id_attribute"))
+    with fake_job(
+        [*resources.flags(), *lane.arguments()], folder / "log", Behaviour(), environment, real_job.run
+    ) as job:
+        ids = publish_all(resources.input_topic, sent)
+        groups = _groups(dict(zip(ids, sent, strict=True)), lane.flags.get("id_attribute"))
         ledger = collect(resources, len(groups), 600)
         assert job.alive, (lane, job.words()[-3_000:])
         ended, rows = ledger.ended(), ledger.audited()
         missing = [group for group in groups if not group & ended.keys()]
-        assert not missing, (lane, len(missing), [made[ids.index(next(iter(group)))] for group in missing[:3]])
+        assert not missing, (lane, len(missing), [sent[ids.index(next(iter(group)))] for group in missing[:3]])
         assert job.drain() == 0, (lane, job.words()[-3_000:])
     assert set(ended.values()) == {1}, "each message ends once"
     assert all(len(group & ended.keys()) == 1 for group in groups), "what is identified alike goes once"
     _check_rows(lane, ledger, rows, ended)
-    _check_results(lane, ledger, dict(zip(ids, made, strict=True)))
+    _check_results(lane, ledger, dict(zip(ids, sent, strict=True)))
     letters = [letter.attributes for letter in ledger.dead_letters]
     types = Counter(each.get(f"{PREFIX}error_type", "?") for each in letters)
-    causes = Counter(each.get(f"{PREFIX}error", "?") for each in letters if each.get(f"{PREFIX}error_type") == "Unexpected")
+    causes = Counter(
+        each.get(f"{PREFIX}error", "?") for each in letters if each.get(f"{PREFIX}error_type") == "Unexpected"
+    )
     if "by halves" in job.words():
         causes["a step's own barrier did not hold: see halving.py"] += 1
     return types + Counter({"ok": len(ledger.results)}), causes
@@ -132,7 +132,7 @@ def _check_rows(lane: Lane, ledger: Ledger, rows: Counter[str], ended: Counter[s
     for row in ledger.rows:
         assert row["job"] and row["processed_time"] and row["status"] in ("ok", "dead_letter")
         assert len(row["error"] or "") <= 2_000
-        json.loads(row["attributes"] or "{}")
+        assert isinstance(row["attributes"] or {}, dict)
 
 
 def _check_results(lane: Lane, ledger: Ledger, sent: dict[str, Message]) -> None:

@@ -20,7 +20,9 @@ KILLERS = ROOT / "tests" / "support" / "killers"
 class Restarted:
     """A command that is run again until :meth:`drain`; ``codes`` has how its lives ended so far."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path, started: Callable[[int], None]):
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, started: Callable[[int], None]
+    ):
         self.codes: list[int] = []
         self.process: subprocess.Popen[bytes] | None = None
         self._command = command
@@ -78,7 +80,7 @@ def restarted(
     lease_s: int = 10,
     started: Callable[[int], None] = lambda pid: None,
 ) -> Iterator[Restarted]:
-    """A job of ``flags`` in which killers are planted, with a journal of its own; ``started`` is told each life's pid."""
+    """A job of ``flags`` with killers planted, and a journal of its own; ``started`` is told each life's pid."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(KILLERS), str(ROOT)]),

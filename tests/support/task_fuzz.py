@@ -92,7 +92,7 @@ _WORDS = (
     "my [MASK] is [MASK]",
     "x" * 5_000,
     "\x00",
-    "\ud800",
+    "\ufdd0\ufdd1",
     "а́" * 40,
     "1e5",
 )
@@ -115,6 +115,8 @@ def message(random: Random, task: str, number: int) -> Message:
     body: dict[str, Any] = {"inputs": value}
     if random.random() < 0.6:
         body["parameters"] = _parameters(random, task)
+    if random.random() < 0.02:
+        body["\ud800"] = "\udfff"
     data = json.dumps(body, ensure_ascii=random.random() < 0.7).encode("utf-8", "surrogatepass")
     if isinstance(value, str) and random.random() < 0.2:
         raw = _picture(random) if random.random() < 0.5 else _sound(random)

@@ -80,9 +80,24 @@ def texts(most: int) -> Parameter:
     )
 
 
-def text_list(most: int, least: int = 1) -> Parameter:
-    """A list of ``least`` to ``most`` strings."""
-    return Parameter(f"a list of {least} to {most} strings", lambda v: (least == 0 and v == []) or _is_texts(v, most))
+def labels(most: int) -> Parameter:
+    """A string that holds 1 to ``most`` labels between commas, or a list of them."""
+    return Parameter(
+        f"a string with up to {most} labels between commas, or a list of 1 to {most} strings",
+        lambda v: (isinstance(v, str) and v != "" and v.count(",") < most) or _is_texts(v, most),
+    )
+
+
+def text_list(most: int, least: int = 1, longest: int | None = None) -> Parameter:
+    """A list of ``least`` to ``most`` strings, of up to ``longest`` characters each."""
+    words = f"a list of {least} to {most} strings" + (f" of at most {longest} characters" if longest else "")
+    return Parameter(
+        words,
+        lambda v: (
+            (least == 0 and v == [])
+            or (_is_texts(v, most) and (longest is None or all(len(one) <= longest for one in v)))
+        ),
+    )
 
 
 def _is_int(value: Any) -> bool:

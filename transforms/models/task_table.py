@@ -13,7 +13,18 @@ from typing import Any
 from transforms.models import inputs, shapes
 from transforms.models.errors import InvalidParameter, ModelLoadError
 from transforms.models.inputs import Ask
-from transforms.models.parameters import Parameter, boolean, choice, integer, number, template, text, text_list, texts
+from transforms.models.parameters import (
+    Parameter,
+    boolean,
+    choice,
+    integer,
+    labels,
+    number,
+    template,
+    text,
+    text_list,
+    texts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ _GENERATION = {
     "num_beams": integer(1, 32),
     "num_return_sequences": integer(1, 32),
     "seed": integer(0, 2**63 - 1),
-    "stop": text_list(most=16),
+    "stop": text_list(most=16, longest=256),
 }
 
 #: Where a model's architecture fits several tasks, the first one is what it stands for.
@@ -103,7 +114,7 @@ _ALL = (
         "zero-shot-classification",
         "text",
         inputs.text,
-        {"candidate_labels": texts(most=100), "hypothesis_template": template(), "multi_label": boolean()},
+        {"candidate_labels": labels(most=100), "hypothesis_template": template(), "multi_label": boolean()},
         needed=("candidate_labels",),
         shape=shapes.zero_shot,
         small="Hello",

@@ -13,6 +13,9 @@ from transforms.models.errors import InvalidInput, cut
 #: Most pixels of an image before it is decoded: a small file can hold an image that fills all memory.
 MAX_PIXELS = 64_000_000
 
+#: How many times longer than the other a side may be: processors make the shorter one as long as the model wants it.
+MAX_RATIO = 200
+
 #: Image formats that are read. Pillow knows more, and hands some of them to other programs (EPS to Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
@@ -58,6 +61,10 @@ def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise InvalidInput(
             f"inputs is an image of {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are taken"
+        )
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise InvalidInput(
+            f"inputs is an image of {image.width}×{image.height} pixels; a side may be {MAX_RATIO} times the other"
         )
     width, length = (_tag(image, tag, 1) for tag in (_TILE_WIDTH, _TILE_LENGTH))
     if width * length > MAX_PIXELS:

@@ -13,10 +13,19 @@ import transformers
 
 from transforms.errors import quoted
 from transforms.models.backends import Model
-from transforms.models.errors import InvalidInput
+from transforms.models.errors import InvalidInput, TooLong
 
 #: A text, or a text and its pair.
 Text = str | tuple[str, str]
+
+#: Characters a token beyond which a text is looked at in part first. Most tokens of most texts are far shorter.
+_A_TOKEN = 16
+
+#: Characters of a text that nothing cuts. Tokens are some 300 bytes each before they are as few as the model takes.
+_MOST = 2_000_000
+
+#: Windows that one text may be read in.
+MAX_WINDOWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ class Encoder:
         """One row for each of ``texts``; ``special`` adds the model's special tokens."""
         if self.backend is None:
             return [self._encode_slowly(text, special) for text in texts]
+        texts = [self._read(text) for text in texts]
         # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
         self._truncate(self.max_length, 0)
         try:
@@ -66,14 +76,66 @@ class Encoder:
             raise
         return [self._row(encoding) for encoding in encodings]
 
-    def windows(self, text: Text, max_length: int | None, stride: int) -> list[Row]:
-        """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``.
+    def _read(self, text: Text) -> Text:
+        """As much of ``text`` as decides on the tokens that are left of it."""
+        if isinstance(text, tuple):
+            return self.head(text[0]), self.head(text[1])
+        return self.head(text)
+
+    def head(self, text: str, most: int | None = None, end: bool = False) -> str:
+        """The beginning of ``text`` that holds twice ``most`` tokens, or its ``end``; all of it if it is not longer.
+
+        ``most`` is the model's maximum where none is given. Ten megabytes of a text of which the model reads two pages
+        would take gigabytes and half a minute.
+
+        Raises:
+          TooLong: there is no maximum, and it is too long for memory.
+        """
+        most = most or self.max_length
+        if most is None:
+            if len(text) > _MOST:
+                raise TooLong(f"inputs has {len(text):,} characters; at most {_MOST:,} are read at once")
+            return text
+        # Cut on the left, what is left of it has its places counted from the first character.
+        if not end and self.tokenizer.truncation_side == "left":
+            return text
+        size = 2 * most * _A_TOKEN
+        while size < len(text):
+            part = text[-size:] if end else text[:size]
+            if self._count(part) >= 2 * most:
+                return part
+            size *= 4
+        return text
+
+    def _count(self, text: str) -> int:
+        self._truncate(None, 0)
+        return len(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def _has_over(self, text: str, most: int) -> bool:
+        """Whether ``text`` has more than ``most`` tokens."""
+        size = most
+        while len(text) * 24 > most:  # bytes a character, times what one byte can become when it is normalised
+            if self._count(text[:size]) > most:
+                return True
+            if size >= len(text):
+                break
+            size *= 4
+        return False
+
+    def windows(self, text: Text, max_length: int | None, stride: int, step: int) -> list[Row]:
+        """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``, each with ``step`` new ones.
 
         Raises:
           NotImplementedError: the model's tokenizer is one in Python, which knows no offsets.
+          TooLong: it would be read in more than ``MAX_WINDOWS``.
         """
         if self.backend is None:
             raise NotImplementedError("this model's tokenizer cannot split a text into windows; send shorter texts")
+        if self._has_over(text if isinstance(text, str) else text[1], MAX_WINDOWS * step):
+            raise TooLong(
+                f"inputs would be read in over {MAX_WINDOWS:,} windows with {step} new tokens each; shorten it, or let"
+                " the windows overlap less"
+            )
         self._truncate(max_length, stride)
         first = self.backend.encode(*((text,) if isinstance(text, str) else text))
         return [Row(e.ids, e.type_ids if self.segments else None, False, e) for e in (first, *first.overflowing)]
