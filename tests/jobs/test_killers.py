@@ -65,7 +65,7 @@ def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     ids = publish_all(resources.input_topic, [text_message(text) for text in texts])
     flags = [*resources.flags(), f"--model={tiny_models.sentiment()}", "--task=text-classification"]
     if killer in ("hang", "spin"):
-        flags.append("--max_forward_s=5")
+        flags.append("--max_forward_s=10")
     with contextlib.ExitStack() as stack:
         limited = None
         if killer == "memory":

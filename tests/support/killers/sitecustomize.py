@@ -1,7 +1,8 @@
 """Plants messages that kill the process that answers them, in any Python that has this folder on its path.
 
 A text such as ``killer: segfault`` does so in the model's forward, wherever that runs: in the job's own process, or in
-the workers of another runner. PLANTED_LEASE_S shortens the leases of what a dead process held.
+the workers of another runner. PLANTED_LEASE_S shortens the leases of what a dead process held, PLANTED_LIMIT_S is how
+long a forward may take.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def _plant_forward(module: Any) -> None:
 
 def _plant_watch(module: Any) -> None:
     module._GRACE_S = 5.0
+    made = module.Supervisor.__init__
+
+    def init(self: Any, journal: Any, limit_s: float | None = None) -> None:
+        made(self, journal, float(os.environ["PLANTED_LIMIT_S"]) if "PLANTED_LIMIT_S" in os.environ else limit_s)
+
+    module.Supervisor.__init__ = init
 
 
 def _plant_leases(module: Any) -> None:
