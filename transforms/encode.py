@@ -30,6 +30,10 @@ FIRST_SECOND, LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
 #: Attributes that say how a message's body is written. A result's body is its own, and the input's would lie about it.
 _OF_THE_BODY = frozenset({"content-type", "content-encoding", "ce-datacontenttype"})
 
+#: What says of a message that it is a dead letter, where one was published again as it was. A result is none, and would
+#: be replayed for one.
+_OF_A_DEAD_LETTER = ("dead_letter_stage", "CloudPubSubDeadLetterSource")
+
 
 def has_date(seconds: float) -> bool:
     """Whether ``seconds`` since the epoch are in the years 1 to 9999."""
@@ -72,7 +76,11 @@ def encode(prediction: Prediction, limits: Limits) -> Result:
             "processed_time": rfc3339(prediction.time),
         }
     )
-    own = {key: value for key, value in message.attributes.items() if key.lower() not in _OF_THE_BODY}
+    own = {
+        key: value
+        for key, value in message.attributes.items()
+        if key.lower() not in _OF_THE_BODY and not key.startswith(_OF_A_DEAD_LETTER)
+    }
     attributes = {**own, **names, "content-type": "application/json"}
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.

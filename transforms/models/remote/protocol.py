@@ -12,8 +12,8 @@ import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
+from transforms.models.magic import content_type
 from transforms.models.remote import chat_completions
-from transforms.models.remote.wire import content_type
 from transforms.models.shapes import Misfit
 from transforms.models.task_table import TaskEntry
 
