@@ -2,12 +2,13 @@
 
 Through the whole job, a process over the embedded servers, with flags drawn for each: ``--steps`` takes the job's own
 steps in this process in their place. Prints how many messages ended how, and the causes of each error that nobody
-foresaw. Exits with 1 if there was one.
+foresaw, at the end or when interrupted. Exits with 1 if there was one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -32,29 +33,30 @@ import job_fuzz  # noqa: E402
 import task_fuzz  # noqa: E402
 from streams import Servers  # noqa: E402
 
-#: Messages of one round, all of one task.
-_ROUND = 500
+#: Messages of one round, all of one task, unless asked for otherwise.
+_ROUND = 1_000
 
 Round = tuple[str, Counter[str], Counter[str]]
 
 
-def steps(seed: int) -> Iterator[Round]:
+def steps(seed: int, count: int) -> Iterator[Round]:
     """A round of each task through the job's own steps."""
     for task in task_fuzz.MODELS:
-        yield task, *task_fuzz.run(task, _ROUND, seed, ("none", "hash", "full")[seed % 3])
+        yield task, *task_fuzz.run(task, count, seed, ("none", "hash", "full")[seed % 3])
 
 
-def jobs(seed: int) -> Iterator[Round]:
+def jobs(seed: int, count: int) -> Iterator[Round]:
     """A round of each task through a job of its own."""
     for lane in job_fuzz.lanes(seed):
         with tempfile.TemporaryDirectory() as folder:
-            yield f"{lane.task} {lane.flags}", *job_fuzz.run(lane, _ROUND, seed, Path(folder))
+            yield f"{lane.task} {lane.flags}", *job_fuzz.run(lane, count, seed, Path(folder))
 
 
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--round", type=int, default=_ROUND)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", action="store_true", help="the job's steps alone, in this process: far faster")
     args = parser.parse_args()
@@ -64,12 +66,17 @@ def main() -> int:
     ended: Counter[str] = Counter()
     causes: Counter[str] = Counter()
     started, done, seed = time.monotonic(), 0, args.seed
-    with tempfile.TemporaryDirectory() as folder, Servers.start(Path(folder) / "tables.duckdb"):
+    rounds = steps if args.steps else jobs
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory() as folder,
+        Servers.start(Path(folder) / "tables.duckdb"),
+    ):
         while done < args.messages:
-            for name, found, unexpected in steps(seed) if args.steps else jobs(seed):
+            for name, found, unexpected in rounds(seed, args.round):
                 ended += found
                 causes += unexpected
-                done += _ROUND
+                done += args.round
                 print(f"{done:8,} {time.monotonic() - started:6.0f} s  {name} {dict(unexpected) or ''}", flush=True)
                 if done >= args.messages:
                     break

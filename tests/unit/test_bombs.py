@@ -104,7 +104,7 @@ def test_what_is_read_of_a_long_text_is_what_is_left_of_it(model: Callable[[], s
 @pytest.mark.parametrize(
     ("task", "model", "inputs", "parameters", "words"),
     [
-        ("zero-shot-classification", tiny.entailment, "a", {"candidate_labels": "a," * 200}, "up to 100 labels"),
+        ("zero-shot-classification", tiny.entailment, "a", {"candidate_labels": "a," * 200}, "under 100 commas"),
         ("text-generation", tiny.causal, "a", {"stop": ["a" * 100_000]}, "at most 256 characters"),
         ("feature-extraction", tiny.body, ["a " * 200] * 1_000, {"pooling": "none"}, "send fewer texts"),
         ("automatic-speech-recognition", tiny.letters, None, {"chunk_length_s": 1e-6}, "make them longer"),

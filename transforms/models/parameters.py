@@ -73,17 +73,9 @@ def fill(template: str, label: str) -> str:
 
 
 def texts(most: int) -> Parameter:
-    """A string, or a list of 1 to ``most`` strings."""
+    """A string, which may hold up to ``most`` between commas, or a list of 1 to ``most`` strings."""
     return Parameter(
-        f"a string, or a list of 1 to {most} strings",
-        lambda v: (isinstance(v, str) and v != "") or _is_texts(v, most),
-    )
-
-
-def labels(most: int) -> Parameter:
-    """A string that holds 1 to ``most`` labels between commas, or a list of them."""
-    return Parameter(
-        f"a string with up to {most} labels between commas, or a list of 1 to {most} strings",
+        f"a string with under {most} commas, or a list of 1 to {most} strings",
         lambda v: (isinstance(v, str) and v != "" and v.count(",") < most) or _is_texts(v, most),
     )
 

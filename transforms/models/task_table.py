@@ -13,18 +13,7 @@ from typing import Any
 from transforms.models import inputs, shapes
 from transforms.models.errors import InvalidParameter, ModelLoadError
 from transforms.models.inputs import Ask
-from transforms.models.parameters import (
-    Parameter,
-    boolean,
-    choice,
-    integer,
-    labels,
-    number,
-    template,
-    text,
-    text_list,
-    texts,
-)
+from transforms.models.parameters import Parameter, boolean, choice, integer, number, template, text, text_list, texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +103,7 @@ _ALL = (
         "zero-shot-classification",
         "text",
         inputs.text,
-        {"candidate_labels": labels(most=100), "hypothesis_template": template(), "multi_label": boolean()},
+        {"candidate_labels": texts(most=100), "hypothesis_template": template(), "multi_label": boolean()},
         needed=("candidate_labels",),
         shape=shapes.zero_shot,
         small="Hello",
