@@ -102,6 +102,7 @@ def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], 
         missing = [group for group in groups if not group & ended.keys()]
         assert not missing, (lane, len(missing), [sent[ids.index(next(iter(group)))] for group in missing[:3]])
         assert job.drain() == 0, (lane, job.words()[-3_000:])
+    assert task_fuzz.MARK not in job.words(), (lane, "the log quotes a message")
     assert set(ended.values()) == {1}, "each message ends once"
     assert all(len(group & ended.keys()) == 1 for group in groups), "what is identified alike goes once"
     _check_rows(lane, ledger, rows, ended)
@@ -132,6 +133,7 @@ def _check_rows(lane: Lane, ledger: Ledger, rows: Counter[str], ended: Counter[s
     for row in ledger.rows:
         assert row["job"] and row["processed_time"] and row["status"] in ("ok", "dead_letter")
         assert len(row["error"] or "") <= 2_000
+        assert lane.flags["audit_input"] == "full" or task_fuzz.MARK not in f"{row['error']} {row['input']}", row
         assert isinstance(row["attributes"] or {}, dict)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidParameter, brief, cut
 
 
@@ -117,7 +118,9 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
         parameter = declared.get(name) if isinstance(name, str) else None
         if parameter is None:
             allowed = ", ".join(sorted(declared)) or "none"
-            raise InvalidParameter(f"parameters.{cut(str(name))}: {task} has no such parameter; it takes: {allowed}")
+            raise InvalidParameter(
+                f"parameters.{quoted(cut(str(name)))}: {task} has no such parameter; it takes: {allowed}"
+            )
         if value is None:
             if parameter.nullable:
                 valid[name] = None

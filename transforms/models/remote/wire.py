@@ -7,7 +7,7 @@ from typing import Any
 
 from transforms.models import inputs
 from transforms.models.magic import content_type
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.tasks.media import read_all
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidInput, cut
 
 #: Most pixels of an image before it is decoded: a small file can hold an image that fills all memory.
@@ -53,7 +54,7 @@ def decode_image(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise InvalidInput(f"inputs is not an image that can be read ({', '.join(FORMATS)})") from None
     except Exception as error:  # noqa: BLE001 (its plugins raise whatever a damaged file makes them)
-        reason = cut(str(error) or type(error).__name__, 200)
+        reason = quoted(cut(str(error) or type(error).__name__, 200))
         raise InvalidInput(f"inputs is not an image that can be read: {reason}") from None
 
 
