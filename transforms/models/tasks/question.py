@@ -37,6 +37,7 @@ class QuestionAnswering(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        self.encoder.keeps = True
         if self.encoder.backend is None:
             raise ModelLoadError("question-answering needs a fast tokenizer (tokenizer.json); this model has none")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ _A_TOKEN = 16
 #: Characters of a text that nothing cuts. Tokens are some 300 bytes each before they are as few as the model takes.
 _MOST = 2_000_000
 
+#: Characters that are tokenised at once.
+_SLICE = 1_000_000
+
 #: Windows that one text may be read in.
 MAX_WINDOWS = 1_000
 
@@ -32,7 +35,8 @@ MAX_WINDOWS = 1_000
 class Row:
     """One tokenised row: ids, segment ids where the model reads them, and whether it was cut.
 
-    ``encoding`` is the Rust tokenizer's own record (offsets, words, overflow); None with a tokenizer in Python.
+    ``encoding`` is the Rust tokenizer's own record (offsets, words, overflow); None with a tokenizer in Python, and of
+    what was cut where nobody reads it.
     """
 
     ids: list[int]
@@ -59,15 +63,20 @@ class Encoder:
         self.pad_id = tokenizer.pad_token_id or 0
         self.left = tokenizer.padding_side == "left"
         self.pad_type_id = tokenizer.pad_token_type_id
+        #: Whether the encodings of rows that were cut are read too.
+        self.keeps = False
 
     def encode(self, texts: Sequence[Text], *, special: bool = True) -> list[Row]:
         """One row for each of ``texts``; ``special`` adds the model's special tokens."""
         if self.backend is None:
             return [self._encode_slowly(text, special) for text in texts]
         texts = [self._read(text) for text in texts]
-        # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
         self._truncate(self.max_length, 0)
+        return [row for part in _slices(texts) for row in self._rows(part, special)]
+
+    def _rows(self, texts: Sequence[Text], special: bool) -> list[Row]:
         try:
+            # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
             encodings = self.backend.encode_batch(texts, add_special_tokens=special)
         except Exception as error:
             # Its own errors have no class of their own; a pair of which only the second may be cut is one of them.
@@ -156,7 +165,8 @@ class Encoder:
     def _row(self, encoding: Any) -> Row:
         ids = encoding.ids
         cut = self.max_length is not None and len(ids) >= self.max_length and bool(encoding.overflowing)
-        return Row(ids, encoding.type_ids if self.segments else None, cut, encoding)
+        # An encoding holds on to all that was cut off.
+        return Row(ids, encoding.type_ids if self.segments else None, cut, encoding if self.keeps or not cut else None)
 
     def _encode_slowly(self, text: Text, special: bool) -> Row:
         pair = (text,) if isinstance(text, str) else text
@@ -188,6 +198,19 @@ class Encoder:
         if types is not None:
             inputs["token_type_ids"] = types
         return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+
+
+def _slices(texts: Sequence[Text]) -> Iterator[Sequence[Text]]:
+    """``texts`` in parts of ``_SLICE`` characters, or of one text."""
+    start = size = 0
+    for end, text in enumerate(texts):
+        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if size + length > _SLICE and end > start:
+            yield texts[start:end]
+            start, size = end, 0
+        size += length
+    if start < len(texts):
+        yield texts[start:]
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:

@@ -38,6 +38,7 @@ class TokenClassification(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        self.encoder.keeps = True
         if self.encoder.backend is None:
             raise ModelLoadError("token-classification needs a fast tokenizer (tokenizer.json); this model has none")
         # Only its grouping is used, which reads the model's labels.
