@@ -30,7 +30,7 @@ COMMANDS = (
     Command("run", "pipeline.main", "run the job, here or on Dataflow"),
     Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
     Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
-    Command("summary", "pipeline.summary", "sum up the audit table's windows"),
+    Command("summary", "pipeline.summary", "count windows anew from the audit table: summary recount"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )

@@ -69,3 +69,10 @@ def tell(error: BaseException, stage: str, message_id: str = "") -> str:
         extra={"message_id": message_id, "stage": stage, "error_type": UNEXPECTED},
     )
     return words
+
+
+def survived(error: BaseException, what: str) -> None:
+    """Logs and counts an error beside the messages' way, such as of a summary: it costs no message anything."""
+    unexpected_errors["summary"] += 1
+    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__))).rstrip()
+    _LOGGER.error("unexpected %s while %s; no message is held up by it\n%s", type(error).__name__, what, frames)

@@ -12,7 +12,7 @@ locals {
 
   # Flags whose presence adds or removes steps: there Dataflow finds no home for the running job's state, and an update
   # is refused.
-  graph_flags = ["max_batch_latency_ms", "summary_table"]
+  graph_flags = ["max_batch_latency_ms", "summary_table", "summary_topic"]
 }
 
 # Changes where the graph does, and with it the job is drained and started anew rather than updated in place.
