@@ -16,9 +16,11 @@ from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
 from pipeline.summary_sink import WriteSummaries
+from transforms import coder
 from transforms.audit import Audit, AuditContext
 from transforms.encode import has_date
-from transforms.records import Message, identity
+from transforms.outcome import Outcome
+from transforms.records import Failure, Message, Result, identity
 from transforms.window import Window
 
 if TYPE_CHECKING:
@@ -87,6 +89,22 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         ordering_key=message.ordering_key or "",
     )
     return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
+
+
+def spread(outcome: Outcome, settings: Settings) -> Outcome:
+    """``outcome`` ready to be written: on a service whose workers hold a model, in a stage of its own.
+
+    Steps are fused there, so what waits for a table would hold the thread, and the key, that the model's next batch
+    needs. On this machine nothing is fused, and without a table nothing waits.
+    """
+    if settings.local or not settings.audit_table:
+        return outcome
+    coder.register()
+    # What the steps before say of their outputs' types is Any, for which Beam would take its own coder.
+    outcome.results.element_type, outcome.failures.element_type = Result, Failure
+    return Outcome(
+        outcome.results | "Spread" >> beam.Reshuffle(), outcome.failures | "SpreadFailures" >> beam.Reshuffle()
+    )
 
 
 def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transforms.records import column
+from transforms.travel import travels
 
 #: Windows before one that it is compared with, pooled.
 BASELINE_WINDOWS = 10
@@ -17,6 +18,7 @@ BASELINE_WINDOWS = 10
 LEAST = 30
 
 
+@travels
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
     """One row a pane of a window, job and variant; a field's metadata is its BigQuery column.

@@ -169,7 +169,7 @@ class Subscriber:
         pause = 0.1
         while not self._stopping.is_set():
             with self._changed:
-                # Each stream may bring what its flow control allows: a service that comes and goes must not fill memory.
+                # A stream may bring what its flow control allows: a service that comes and goes must not fill memory.
                 self._changed.wait_for(lambda: self._has_room() or self._stopping.is_set())
             ended = threading.Event()
             stream: Any = self._client.streaming_pull(requests=self._requests(ended), retry=None)
