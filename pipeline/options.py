@@ -264,7 +264,9 @@ class Settings:
     endpoint_concurrency: int = _default("endpoint_concurrency")
     job: str = ""
     #: One start of the job, unlike any other.
-    run: str = field(default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}")
+    run: str = field(
+        compare=False, default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    )
     local: bool = True
 
 
