@@ -87,6 +87,7 @@ BAD = {
     "max_batch_latency_ms": ["0", "1s"],
     "audit_table": ["audit", "dataset.table", "my-project:table", "my-project:a-b.c"],
     "audit_input": ["all", "sha256"],
+    "input_format": ["AVRO", "xml"],
     "summary_table": ["summary", "my-project:summary"],
     "summary_topic": ["summary", "projects/my-project/subscriptions/summary"],
     "log_format": ["yaml", "JSON"],
