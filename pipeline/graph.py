@@ -6,8 +6,7 @@
                                                  │
                             outcomes ─ Window ─ Summarise ─ summary table, summary topic
 
-Every message ends as one result or one dead letter, its audit row written first, and is acknowledged after that; none
-waits for the windows.
+Every message ends as one result or one dead letter, its audit row first; no message waits for the windows.
 """
 
 from __future__ import annotations

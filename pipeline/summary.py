@@ -124,12 +124,10 @@ def _add(tally: Tally, found: Any) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``recount``; returns the exit code."""
+    """Counts, and writes unless ``--dry_run``; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["recount"]:
-        argv = argv[1:]
     if flags.wants_help(argv):
-        return flags.print_help("summary recount", "pipeline.summary recount", _ABOUT, _FLAGS)
+        return flags.print_help("summary recount", "pipeline.summary", _ABOUT, _FLAGS)
     try:
         values = flags.read(_FLAGS, argv)
         audit, table = values["audit_table"], values["summary_table"]

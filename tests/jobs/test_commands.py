@@ -85,9 +85,9 @@ def test_a_recount_is_done_or_failed(servers, capsys):
     table = fresh("summed").audit_table
     name = f"{table.project}:{table.dataset}"
     flags = [f"--audit_table={name}.{table.table}", f"--summary_table={name}.summary", "--since=1h"]
-    assert summary.main(["recount", *flags]) == 0
+    assert summary.main(flags) == 0
     assert capsys.readouterr().out.startswith("0 windows, written to ")
-    assert summary.main(["recount", f"--audit_table={name}.nowhere", *flags[1:]]) == 1
+    assert summary.main([f"--audit_table={name}.nowhere", *flags[1:]]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: the windows were not counted: ") and len(err.splitlines()) == 1, err
     for wrong, words in (
@@ -96,5 +96,5 @@ def test_a_recount_is_done_or_failed(servers, capsys):
         (["--until=2h"], "is not before --until"),
         (["--every=60"], "--every"),
     ):
-        assert summary.main(["recount", *flags, *wrong]) == 2
+        assert summary.main([*flags, *wrong]) == 2
         assert words in capsys.readouterr().err
