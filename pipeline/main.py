@@ -35,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
-        dataflow.prepare(settings, options)
+        settings = dataflow.prepare(settings, options)
         runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
+        preflight.make_summary_table(settings)
         handlers.load(handler, settings)
     except flags.UsageError as error:
         return flags.wrong_usage(error)
