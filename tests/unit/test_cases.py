@@ -13,7 +13,7 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers as t
-from failing_messages import message
+from failing_messages import case, message
 from safetensors.torch import load_file, save_file
 from test_zoo import gpt2, letters_only
 from zoo.build import build
@@ -153,8 +153,9 @@ def test_st_t5(tmp_path: Path) -> None:
 
 
 def test_runner_in_lower_case() -> None:
-    """`runner-in-lower-case`: it is the local runner, with the job's own source."""
-    assert beam_flags.runner("directrunner") == beam_flags.LOCAL_RUNNER
+    """It is the local runner, with the job's own source."""
+    name = case("runner-in-lower-case")["flags"][0].removeprefix("--runner=")
+    assert beam_flags.runner(name) == beam_flags.LOCAL_RUNNER
 
 
 @pytest.mark.parametrize(
