@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as tiny
-import writers
+import tiny_writers as writers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
