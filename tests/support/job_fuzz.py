@@ -29,6 +29,8 @@ _VALUES: dict[str, tuple[str | None, ...]] = {
         *("max_by(inputs, &s).s", "ceil(to_number(inputs))", "merge(@, inputs)", "contains(inputs, parameters)"),
         *("inputs[::0]", "join(`,`, inputs)", "sum(inputs[*])", "&inputs", "map(&abs(@), inputs)", "sort_by(@, &n)"),
     ),
+    # The others are of topics with a schema.
+    "input_format": ("auto", "auto", "json", "cloudevents"),
     "id_attribute": (None, "id", "ID"),
     "timestamp_attribute": (None, "ts", "ts", "ce-time"),
     "window": ("fixed:60", "fixed:0.001", "fixed:316224000", "sliding:600:7", "session:3600", "global"),
@@ -68,7 +70,7 @@ class Lane:
         """A lane of ``task``, the same one for a ``seed``."""
         random = Random(f"{seed}/{task}")
         choices = {flag.name: flag.choices for flag in FLAGS if flag.choices and flag.name not in _NOT_DRAWN}
-        drawn = {name: random.choice(values) for name, values in {**_VALUES, **choices}.items()}
+        drawn = {name: random.choice(values) for name, values in {**choices, **_VALUES}.items()}
         known = {name: value for name, value in _PARAMETERS.items() if name in TASKS[task].parameters}
         # Generations are to be short in any case.
         kept = {name: known[name] for name in known if random.random() < 0.5 or name == "max_new_tokens"}
@@ -94,6 +96,7 @@ def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], 
     with fake_job(
         [*resources.flags(), *lane.arguments()], folder / "log", Behaviour(), environment, real_job.run
     ) as job:
+        job.until_running()
         ids = publish_all(resources.input_topic, sent)
         groups = _groups(dict(zip(ids, sent, strict=True)), lane.flags.get("id_attribute"))
         ledger = collect(resources, len(groups), 600)
