@@ -125,7 +125,7 @@ def _groups(sent: dict[str, Message], id_attribute: str | None) -> list[set[str]
     found: dict[Any, set[str]] = {}
     for message_id, message in sent.items():
         own = message.attributes.get(id_attribute) if id_attribute else None
-        key = message_id if own is None else (message.attributes.get(ATTEMPT, ""), own)
+        key = message_id if not own else (message.attributes.get(ATTEMPT, ""), own)
         found.setdefault(key, set()).add(message_id)
     return list(found.values())
 
