@@ -113,7 +113,6 @@ def test_what_is_read_of_a_long_text_is_what_is_left_of_it(model: Callable[[], s
     [
         ("zero-shot-classification", tiny.entailment, "a", {"candidate_labels": "a," * 200}, "under 100 commas"),
         ("text-generation", tiny.causal, "a", {"stop": ["a" * 100_000]}, "at most 256 characters"),
-        ("feature-extraction", tiny.body, ["a " * 200] * 1_000, {"pooling": "none"}, "send fewer texts"),
         ("automatic-speech-recognition", tiny.letters, None, {"chunk_length_s": 1e-6}, "make them longer"),
         (
             "automatic-speech-recognition",
@@ -132,6 +131,13 @@ def test_what_would_take_for_ever_is_refused(
     sound = tiny.wav(tiny.tone(0.2), 16_000)
     ended = answer(model(), task, sound if inputs is None else inputs, **parameters)
     assert isinstance(ended, Failure) and words in ended.error, ended
+
+
+def test_token_embeddings_that_no_message_holds_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token has as many numbers as the model is wide."""
+    monkeypatch.setattr("transforms.models.tasks.embeddings.MAX_NUMBERS", 1_000)
+    ended = answer(tiny.body(), "feature-extraction", ["a " * 60] * 4, pooling="none")
+    assert isinstance(ended, Failure) and "send fewer texts" in ended.error, ended
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (30_000, 2)])
