@@ -33,12 +33,15 @@ _VALUES: dict[str, tuple[str | None, ...]] = {
     "input_format": ("auto", "auto", "json", "cloudevents"),
     "id_attribute": (None, "id", "ID"),
     "timestamp_attribute": (None, "ts", "ts", "ce-time"),
+    "allowed_lateness": (None, "0", "60"),
+    "window_early_s": (None, None, "1"),
     "window": ("fixed:60", "fixed:0.001", "fixed:316224000", "sliding:600:7", "session:3600", "global"),
     "max_batch_size": (None, "1", "7"),
     "max_batch_tokens": (None, "16", "64"),
     "max_batch_latency_ms": (None, "20"),
     "model_copies": ("1", "2"),
 }
+_TABLES = {"summary_table"}
 #: Flags with choices that are about the machine.
 _NOT_DRAWN = {"device", "dtype", "engine"}
 #: Defaults for a task's messages, of those parameters that it has.
@@ -76,12 +79,15 @@ class Lane:
         kept = {name: known[name] for name in known if random.random() < 0.5 or name == "max_new_tokens"}
         if kept:
             drawn["inference_params"] = json.dumps(kept)
+        if drawn["window"] != "global" and random.random() < 0.5:
+            drawn["summary_table"] = "summary"
         return cls(task, {name: value for name, value in drawn.items() if value is not None})
 
-    def arguments(self) -> list[str]:
-        """The lane's flags as a command has them."""
+    def arguments(self, dataset: str) -> list[str]:
+        """The lane's flags as a command has them; its tables are in ``dataset``."""
+        tables = [f"--{name}={dataset}.{value}" for name, value in self.flags.items() if name in _TABLES]
         model = [f"--model={task_fuzz.MODELS[self.task]()}", f"--task={self.task}", "--device=cpu", "--dtype=float32"]
-        return model + [f"--{name}={value}" for name, value in self.flags.items()]
+        return model + tables + [f"--{name}={value}" for name, value in self.flags.items() if name not in _TABLES]
 
 
 def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], Counter[str]]:
@@ -92,10 +98,10 @@ def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], 
     """
     resources = fresh("fuzz")
     sent = made(lane.task, count, seed)
+    table = resources.audit_table
+    arguments = lane.arguments(f"{table.project}:{table.dataset}")
     environment = {"OMP_NUM_THREADS": "1", "BEAM_HF_JOURNAL": str(folder / "journal")}
-    with fake_job(
-        [*resources.flags(), *lane.arguments()], folder / "log", Behaviour(), environment, real_job.run
-    ) as job:
+    with fake_job([*resources.flags(), *arguments], folder / "log", Behaviour(), environment, real_job.run) as job:
         job.until_running()
         ids = publish_all(resources.input_topic, sent)
         groups = _groups(dict(zip(ids, sent, strict=True)), lane.flags.get("id_attribute"))
