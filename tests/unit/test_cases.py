@@ -187,6 +187,6 @@ def test_nan_in_pipeline_tasks(
 def test_every_case_has_a_test() -> None:
     """A file of tests/cases that no test names is not exercised."""
     sources = "".join(path.read_text("utf-8") for path in TESTS.rglob("test_*.py"))
-    for case in sorted((TESTS / "cases").glob("*.json")):
+    for file in sorted((TESTS / "cases").glob("*.json")):
         # The cases of JMESPath are named by their ending.
-        assert f'"{case.stem.removeprefix("jmespath-")}"' in sources, case.name
+        assert f'"{file.stem.removeprefix("jmespath-")}"' in sources, file.name
