@@ -24,6 +24,11 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes give a test no name: some hold the time of their making, and workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def minilm() -> str:
     """Folder of the real all-MiniLM-L6-v2, weights and all, as its package carries it."""
