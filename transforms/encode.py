@@ -36,6 +36,10 @@ _OF_THE_BODY = frozenset(
     {"content-type", "content-encoding", "ce-datacontenttype", "ce-dataschema", *schemas.ATTRIBUTES}
 )
 
+#: What says of a message that it is a dead letter, where one was published again as it was. A result is none, and would
+#: be replayed for one.
+_OF_A_DEAD_LETTER = ("dead_letter_stage", "CloudPubSubDeadLetterSource")
+
 
 def has_date(seconds: float) -> bool:
     """Whether ``seconds`` since the epoch are in the years 1 to 9999."""
@@ -56,6 +60,9 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
         TooLarge: body or attributes are over ``limits``.
     """
     message, model = prediction.request.message, prediction.model
+    numbers = _numbers(prediction.prediction)
+    if numbers * 2 > limits.message_bytes:  # each takes two characters at the least; writing them takes gigabytes
+        raise TooLarge(f"the result has {numbers:,} numbers; a message may hold {limits.message_bytes} bytes")
     try:
         prediction_json = orjson.dumps(prediction.prediction, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
@@ -80,13 +87,23 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
             "processed_time": rfc3339(prediction.time),
         }
     )
-    own = {key: value for key, value in message.attributes.items() if key.lower() not in _OF_THE_BODY}
+    own = {
+        key: value
+        for key, value in message.attributes.items()
+        if key.lower() not in _OF_THE_BODY and not key.startswith(_OF_A_DEAD_LETTER)
+    }
     attributes = {**own, **names, "content-type": "application/json"}
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
     _check(data, attributes, limits)
     return Result(prediction, prediction_json, data, attributes, message.ordering_key)
+
+
+def _numbers(prediction: Any) -> int:
+    """How many numbers the arrays in ``prediction`` hold."""
+    arrays = prediction if isinstance(prediction, list) else (prediction,)
+    return sum(size for each in arrays if isinstance(size := getattr(each, "size", None), int))
 
 
 def _check(data: bytes, attributes: dict[str, str], limits: Limits) -> None:
