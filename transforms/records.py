@@ -82,7 +82,8 @@ class Prediction:
 
     ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for lists.
     ``tokens`` counts what the model read after truncation (``None`` where the task has none), ``batch_size`` the
-    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time.
+    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time. ``cached`` says whether it is an
+    earlier answer to the same question, None where none are kept.
     """
 
     request: Request
@@ -93,6 +94,7 @@ class Prediction:
     batch_size: int = 1
     inference_ms: float = 0.0
     time: float = 0.0
+    cached: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class AuditRow:
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
     inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")
+    cached: bool | None = column("BOOLEAN", "whether it is an endpoint's earlier answer to the same question")
     total_ms: float | None = column("FLOAT", "from publish to processed")
     attributes: str | None = column("JSON", "the input's attributes")
     ordering_key: str | None = column("STRING", "the input's ordering key")

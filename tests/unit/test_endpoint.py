@@ -185,7 +185,7 @@ def test_chats(kind, suffix):
     sent = fake.posts[0]
     assert sent.path == "/v1/chat/completions"
     assert sent.payload.pop("model") == ("org/served" if kind == "openai" else "org/writer")
-    assert sent.payload == {"messages": CHAT, "max_tokens": 5, "temperature": 0, "stop": ["."]}
+    assert sent.payload == {"stream": False, "messages": CHAT, "max_tokens": 5, "temperature": 0, "stop": ["."]}
 
 
 def test_completions_and_embeddings_of_an_openai_compatible_server():

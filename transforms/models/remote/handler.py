@@ -14,15 +14,14 @@ from typing import Any, TypeVar
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models.errors import ModelLoadError
 from transforms.models.remote.caller import RequestCounts
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
+from transforms.models.remote.identity import source, usual_auth
 from transforms.models.remote.probe import EndpointAway, probe
-from transforms.models.remote.provider import PREFIX
 from transforms.models.spec import freeze, thaw
 from transforms.models.task_table import endpoint_task
-from transforms.models.token import TokenKeeper, TokenSource
+from transforms.models.token import Source, TokenKeeper, TokenSource
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +44,9 @@ _COUNTERS = {
         "bisections",
         "tokens_read",
         "tokens_generated",
+        "hedged",
+        "cache_hits",
+        "cache_misses",
         "throttled_ms",
         "breaker_opened",
         # Dataflow's autoscaler knows it by this name, and adds no workers for what only waits.
@@ -56,7 +58,7 @@ _CONCURRENCY = Metrics.gauge(_NAMESPACE, "concurrency")
 _BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
 
 # DirectRunner sets a DoFn up for every bundle; what is known of an endpoint (its breaker above all) must outlive that.
-_RESIDENT: dict[tuple[EndpointSpec, TokenSource | None], Endpoint] = {}
+_RESIDENT: dict[tuple[EndpointSpec, Source | None], Endpoint] = {}
 _REGISTRY = threading.Lock()
 
 
@@ -72,14 +74,22 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
     ``docs/endpoints.md`` has the kinds of servers, and every metric.
 
     Args:
-      endpoint: URL of a server, or ``provider:NAME`` (``provider:auto``) for Inference Providers.
+      endpoint: URL of a server, ``vertex:projects/P/locations/L/endpoints/ID``, or for Inference Providers
+        ``provider:NAME`` (``provider:auto``).
       task: Hugging Face name of the task.
       model: id by which the endpoint knows the model; needed for a provider, and where a server runs several.
       parameters: defaults for the ``parameters`` of every message.
-      token: where the token is read, on the worker; None sends none.
+      token: where a Hugging Face token is read, on the worker.
+      auth: what the endpoint is shown: ``hf`` that token, ``google`` an access token and ``google-id`` an ID token of
+        the account that the worker runs as, ``none`` nothing; None is ``hf`` with a token, ``google`` for Google's own
+        hosts, ``google-id`` for Cloud Run, else ``none``.
+      impersonate: service account to be shown instead of the worker's own.
       timeout_s: longest one attempt may take.
       max_wait_s: longest a request waits for an endpoint that does not answer.
       concurrency: most requests under way at once, in this process.
+      requests_per_s, tokens_per_min: bounds that this process keeps to; None sets none.
+      hedge_s: seconds after which a request without an answer is sent a second time; None never does.
+      cache_mib: how much of the answers is kept, to be given again for the same question; None keeps none.
       on_too_long: ``truncate`` asks a server that can to cut inputs over its maximum; ``dead_letter`` lets it refuse.
       max_batch_latency_ms: how long Beam may gather elements across bundles; None gathers within a bundle only.
     """
@@ -92,9 +102,15 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         token: TokenSource | None = None,
+        auth: str | None = None,
+        impersonate: str | None = None,
         timeout_s: float = 30.0,
         max_wait_s: float = 600.0,
         concurrency: int = 16,
+        requests_per_s: float | None = None,
+        tokens_per_min: float | None = None,
+        hedge_s: float | None = None,
+        cache_mib: int | None = None,
         on_too_long: str = "truncate",
         max_batch_latency_ms: int | None = None,
     ) -> None:
@@ -108,8 +124,14 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
             concurrency=concurrency,
             timeout_s=timeout_s,
             max_wait_s=max_wait_s,
+            requests_per_s=requests_per_s,
+            tokens_per_min=tokens_per_min,
+            hedge_s=hedge_s,
+            cache_mib=cache_mib,
         )
         self.token = token
+        self.auth = auth or usual_auth(endpoint, token is not None)
+        self.impersonate = impersonate
         self.max_batch_latency_ms = max_batch_latency_ms
 
     def check(self) -> str:
@@ -120,8 +142,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         """
         task = endpoint_task(self.spec.task)
         pick_server(self.spec, task, None, self.spec.model or "")
-        if self.spec.endpoint.startswith(PREFIX) and self.token is None:
-            raise ModelLoadError(f"`endpoint={self.spec.endpoint}` needs `token`: say where one is read")
+        self._source()
         thaw(self.spec.parameters, task)
         return task.name
 
@@ -140,16 +161,19 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def load_model(self) -> Endpoint:
         """The endpoint, as this process knows it already if it was asked before."""
-        key = (self.spec, self.token)
+        key = (self.spec, self._source())
         with _REGISTRY:
             if key not in _RESIDENT:
                 _RESIDENT[key] = self._new()
             return _RESIDENT[key]
 
+    def _source(self) -> Source | None:
+        return source(self.spec.endpoint, self.auth, self.token, self.impersonate)
+
     def _new(self) -> Endpoint:
         self.check()
         task = endpoint_task(self.spec.task)
-        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self.token))
+        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self._source()))
 
     def run_inference(
         self, batch: Sequence[Request], model: Endpoint, inference_args: dict[str, Any] | None = None
@@ -208,6 +232,9 @@ class _Report:
             "bisections": counts.bisections,
             "tokens_read": counts.tokens_read,
             "tokens_generated": counts.tokens_generated,
+            "hedged": counts.hedged,
+            "cache_hits": counts.cache_hits,
+            "cache_misses": counts.cache_misses,
             "throttled_ms": int(counts.throttled_s * 1000),
             "breaker_opened": self._breaker.opened,
             # This thread's share: requests wait side by side, and a second of theirs is not one of it.

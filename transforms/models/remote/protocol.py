@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import numpy as np
 import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
@@ -23,16 +24,33 @@ ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One HTTP request, still without a token."""
+    """One HTTP request, still without a token. ``generates`` is how many tokens may come of it, at the most."""
 
     url: str
     body: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "POST"
+    generates: int = 0
 
     @classmethod
     def json(cls, url: str, payload: Any, headers: Mapping[str, str] | None = None) -> Post:
         return cls(url, orjson.dumps(payload), {**(headers or {}), "content-type": "application/json"})
+
+
+class Server(Protocol):
+    """A kind of server.
+
+    ``rows`` inputs go into one request, and no more than ``most_bytes``; where that is a bound, it has a ``size(ask)``.
+    """
+
+    rows: int
+
+    @property
+    def most_bytes(self) -> int | None: ...
+
+    def post(self, asks: Sequence[Ask]) -> Post: ...
+
+    def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]: ...
 
 
 class InferenceApi:
@@ -43,6 +61,7 @@ class InferenceApi:
     """
 
     rows = 1
+    most_bytes = None
 
     def __init__(self, task: TaskEntry, url: str, model: str) -> None:
         self.task = task
@@ -82,8 +101,28 @@ class InferenceApi:
         return [chat_completions.read(answer, asks[0], self.task.name)] if chat else [answer]
 
 
+def beside(task: TaskEntry, ask: Ask, truncate: bool) -> dict[str, Any]:
+    """The parameters that Text Embeddings Inference takes beside its inputs.
+
+    Raises:
+      InvalidParameter: it has none for one of them.
+    """
+    given = {"truncate": truncate, **ask.parameters}
+    if task.name == "feature-extraction":
+        if "pooling" in given:
+            raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
+        return given
+    function = given.pop("function_to_apply", None)
+    given.pop("top_k", None)
+    if function not in (None, "none"):
+        raise InvalidParameter(f"parameters.function_to_apply={brief(function)}: this server takes none, or its own")
+    return {**given, "raw_scores": function == "none"}
+
+
 class TextEmbeddings:
     """Text Embeddings Inference: embeddings and classifications, several rows a request, parameters beside them."""
+
+    most_bytes = None
 
     def __init__(self, task: TaskEntry, url: str, rows: int, truncate: bool) -> None:
         self.task = task
@@ -92,28 +131,25 @@ class TextEmbeddings:
         self.truncate = truncate
 
     def post(self, asks: Sequence[Ask]) -> Post:
-        given = {"truncate": self.truncate, **asks[0].parameters}
+        given = beside(self.task, asks[0], self.truncate)
         if self.task.name == "feature-extraction":
-            if "pooling" in given:
-                raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
             return Post.json(f"{self.url}/embed", {"inputs": [ask.inputs for ask in asks], **given})
-        function = given.pop("function_to_apply", None)
-        given.pop("top_k", None)
-        if function not in (None, "none"):
-            raise InvalidParameter(
-                f"parameters.function_to_apply={brief(function)}: this server takes none, or its own"
-            )
         pairs = [list(ask.inputs.values()) if isinstance(ask.inputs, dict) else [ask.inputs] for ask in asks]
-        return Post.json(f"{self.url}/predict", {"inputs": pairs, **given, "raw_scores": function == "none"})
+        return Post.json(f"{self.url}/predict", {"inputs": pairs, **given})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         return one_each(answer, asks)
 
 
 class OpenAi:
-    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions and embeddings."""
+    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions and embeddings.
 
-    def __init__(self, task: TaskEntry, url: str, model: str) -> None:
+    ``unnamed`` is what it is told where no model was named; most have one, and any name means that.
+    """
+
+    most_bytes = None
+
+    def __init__(self, task: TaskEntry, url: str, model: str, unnamed: str = "default") -> None:
         if task.name not in ("text-generation", "image-text-to-text", "feature-extraction"):
             raise ModelLoadError(
                 f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
@@ -121,16 +157,16 @@ class OpenAi:
             )
         self.task = task
         self.url = url
-        self.model = model
+        self.model = model or unnamed
         self.rows = ROWS if task.name == "feature-extraction" else 1
 
     def post(self, asks: Sequence[Ask]) -> Post:
-        ask, model = asks[0], {"model": self.model or "default"}
+        ask, model = asks[0], {"model": self.model}
         if self.task.name == "feature-extraction":
             unknown = ask.parameters.keys() & {"normalize", "truncate", "prompt_name", "pooling"}
             if unknown:
                 raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
-            return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks]})
+            return Post.json(f"{self.url}/embeddings", {**model, "input": [one.inputs for one in asks], **_FLOATS})
         if chat_completions.is_chat(ask):
             return Post.json(
                 f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
@@ -143,7 +179,24 @@ class OpenAi:
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
             raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
-        return one_each([one["embedding"] for one in _in_order(data)], asks)
+        return one_each([_floats(one["embedding"]) for one in _in_order(data)], asks)
+
+
+#: Asked for, as some clients' default is base64; a gateway may answer so all the same.
+_FLOATS = {"encoding_format": "float"}
+
+
+def _floats(embedding: Any) -> Any:
+    """An embedding in base64, which is float32 in little-endian order, as numbers; anything else as it is.
+
+    https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-encoding_format
+    """
+    if not isinstance(embedding, str):
+        return embedding
+    try:
+        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4").tolist()
+    except ValueError:
+        raise Misfit(f"expected numbers, or float32 in base64, got {brief(embedding)}") from None
 
 
 def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
