@@ -113,7 +113,7 @@ class CircuitBreaker:
             _LOG.warning("%s does not answer (%s); probing it until it does, all else waits", self.name, words)
         elif now < self._probe_at:
             return  # another request of before, failing late
-        pause = min(LAST_PROBE_S, FIRST_PROBE_S * 2**self._probes)
+        pause = min(LAST_PROBE_S, FIRST_PROBE_S * 2 ** min(self._probes, 30))  # an outage may last for days
         self._probes += 1
         self._probe_at = now + max(retry_after, pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter
 

@@ -66,8 +66,10 @@ class Place(NamedTuple):
         return self.name.endswith("/endpoints/openapi")
 
     def at(self, dns: object) -> Place:
-        """The same endpoint at its own domain ``dns``, if that is one; an override of the address comes first."""
-        if self.dedicated or os.environ.get(_OVERRIDE) or not isinstance(dns, str) or not _DEDICATED.fullmatch(dns):
+        """The same endpoint at its own domain ``dns``, if it is that; an address that somebody chose is kept."""
+        location, ident = (re.escape(self.name.split("/")[part]) for part in (3, 5))
+        own = rf"{ident}\.{location}-[0-9]+\.prediction\.vertexai\.goog"
+        if not self.host.endswith(".googleapis.com") or not isinstance(dns, str) or not re.fullmatch(own, dns):
             return self
         return Place(f"https://{dns}", self.name, True)
 
@@ -91,8 +93,7 @@ def _regional(name: str) -> str:
 
 def dedicated_in(words: str) -> str:
     """The domain that a refusal at the shared one points to, if it does."""
-    found = _DEDICATED.search(words)
-    return found[0] if found else ""
+    return next((word for word in re.findall(r"[\w.-]*\w", words) if _DEDICATED.fullmatch(word)), "")
 
 
 #: How containers take an instance: Hugging Face's inference toolkit its inputs, with common parameters; Text Embeddings
