@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
+import transforms
 from pipeline.flags import UsageError
 from pipeline.options import Settings
 
@@ -48,6 +49,8 @@ def prepare(settings: Settings, options: PipelineOptions) -> None:
             f"--setup_file {setup.setup_file!r}: it installs no torch on the workers, which --model needs; add "
             "--requirements_file=FILE with the lines torch, transformers and safetensors, or give an image in its place"
         )
+    # A worker imports it before it unpickles Beam's RunInference, which imports torch.
+    setup.beam_plugins = [*(setup.beam_plugins or []), transforms.__name__]
     debug = options.view_as(DebugOptions)
     if any(service.startswith("worker_accelerator=") for service in asked):
         # A process a core would each put a model of its own on the one GPU.

@@ -40,7 +40,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None
     messages = pipeline | "Read" >> io.read(settings)
 
     # Main output
-    results, failures = serve(messages, handler, settings.input_path)
+    results, failures = io.spread(serve(messages, handler, settings.input_path), settings)
     failed = [failures]
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)

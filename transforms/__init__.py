@@ -1,6 +1,7 @@
 """Hugging Face models as steps of an Apache Beam pipeline.
 
-The names below are imported at their first use, so that importing the package costs no torch.
+The names below are imported at their first use, so that importing the package costs no torch. It settles how torch's
+threads wait, which they read once: import it before torch, and before ``apache_beam.ml``, which imports torch.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from transforms.models.threads import yield_when_waiting
+
 if TYPE_CHECKING:
     from transforms.models.handler import HuggingFaceModelHandler
     from transforms.models.remote.handler import EndpointModelHandler
     from transforms.records import Failure, Prediction, Request
 
 __all__ = ["EndpointModelHandler", "Failure", "HuggingFaceModelHandler", "Prediction", "Request"]
+
+yield_when_waiting()
 
 _HOME = {
     "EndpointModelHandler": "transforms.models.remote.handler",

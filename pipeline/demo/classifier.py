@@ -125,6 +125,7 @@ def _saved(folder: Path, key: str) -> Classifier | None:
 
 def _train(base: Path, folder: Path, examples: Sequence[Example], recipe: Recipe, progress: Progress) -> dict[str, Any]:
     """Tunes the weights in ``base``, saves them to ``folder`` and returns the figures of :class:`Classifier`."""
+    import transforms  # noqa: F401, I001 - first, for it settles how torch's threads wait
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging

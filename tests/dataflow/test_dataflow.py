@@ -20,8 +20,10 @@ from pathlib import Path
 
 import fake_gcp
 import pytest
+from apache_beam.coders.coders import deserialize_coder
 from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
 from apache_beam.options.pipeline_options import DebugOptions
+from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
@@ -181,6 +183,33 @@ def test_stateful_steps_have_deterministic_keys(template):
     assert stateful == 1, "--max_batch_latency_ms batches across bundles in one stateful step"
     windows = {coder.spec.urn for name, coder in components.coders.items() if "Window" in name}
     assert windows == {"beam:coder:global_window:v1"}
+
+
+def coders_of(staged: Staged, step: str) -> list[str]:
+    """The coder that the input of ``step`` is written with, and those that it consists of, by their names."""
+    components = staged.pipeline.components
+    (source,) = staged.leaves()[step].inputs.values()
+    names, waiting = [], [components.pcollections[source].coder_id]
+    while waiting:
+        coder = components.coders[waiting.pop(0)]
+        own = coder.spec.urn == python_urns.PICKLED_CODER
+        names.append(type(deserialize_coder(coder.spec.payload)).__name__ if own else coder.spec.urn)
+        waiting += coder.component_coder_ids
+    return names
+
+
+def test_what_travels_has_a_versioned_coder(template, update):
+    """What is spread is written by our own coder; the gathering step has Beam's, as an update must find it."""
+    for staged in (template, update):
+        for step in ("Spread", "SpreadFailures"):
+            assert "RecordCoder" in coders_of(staged, f"{step}/ReshufflePerKey/GroupByKey")
+    # Any other coder here, and Dataflow refuses to update a job of 0.1.0; its records have a version of their own.
+    gathering = "Predict/RunInference/BatchElements/ParDo(_StatefulBatchElementsDoFn)"
+    assert coders_of(template, gathering) == [
+        "beam:coder:kv:v1",
+        "DeterministicFastPrimitivesCoderV2",
+        "FastPrimitivesCoder",
+    ]
 
 
 def test_update_replaces_the_running_job(update):

@@ -397,6 +397,10 @@ def test_the_job_is_replaced_or_updated(without_providers):
         assert ('terraform_data.job["inference"] must be replaced' in told or "will be replaced" in told) is replaced, (
             told
         )
+    written = without_providers / "main.tf"
+    written.write_text(re.sub(r"(graph_version = )\d+", r"\g<1>99", written.read_text()))
+    told = terraform(without_providers, "plan", "-input=false", "-no-color", plan())
+    assert "will be replaced" in told, "a release with other steps drains the job of the one before"
 
 
 def test_an_update_carries_renamed_steps():

@@ -194,8 +194,9 @@ def test_the_measurement_is_a_ratio() -> None:
     assert 0 < device.bfloat16_speedup() < 100
 
 
-def test_copies_share_out_the_cores() -> None:
+def test_copies_share_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """One copy uses every core, and two half of them each."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     try:
         whole = device.share_threads(1)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 
+from transforms.models import threads
 from transforms.models.errors import ModelLoadError
 
 #: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
@@ -81,9 +82,11 @@ def times_faster(old: Callable[[], object], new: Callable[[], object]) -> float:
 
 
 def share_threads(model_copies: int) -> int:
-    """Lets torch use this process's share of the cores, so that all copies together use each core once."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // model_copies)
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    return threads
+    """Lets torch use this process's share of the cores, so that all copies together use each core once.
+
+    ``OMP_NUM_THREADS`` is what each copy uses, where it is set.
+    """
+    count = threads.chosen() or max(1, threads.cores() // model_copies)
+    if torch.get_num_threads() != count:
+        torch.set_num_threads(count)
+    return count

@@ -53,8 +53,8 @@ class TorchEngine(Engine):
     def place(self, spec: ModelSpec) -> Place:
         bound_kernel_caches()
         device = pick_device(spec.device)
-        dtype = pick_dtype(spec.dtype, device)
         share_threads(spec.model_copies)
+        dtype = pick_dtype(spec.dtype, device)
         return Place(device, dtype)
 
     def load(self, source: Source, place: Place) -> Model:
