@@ -129,7 +129,7 @@ class Result:
     def packed(self) -> tuple[Any, ...]:
         """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
         made = self.prediction
-        run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
+        run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time, made.cached)
         place = excerpt.find(self.prediction_json, self.data)
         return made.request.message, made.model, run, place, self.data, self.attributes, self.ordering_key
 
