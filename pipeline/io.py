@@ -10,12 +10,13 @@ import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from google.pubsub_v1 import SubscriberClient
 
-from pipeline import clients
+from pipeline import clients, schemas
 from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
 from transforms import coder
 from transforms.encode import has_date
+from transforms.envelopes import Opener
 from transforms.outcome import Outcome
 from transforms.records import Failure, Message, Result, identity
 
@@ -85,6 +86,11 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         ordering_key=message.ordering_key or "",
     )
     return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
+
+
+def opener(settings: Settings) -> Opener:
+    """Opens what messages come in, with the schemas that Pub/Sub keeps."""
+    return Opener(settings.input_format, schemas.definition)
 
 
 def spread(outcome: Outcome, settings: Settings) -> Outcome:

@@ -75,6 +75,7 @@ resource "google_dataflow_flex_template_job" "inference" {
     google_pubsub_subscription_iam_member.worker_sees_input,
     google_pubsub_topic_iam_member.worker_publishes,
     google_pubsub_topic_iam_member.worker_sees_topics,
+    google_pubsub_schema_iam_member.worker_reads_schema,
     google_bigquery_table_iam_member.worker_audits,
     google_bigquery_dataset_iam_member.worker_sees_dataset,
     google_storage_bucket_iam_member.worker_stages,

@@ -74,7 +74,7 @@ class Source(Protocol):
         """
 
     def pause_s(self) -> float:
-        """Least seconds between two reads."""
+        """Least seconds between two that are asked for ``again``."""
 
     def goes_to(self, url: str) -> bool:
         """Whether its tokens may be sent there."""
@@ -180,7 +180,7 @@ class TokenKeeper:
         self._source = source
         self._token: str | None = None
         self._error = ""
-        self._read_at = self._renew_at = self._ends_at = float("-inf")
+        self._read_at = self._again_at = self._renew_at = self._ends_at = float("-inf")
         self._seen: list[str] = []
         self._lock = threading.Lock()
 
@@ -217,7 +217,10 @@ class TokenKeeper:
         with self._lock:
             if self._source is None:
                 return False
-            if self._token == token and time.monotonic() - self._read_at > self._source.pause_s():
+            now = time.monotonic()
+            due = now - self._read_at > _PAUSE_S and now - self._again_at > self._source.pause_s()
+            if self._token == token and due:
+                self._again_at = now
                 try:
                     self._read(again=True)
                 except TokenError:
