@@ -74,8 +74,8 @@ def test_a_job_on_vertex_ai_s_bad_day(servers, tmp_path, monkeypatch):
     asked = fake.posts[looked:]
     print(f"{len(asked)} requests for 300 messages, at least {math.ceil(300 / 32)} with 32 instances in each")
     print(f"by status {dict(Counter(seen.status for seen in asked))}, {len(metadata.given)} tokens")
-    # A bundle holds what was there when it was made, so how many requests are the least is the source's affair: those that
-    # were answered, one refused and halved (nine more for 32), the one 429 and 401, and one 401 for each under way half way.
+    # A bundle holds what was there when it was made, so how many requests are the least is the source's affair. Beside
+    # those answered: one refused and halved, the one 429 and 401, and a 401 for each under way half way.
     statuses = Counter(seen.status for seen in asked)
     assert statuses[429] == 1 and statuses[400] <= 6 and statuses[401] <= 1 + 16 and len(metadata.given) <= 4
 
