@@ -166,7 +166,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("metrics_file", "file that a job on this machine keeps Beam's metrics in, as JSON", path, group=_WATCH),
     Flag(
         "log_format",
-        "lines for a person, or JSON objects as Cloud Logging reads them",
+        "lines of this machine or the launcher: text, or JSON as Cloud Logging reads it; workers' are Beam's to send",
         default="text",
         choices=("text", "json"),
         group=_WATCH,

@@ -29,7 +29,7 @@ class Turns:
 
     def __init__(self, keys: int, most: int, seconds: float) -> None:
         process = uuid.uuid4().hex
-        self._keys = [f"{process}-{number}" for number in range(keys)]
+        self.keys = [f"{process}-{number}" for number in range(keys)]
         self._most, self._seconds = most, seconds
         self._turn = self._count = 0
         self._since = float("-inf")
@@ -39,10 +39,10 @@ class Turns:
         """The key of an element that comes at ``now``, in seconds of a clock that only goes forward."""
         with self._lock:
             if self._count >= self._most or now - self._since >= self._seconds:
-                self._turn = (self._turn + 1) % len(self._keys)
+                self._turn = (self._turn + 1) % len(self.keys)
                 self._since, self._count = now, 0
             self._count += 1
-            return self._keys[self._turn]
+            return self.keys[self._turn]
 
 
 #: The steps of a process, one a thread, share their turns: with turns of their own, a batch would be spread over keys.

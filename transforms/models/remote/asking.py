@@ -31,7 +31,7 @@ from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reading import Read
 from transforms.models.remote.reply import Reply
 from transforms.models.remote.rows import read_rows
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.records import ModelInfo
 
 #: Seconds after which the endpoint is asked again which model it runs: a new revision may have been deployed.

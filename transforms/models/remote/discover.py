@@ -11,13 +11,14 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
 from transforms.models.remote.chat_completions import WRITES
-from transforms.models.remote.protocol import ROWS, InferenceApi, OpenAi, Post, Server, TextEmbeddings, locate
+from transforms.models.remote.openai_compatible import OpenAi
+from transforms.models.remote.protocol import ROWS, InferenceApi, Post, Server, TextEmbeddings, locate
 from transforms.models.remote.provider import PREFIX, Provider
 from transforms.models.remote.reply import Reply, Verdict
 from transforms.models.remote.small import small_ask
 from transforms.models.remote.vertex import Place, Vertex, VertexRaw, answered_by, forms, place
 from transforms.models.remote.vertex_look import Look, look
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 
@@ -111,7 +112,7 @@ def pick_server(spec: EndpointSpec, task: TaskEntry, rows: int | None, model: st
     base, openai = locate(spec.endpoint)
     if openai:
         return OpenAi(task, base, model)
-    if rows is not None and task.name in ("feature-extraction", "text-classification"):
+    if rows is not None and task.name in TextEmbeddings.tasks:
         return TextEmbeddings(task, base, rows, spec.truncate)
     return InferenceApi(task, base, model)
 

@@ -19,7 +19,7 @@ from transforms.models.remote.pace import Limits
 from transforms.models.remote.provider import Provider
 from transforms.models.remote.small import small_ask
 from transforms.models.remote.wire import to_wire
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenKeeper
 from transforms.records import Failure, ModelInfo, Prediction, Request
 

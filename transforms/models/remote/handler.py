@@ -11,13 +11,13 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models.remote.caller import RequestCounts
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
 from transforms.models.remote.identity import source, usual_auth
+from transforms.models.remote.metrics import BATCH_MS, COUNTERS, NAMESPACE, Report
 from transforms.models.remote.probe import EndpointAway, probe
 from transforms.models.spec import freeze, thaw
 from transforms.models.task_table import endpoint_task
@@ -25,7 +25,6 @@ from transforms.models.token import Source, TokenKeeper, TokenSource
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 _LOG = logging.getLogger(__name__)
-_NAMESPACE = "EndpointModelHandler"
 _T = TypeVar("_T")
 
 #: Elements gathered before they are asked: enough to keep every place busy to the end of a batch.
@@ -33,29 +32,6 @@ _GATHER = {False: 1024, True: 128}
 
 #: Seconds between two updates of the metrics while a batch is under way: a stall must show before it ends.
 _REPORT_S = 5.0
-
-_COUNTERS = {
-    name: Metrics.counter(_NAMESPACE, name)
-    for name in (
-        "predictions",
-        "failures",
-        "requests",
-        "retries",
-        "bisections",
-        "tokens_read",
-        "tokens_generated",
-        "hedged",
-        "cache_hits",
-        "cache_misses",
-        "throttled_ms",
-        "breaker_opened",
-        # Dataflow's autoscaler knows it by this name, and adds no workers for what only waits.
-        "cumulativeThrottlingSeconds",
-    )
-}
-_BREAKER_OPEN = Metrics.gauge(_NAMESPACE, "breaker_open")
-_CONCURRENCY = Metrics.gauge(_NAMESPACE, "concurrency")
-_BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
 
 # DirectRunner sets a DoFn up for every bundle; what is known of an endpoint (its breaker above all) must outlive that.
 _RESIDENT: dict[tuple[EndpointSpec, Source | None], Endpoint] = {}
@@ -183,7 +159,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           EndpointUnavailable: the endpoint gave no answer for ``max_wait_s``.
         """
-        counts, report = RequestCounts(), _Report(model)
+        counts, report = RequestCounts(), Report(model)
         started = time.perf_counter()
         running = _run(model.answer(batch, counts))
         try:
@@ -196,9 +172,9 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         if len(outcomes) != len(batch):
             raise RuntimeError(f"{len(batch)} elements gave {len(outcomes)} outcomes; this is a bug")
         failures = sum(isinstance(outcome, Failure) for outcome in outcomes)
-        _COUNTERS["predictions"].inc(len(outcomes) - failures)
-        _COUNTERS["failures"].inc(failures)
-        _BATCH_MS.update(int((time.perf_counter() - started) * 1000))
+        COUNTERS["predictions"].inc(len(outcomes) - failures)
+        COUNTERS["failures"].inc(failures)
+        BATCH_MS.update(int((time.perf_counter() - started) * 1000))
         return outcomes
 
     def get_num_bytes(self, batch: Sequence[Request]) -> int:
@@ -206,7 +182,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         return sum(len(request.message.data) for request in batch)
 
     def get_metrics_namespace(self) -> str:
-        return _NAMESPACE
+        return NAMESPACE
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
@@ -215,37 +191,6 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         if self.max_batch_latency_ms is not None:
             kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
         return kwargs
-
-
-class _Report:
-    """Adds what a running batch has cost since the last update; Beam counts in the bundle's own thread only."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._breaker = endpoint.caller.breaker
-        self._most = endpoint.spec.concurrency
-        self._told: dict[str, int] = {"breaker_opened": self._breaker.opened}
-
-    def update(self, counts: RequestCounts, elapsed_s: float) -> None:
-        values = {
-            "requests": counts.requests,
-            "retries": counts.retries,
-            "bisections": counts.bisections,
-            "tokens_read": counts.tokens_read,
-            "tokens_generated": counts.tokens_generated,
-            "hedged": counts.hedged,
-            "cache_hits": counts.cache_hits,
-            "cache_misses": counts.cache_misses,
-            "throttled_ms": int(counts.throttled_s * 1000),
-            "breaker_opened": self._breaker.opened,
-            # This thread's share: requests wait side by side, and a second of theirs is not one of it.
-            "cumulativeThrottlingSeconds": int(min(elapsed_s, counts.throttled_s / self._most)),
-        }
-        for name, value in values.items():
-            if value != self._told.get(name, 0):
-                _COUNTERS[name].inc(value - self._told.get(name, 0))
-                self._told[name] = value
-        _BREAKER_OPEN.set(int(self._breaker.is_open))
-        _CONCURRENCY.set(int(self._breaker.limit))
 
 
 def _run(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import numpy as np
 import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
+from transforms.models.misfits import Misfit
 from transforms.models.remote import chat_completions
 from transforms.models.remote.wire import content_type
-from transforms.models.shapes import Misfit
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
+from transforms.models.task_parameters import DIMENSIONS, dimensions
 
 #: Rows that go into one request where the server takes several and names no limit of its own.
 ROWS = 32
@@ -107,7 +107,15 @@ def beside(task: TaskEntry, ask: Ask, truncate: bool) -> dict[str, Any]:
     Raises:
       InvalidParameter: it has none for one of them.
     """
-    given = {"truncate": truncate, **ask.parameters}
+    given = {"truncate": truncate, **with_dimensions(ask.parameters)}
+    if task.name == "text-ranking":
+        for name in ("top_k", "return_text"):  # of all scores, which come back, both are made here
+            given.pop(name, None)
+        return given
+    if task.name == "sentence-similarity":
+        if "dimensions" in given:
+            raise InvalidParameter("parameters.dimensions: this server compares whole embeddings; leave it out")
+        return given
     if task.name == "feature-extraction":
         if "pooling" in given:
             raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
@@ -120,97 +128,38 @@ def beside(task: TaskEntry, ask: Ask, truncate: bool) -> dict[str, Any]:
 
 
 class TextEmbeddings:
-    """Text Embeddings Inference: embeddings and classifications, several rows a request, parameters beside them."""
+    """Text Embeddings Inference: several rows a request where its route takes them, parameters beside them."""
+
+    tasks = ("feature-extraction", "text-classification", "sentence-similarity", "text-ranking")
 
     most_bytes = None
 
     def __init__(self, task: TaskEntry, url: str, rows: int, truncate: bool) -> None:
         self.task = task
         self.url = url
-        self.rows = rows
+        self.rows = rows if task.name in ("feature-extraction", "text-classification") else 1
         self.truncate = truncate
 
     def post(self, asks: Sequence[Ask]) -> Post:
         given = beside(self.task, asks[0], self.truncate)
+        if self.task.name == "text-ranking":
+            return Post.json(f"{self.url}/rerank", {**asks[0].inputs, **given})
+        if self.task.name == "sentence-similarity":
+            return Post.json(f"{self.url}/similarity", {"inputs": asks[0].inputs, "parameters": given})
         if self.task.name == "feature-extraction":
             return Post.json(f"{self.url}/embed", {"inputs": [ask.inputs for ask in asks], **given})
         pairs = [list(ask.inputs.values()) if isinstance(ask.inputs, dict) else [ask.inputs] for ask in asks]
         return Post.json(f"{self.url}/predict", {"inputs": pairs, **given})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
-        return one_each(answer, asks)
+        return one_each(answer, asks) if self.task.name in ("feature-extraction", "text-classification") else [answer]
 
 
-class OpenAi:
-    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions and embeddings.
-
-    ``unnamed`` is what it is told where no model was named; most have one, and any name means that.
-    """
-
-    most_bytes = None
-
-    def __init__(self, task: TaskEntry, url: str, model: str, unnamed: str = "default") -> None:
-        if task.name not in ("text-generation", "image-text-to-text", "feature-extraction"):
-            raise ModelLoadError(
-                f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
-                " text-generation, image-text-to-text and feature-extraction"
-            )
-        self.task = task
-        self.url = url
-        self.model = model or unnamed
-        self.rows = ROWS if task.name == "feature-extraction" else 1
-
-    def post(self, asks: Sequence[Ask]) -> Post:
-        ask, model = asks[0], {"model": self.model}
-        if self.task.name == "feature-extraction":
-            unknown = ask.parameters.keys() & {"normalize", "truncate", "prompt_name", "pooling"}
-            if unknown:
-                raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
-            return Post.json(f"{self.url}/embeddings", {**model, "input": [one.inputs for one in asks], **_FLOATS})
-        if chat_completions.is_chat(ask):
-            return Post.json(
-                f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
-            )
-        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat_completions.parameters(ask)})
-
-    def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
-        if self.task.name != "feature-extraction":
-            return [chat_completions.read(answer, asks[0], self.task.name)]
-        data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
-            raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
-        return one_each([_floats(one["embedding"]) for one in _in_order(data)], asks)
-
-
-#: Asked for, as some clients' default is base64; a gateway may answer so all the same.
-_FLOATS = {"encoding_format": "float"}
-
-
-def _floats(embedding: Any) -> Any:
-    """An embedding in base64, which is float32 in little-endian order, as numbers; anything else as it is.
-
-    https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-encoding_format
-    """
-    if not isinstance(embedding, str):
-        return embedding
-    try:
-        return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4").tolist()
-    except ValueError:
-        raise Misfit(f"expected numbers, or float32 in base64, got {brief(embedding)}") from None
-
-
-def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``data`` by its indices; without any it is in the order of the inputs.
-
-    Raises:
-      Misfit: it has some of them only, one twice, or others than these: whose row is whose cannot be told.
-    """
-    indices: list[Any] = [one.get("index") for one in data]
-    if not any("index" in one for one in data):
-        return data
-    if not all(type(index) is int for index in indices) or sorted(indices) != list(range(len(data))):
-        raise Misfit(f"expected each index once, got {brief(indices)}")
-    return [data[place] for place in sorted(range(len(data)), key=indices.__getitem__)]
+def with_dimensions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given``, with an embedding's length under the one name that servers have for it."""
+    asked = dimensions(given)
+    others = {name: value for name, value in given.items() if name not in DIMENSIONS}
+    return others if asked is None else {**others, "dimensions": asked}
 
 
 def one_each(answer: Any, asks: Sequence[Ask]) -> list[Any]:
@@ -223,7 +172,7 @@ def one_each(answer: Any, asks: Sequence[Ask]) -> list[Any]:
 
 #: Routes that a pasted URL may end with; they are added again where they are needed.
 _OPENAI = ("/chat/completions", "/completions", "/embeddings")
-_PLAIN = ("/embed", "/predict", "/generate", "/info", "/health")
+_PLAIN = ("/embed", "/predict", "/rerank", "/similarity", "/generate", "/info", "/health")
 
 
 def locate(url: str) -> tuple[str, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 from transforms.models.errors import NonFinite
 from transforms.models.inputs import Ask
 from transforms.models.remote.protocol import Server, one_each
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 
 def read_rows(answer: Any, server: Server, task: TaskEntry, asks: Sequence[Ask]) -> list[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.models.inputs import Ask
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 
 def small_ask(task: TaskEntry, parameters: Mapping[str, Any]) -> Ask | None:

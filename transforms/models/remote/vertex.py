@@ -16,11 +16,12 @@ import orjson
 
 from transforms.models.errors import brief
 from transforms.models.inputs import Ask
+from transforms.models.misfits import Misfit
 from transforms.models.remote import chat_completions
-from transforms.models.remote.protocol import ROWS, OpenAi, Post, beside, one_each
+from transforms.models.remote.openai_compatible import OpenAi
+from transforms.models.remote.protocol import ROWS, Post, beside, one_each
 from transforms.models.remote.reply import Reply
-from transforms.models.shapes import Misfit
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.records import ModelInfo
 
 PREFIX = "vertex:"
@@ -105,6 +106,8 @@ def forms(task: TaskEntry) -> tuple[str, ...]:
     """What may run behind an endpoint for ``task``, by how it is asked; a wrong one is refused, and harms nothing."""
     if chat_completions.generates(task):
         return NESTED, PROMPT, PLAIN
+    if task.name == "text-ranking":
+        return (FLAT,)
     return (PLAIN, FLAT) if task.name in ("feature-extraction", "text-classification") else (PLAIN,)
 
 
@@ -126,7 +129,7 @@ class Vertex:
 
     def instance(self, ask: Ask) -> Any:
         """``ask`` as one of the instances."""
-        inputs = base64.b64encode(ask.inputs).decode() if isinstance(ask.inputs, bytes) else ask.inputs
+        inputs: Any = base64.b64encode(ask.inputs).decode() if isinstance(ask.inputs, bytes) else ask.inputs
         given = dict(ask.parameters)
         if self.form == PROMPT:
             given = {**chat_completions.parameters(ask), "raw_response": True}
@@ -135,8 +138,10 @@ class Vertex:
             given.setdefault("return_full_text", True)
             return {"inputs": inputs, "parameters": given}
         if self.form == FLAT:
-            inputs = list(inputs.values()) if isinstance(inputs, dict) else inputs
-            return {"inputs": inputs, **beside(self.task, ask, self.truncate)}
+            beside_it = beside(self.task, ask, self.truncate)
+            if self.task.name == "text-ranking":
+                return {**inputs, **beside_it}
+            return {"inputs": list(inputs.values()) if isinstance(inputs, dict) else inputs, **beside_it}
         return inputs
 
     def size(self, ask: Ask) -> int:

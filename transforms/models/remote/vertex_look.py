@@ -25,7 +25,7 @@ from transforms.models.remote.vertex import (
     forms,
     revision_of,
 )
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenError
 
 #: What the image of a container is called, in the order in which they are looked for.
