@@ -24,6 +24,7 @@ from transforms.models.remote.caller import (
     EndpointUnavailable,
     RequestCounts,
 )
+from transforms.models.remote.chat_completions import WRITES
 from transforms.models.remote.chunks import chunks
 from transforms.models.remote.discover import About
 from transforms.models.remote.protocol import Post
@@ -51,6 +52,7 @@ class Answer:
     rows: int
     ms: float
     info: ModelInfo | None = None
+    generated: int | None = None
     cached: bool | None = None
 
 
@@ -71,11 +73,14 @@ class Asking:
             tokens, generated = reply.tokens(answer)
             counts.tokens_read += tokens or 0
             counts.tokens_generated += generated
-            own = tokens if len(asks) == 1 else None  # a total says nothing of one row
+            # A total says nothing of one row.
+            own = tokens if len(asks) == 1 else None
+            wrote = generated if len(asks) == 1 and self.task.name in WRITES else None
             who = about.who(reply, answer)
             info = None if who is about.info else who
             return [
-                one if isinstance(one, ElementError) else Answer(one, own, len(asks), reply.ms, info) for one in rows
+                one if isinstance(one, ElementError) else Answer(one, own, len(asks), reply.ms, info, wrote)
+                for one in rows
             ]
 
         return read
@@ -95,7 +100,7 @@ class Asking:
         for key, answer in zip(places, fresh, strict=True):
             found[key] = answer
             if isinstance(key, bytes) and isinstance(answer, Answer):
-                again = replace(answer, tokens=0, rows=0, ms=0.0, info=answer.info or about.info, cached=True)
+                again = replace(_unpaid(answer), info=answer.info or about.info)
                 cache.put(key, again, answer.prediction)
         counts.cache_misses += len(places)
         counts.cache_hits += len(asks) - len(places)
@@ -159,7 +164,12 @@ def _as_told(found: Answer | ElementError | None, asked: bool) -> Answer | Eleme
     assert found is not None
     if isinstance(found, ElementError) or found.cached:
         return found
-    return replace(found, cached=False) if asked else replace(found, tokens=0, rows=0, ms=0.0, cached=True)
+    return replace(found, cached=False) if asked else _unpaid(found)
+
+
+def _unpaid(answer: Answer) -> Answer:
+    """``answer``, given once more: it took neither tokens nor time."""
+    return replace(answer, tokens=0, rows=0, ms=0.0, generated=None if answer.generated is None else 0, cached=True)
 
 
 async def gather_all(coroutines: Sequence[Awaitable[Any]]) -> list[Any]:

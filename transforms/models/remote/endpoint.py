@@ -125,5 +125,14 @@ class Endpoint:
         known = [one.cached for one in answers]
         cached = None if None in known else all(known)
         return Prediction(
-            request, prediction, answers[0].info or info, tokens, False, answers[0].rows, slowest, now, cached=cached
+            request,
+            prediction,
+            answers[0].info or info,
+            tokens,
+            False,
+            answers[0].rows,
+            slowest,
+            now,
+            answers[0].generated,
+            cached,
         )
