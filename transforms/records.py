@@ -132,9 +132,9 @@ class Result:
         """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
         made = self.prediction
         run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
-        run += (made.tokens_generated, made.cached)
+        added = (made.tokens_generated, made.cached)
         place = excerpt.find(self.prediction_json, self.data)
-        return made.request.message, made.model, run, place, self.data, self.attributes, self.ordering_key
+        return made.request.message, made.model, run + added, place, self.data, self.attributes, self.ordering_key
 
     @classmethod
     def unpacked(
