@@ -20,7 +20,7 @@ from pipeline.clients import words
 from pipeline.options import Settings
 from transforms.models.remote.identity import is_cloud_run, origin
 from transforms.models.remote.vertex import Place, place
-from transforms.models.token import without_tokens
+from transforms.models.scrub import without_tokens
 
 #: A Cloud Run URL that says whose it is: https://cloud.google.com/run/docs/triggering/https-request#deterministic
 _DETERMINISTIC = re.compile(r"https://(.+)-([0-9]{6,20})\.([a-z]+-[a-z]+[0-9]+)\.run\.app")

@@ -16,7 +16,8 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.remote import caller, circuit_breaker, identity
 from transforms.models.remote.handler import EndpointModelHandler
 from transforms.models.remote.identity import GoogleIdentity, source, usual_auth
-from transforms.models.token import TokenError, TokenKeeper, TokenSource, without_tokens
+from transforms.models.scrub import without_tokens
+from transforms.models.token import TokenError, TokenKeeper, TokenSource
 from transforms.records import Failure, Message, Prediction, Request
 
 VERTEX = "vertex:projects/my-project/locations/europe-west4/endpoints/1234567890"

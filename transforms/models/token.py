@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.scrub import without_tokens
 
 #: Seconds after which a token is read again even though nothing refused it.
 REREAD_S = 300.0
@@ -28,15 +29,7 @@ _PAUSE_S = 1.0
 _EARLY_S = 225.0
 
 _KINDS = ("env", "file", "secret")
-_LOOKS_LIKE_ONE = re.compile(
-    r"(?P<hf>hf_)[A-Za-z0-9_]{8,}|(?P<google>ya29\.)[\w.-]{4,}|(?P<jwt>eyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]*"
-)
 _HEADER_SAFE = re.compile(r"[!-~]+")
-
-
-def without_tokens(text: str) -> str:
-    """``text`` without what looks like a token: Hugging Face's, Google's, or a signed one."""
-    return _LOOKS_LIKE_ONE.sub(lambda found: f"{found['hf'] or found['google'] or found['jwt']}***", text)
 
 
 def checked(text: str, source: str) -> str:

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from transforms.models.errors import ModelLoadError, foreign
 from transforms.models.remote.provider import PREFIX
 from transforms.models.remote.vertex import place
-from transforms.models.token import Lease, Source, TokenError, TokenSource, checked, without_tokens
+from transforms.models.scrub import without_tokens
+from transforms.models.token import Lease, Source, TokenError, TokenSource, checked
 
 #: What an endpoint is shown: Hugging Face's token, a Google access token, a Google ID token for it alone, or nothing.
 AUTHS = ("hf", "google", "google-id", "none")
