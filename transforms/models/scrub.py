@@ -1,4 +1,4 @@
-"""What looks like a token, whoever's it is, is kept out of words that others wrote: a server may quote what it refuses."""
+"""What looks like a token is kept out of words that others wrote: a server may quote what it refuses."""
 
 from __future__ import annotations
 

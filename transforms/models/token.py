@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import google_crc32c
+
 from transforms.models.errors import ModelLoadError, foreign
 from transforms.models.scrub import without_tokens
 
@@ -24,12 +26,10 @@ REREAD_S = 300.0
 #: Least seconds between two reads, however many requests are refused meanwhile.
 _PAUSE_S = 1.0
 
-#: A token that ends is renewed so many seconds before, or when a quarter of its time is left if that is less. Google's
-#: metadata server has a new one 300 s before the old one ends.
+#: A token that ends is renewed so many seconds before, or with a quarter of its time left if that is less.
 _EARLY_S = 225.0
 
 _KINDS = ("env", "file", "secret")
-_HEADER_SAFE = re.compile(r"[!-~]+")
 
 
 def checked(text: str, source: str) -> str:
@@ -40,7 +40,7 @@ def checked(text: str, source: str) -> str:
     """
     if not text:
         raise TokenError(f"`token={source}`: it is empty; put the token there")
-    if not _HEADER_SAFE.fullmatch(text):
+    if not re.fullmatch(r"[!-~]+", text):
         raise TokenError(f"`token={source}`: not a token; there must be one line without spaces")
     return text
 
@@ -107,8 +107,8 @@ class TokenSource:
     def advice(self, status: int) -> str:
         if status == 401:
             return "the token is expired or wrong; put a valid one where `token` points"
-        permission = "for a provider 'Make calls to Inference Providers', else access to the endpoint"
-        return f"the token lacks a permission: {permission}"
+        provider = "for a provider 'Make calls to Inference Providers', else access to the endpoint"
+        return f"the token lacks a permission: {provider}"
 
 
 def _from_env(name: str, source: str) -> str:
@@ -141,16 +141,10 @@ def _from_secret(name: str, source: str) -> str:
             f"`token={source}`: {words}; check the name, that the version is enabled, and that the job's"
             " service account may read it (roles/secretmanager.secretAccessor)"
         ) from None
-    if payload.data_crc32c and not _intact(payload):
+    if payload.data_crc32c and google_crc32c.value(payload.data) != payload.data_crc32c:
         raise TokenError(f"`token={source}`: it came damaged; it is read again")
     data: bytes = payload.data
     return data.decode("utf-8", "replace")
-
-
-def _intact(payload: Any) -> bool:
-    import google_crc32c
-
-    return bool(google_crc32c.value(payload.data) == payload.data_crc32c)
 
 
 @functools.cache
@@ -226,9 +220,8 @@ class TokenKeeper:
 
     def advice(self, status: int) -> str:
         """The way out where an endpoint refuses with this status."""
-        if self._source is None:
-            return "it wants a token; say where to read it, `token`, or that it is Google's, `auth`"
-        return self._source.advice(status)
+        none = "it wants a token; say where to read it, `token`, or that it is Google's, `auth`"
+        return self._source.advice(status) if self._source else none
 
     def scrub(self, text: str) -> str:
         """``text`` without any token: a server's words may quote the one it refused."""
@@ -237,9 +230,8 @@ class TokenKeeper:
         return without_tokens(text)
 
     def _is_fresh(self) -> bool:
-        now = time.monotonic()
-        ended = self._token is None or now >= self._renew_at
-        return now - self._read_at <= (min(_PAUSE_S, REREAD_S) if ended else REREAD_S)
+        ended = self._token is None or time.monotonic() >= self._renew_at
+        return time.monotonic() - self._read_at <= (min(_PAUSE_S, REREAD_S) if ended else REREAD_S)
 
     def _has_ended(self) -> bool:
         return time.monotonic() >= self._ends_at
