@@ -4,21 +4,25 @@ Worker processes as a Dataflow VM has them: they share one model, loaded once, b
 In each, one thread a key works through its bundles: forward, encode, insert; or, with rows in a stage of their own as
 :func:`pipeline.io.spread` makes it, hands the results on. Model, encoding, rows and the (embedded) table are the job's;
 what is not here is the runner itself. Beam's local ones run one stage after the other, and so cannot overlap two.
+
+With ``--forward_ms`` a forward takes that long and no core, as on a GPU: the ratios then depend little on what else
+this machine does.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import os
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.__main__ import embedded_servers
 from benchmarks.workloads import model, texts
@@ -30,8 +34,8 @@ from transforms.audit_row import AuditContext, row, row_id, to_json
 from transforms.encode import encode
 from transforms.models.gather import KEYS, Turns
 from transforms.models.handler import HuggingFaceModelHandler
-from transforms.records import Message, Prediction, Request
-from transforms.window import Windowing
+from transforms.records import Message, ModelInfo, Prediction, Request
+from transforms.windowing import Windowing
 
 #: Requests of a bundle, and threads that write rows: few enough that a turn of seconds has several bundles a key.
 BUNDLE, WRITERS = 64, 4
@@ -55,11 +59,38 @@ WAYS = (
 )
 
 
+class Device:
+    """A model on a device of its own: one forward at a time, during which no core is busy."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._lock = seconds, threading.Lock()
+
+    def forward(self) -> None:
+        with self._lock:
+            time.sleep(self._seconds)
+
+
+class OnDevice(HuggingFaceModelHandler):
+    """Answers every text alike, after a forward of ``Device``."""
+
+    forward_s = 0.0
+
+    def load_model(self) -> Any:
+        return Device(self.forward_s)
+
+    def run_inference(self, batch: Sequence[Request], model: Any, inference_args: Any = None) -> list[Any]:
+        model.forward()
+        info = ModelInfo("text-classification", "device", "0", "device", "float32")
+        return [Prediction(request, [{"label": "A", "score": 1.0}], info) for request in batch]
+
+
 def work(way: Way, table: TableName, name: str, inputs: Sequence[str], latency_s: float, begin: float) -> float:
     """One process's share, from ``begin`` on: answers ``inputs`` and writes a row each; when it ended."""
     from apache_beam.utils.multi_process_shared import MultiProcessShared
 
-    handler = HuggingFaceModelHandler(name, "text-classification")
+    forward_s = float(os.environ.get("OVERLAP_FORWARD_S", "0"))
+    handler = (OnDevice if forward_s else HuggingFaceModelHandler)(name, "text-classification")
+    OnDevice.forward_s = forward_s
     shared = MultiProcessShared(handler.load_model, tag="overlap", always_proxy=True).acquire()
     sink, context = BigQuerySink(table), AuditContext(Windowing("global"), "overlap", "0")
 
@@ -86,8 +117,10 @@ def work(way: Way, table: TableName, name: str, inputs: Sequence[str], latency_s
     keys = {key: ThreadPoolExecutor(1) for key in turns.keys}
     writers = ThreadPoolExecutor(WRITERS)
     time.sleep(max(0.0, begin - time.time()))
-    batches = itertools.groupby(requests, key=lambda _: turns.key(0.0))
-    waiting = [keys[key].submit(bundle, list(batch)) for key, batch in batches]
+    waiting = []
+    for batch in [requests[start : start + BUNDLE] for start in range(0, len(requests), BUNDLE)]:
+        key, *_ = [turns.key(0.0) for _ in batch]
+        waiting.append(keys[key].submit(bundle, batch))
     written = [each.result() for each in waiting]
     for each in written:
         if each is not None:
@@ -150,7 +183,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2048, help="a turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency_ms", type=int, default=300, help="added to each insert")
+    parser.add_argument("--forward_ms", type=int, default=0, help="a forward's length on a device that takes no core")
     args = parser.parse_args()
+    os.environ["OVERLAP_FORWARD_S"] = str(args.forward_ms / 1000)
     os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1")
     found = []
     print("| | gathering keys | instant inserts, msg/s | slow inserts, msg/s | ratio |\n|---|---|---|---|---|")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from transforms.models.spec import ModelSpec
-    from transforms.models.task_table import TaskEntry
+    from transforms.models.task_entry import TaskEntry
 
 #: The module of each engine; ``auto`` picks the first that takes the task.
 ENGINES = {"torch": "transforms.models.backends.torch"}
