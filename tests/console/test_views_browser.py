@@ -14,7 +14,7 @@ import tiny_models
 from console_data import fail, flags_of, go, letter, result, view
 from streams import fresh, text_message
 
-from pipeline import clients, publish, summary
+from pipeline import clients, publish, summary_sink
 from pipeline.emulators.process import Server, spawn
 from pipeline.matchers import TableName
 from transforms.records import Message
@@ -41,7 +41,7 @@ PREDICTIONS: dict[str, Any] = {
 
 def windows(table: TableName) -> None:
     """Summaries of a stream that is quiet for a while and then shifts."""
-    summary.create_table(table)
+    summary_sink.create_table(table)
     began = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=5)
     rows = []
     for n in (*range(12), *range(15, 20)):
@@ -50,6 +50,10 @@ def windows(table: TableName) -> None:
         rows.append(
             {
                 "job": "tickets",
+                "run": "a",
+                "pane": "on_time",
+                "pane_index": 0,
+                "stages": "{}",
                 "window_start": start.isoformat(),
                 "window_end": (start + datetime.timedelta(seconds=10)).isoformat(),
                 "computed_time": start.isoformat(),
@@ -202,9 +206,8 @@ def test_predictions_are_shown_as_what_they_are(browser, filled):
     assert "0.1 – 0.4 s" in story("transcript") and "It is on its way." in story("generated")
     assert "97.0 %" in story("zero-shot")
     assert "deep" not in story("json")
-    page.click("#story .json summary >> text=cells")
-    page.click("#story .json summary >> text=/^cells|^a/ >> nth=1")
-    page.wait_for_selector("#story .json >> text=3 items")
+    page.click("#story .json .json > summary")
+    page.wait_for_selector("#story .json .json .json > summary:has-text('3 items')")
     assert page.query_selector("#story b:has-text('json')") is None
     page.context.close()
 
