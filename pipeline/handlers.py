@@ -26,6 +26,8 @@ _FLAG_OF = {
     "timeout_s": "endpoint_timeout_s",
     "max_wait_s": "endpoint_max_wait_s",
     "concurrency": "endpoint_concurrency",
+    "auth": "endpoint_auth",
+    "impersonate": "endpoint_impersonate",
 }
 _FIELD = re.compile(r"`(\w+)(=[^`]*)?`")
 
@@ -123,6 +125,12 @@ def endpoint_handler(settings: Settings, token: TokenSource | None) -> EndpointM
         timeout_s=settings.endpoint_timeout_s,
         max_wait_s=settings.endpoint_max_wait_s,
         concurrency=settings.endpoint_concurrency,
+        auth=settings.endpoint_auth,
+        impersonate=settings.endpoint_impersonate,
+        requests_per_s=settings.endpoint_requests_per_s,
+        tokens_per_min=settings.endpoint_tokens_per_min,
+        hedge_s=settings.endpoint_hedge_after_s,
+        cache_mib=settings.endpoint_cache_mib,
         on_too_long=settings.on_too_long,
         max_batch_latency_ms=_latency_ms(settings),
     )
