@@ -180,7 +180,7 @@ def assert_killer_is_found(tmp_path: Path, **how: object) -> None:
     deaths = 0
     while True:
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=900
         )
         if done.returncode == 0:
             break
