@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,6 +42,23 @@ def pack(model: Any) -> int:
         linear.forward = _packed(linear)  # type: ignore[method-assign, assignment]
     _LOG.info("packed %d linear layers", len(linears))
     return len(linears)
+
+
+def unpack(model: Any) -> dict[torch.nn.Linear, Any]:
+    """Gives the packed weights of ``model`` up; returns what :func:`unpacked` puts back."""
+    linears = [each for each in model.modules() if type(each) is torch.nn.Linear and "forward" in vars(each)]
+    return {linear: vars(linear).pop("forward") for linear in linears}
+
+
+@contextmanager
+def unpacked(model: Any) -> Iterator[None]:
+    """``model`` with its plain layers while the block runs: what traces it knows no packed product."""
+    taken = unpack(model)
+    try:
+        yield
+    finally:
+        for linear, forward in taken.items():
+            linear.forward = forward  # type: ignore[method-assign]
 
 
 def _can_be_packed(linear: torch.nn.Linear) -> bool:
