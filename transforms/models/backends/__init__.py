@@ -7,6 +7,7 @@ torch's, whatever an engine makes of them. Imports no torch: an engine's module 
 from __future__ import annotations
 
 import importlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from transforms.models.spec import ModelSpec
     from transforms.models.task_table import TaskEntry
+
+_LOG = logging.getLogger(__name__)
 
 #: The module of each engine; ``auto`` picks the first that takes the task.
 ENGINES = {"openvino": "transforms.models.backends.openvino", "torch": "transforms.models.backends.torch"}
@@ -132,4 +135,6 @@ def pick_engine(asked: str, entry: TaskEntry) -> Engine:
         why = engine.refusal(entry)
         if not why:
             return engine
+        if asked == "auto":
+            _LOG.info("%s is not used: %s", name, why)
     raise ModelLoadError(f"`engine={asked}`: cannot run {entry.name}: {why}; leave `engine` out, or use another")

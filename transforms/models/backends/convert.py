@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 Call = tuple[Mapping[str, torch.Tensor], Any]
 
 #: Models that are kept converted, the latest used: each takes its weights' room on the disk.
-_KEPT = 4
+_KEPT = 8
 
 #: Shapes whose kernels are kept: its own default of 5,000 lets memory grow with every shape that a batch may have.
 _SHAPES = "128"
@@ -166,6 +166,13 @@ def _kept(key: str, make: Callable[[], Any]) -> Any:
     where = cache()
     folder = where / key
     try:
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if where.stat().st_uid != os.getuid() or where.stat().st_mode & 0o022:
+            raise OSError("others can write there")
+    except OSError as error:
+        _LOG.warning("converted models are not kept in %s, but made at each load: %s", where, error)
+        return make()
+    try:
         if (folder / "model.xml").exists():
             model = _core().read_model(folder / "model.xml")
             folder.touch()
@@ -177,16 +184,13 @@ def _kept(key: str, make: Callable[[], Any]) -> Any:
     try:
         _keep(made, where, folder)
     except (OSError, RuntimeError) as error:
-        _LOG.warning("the converted model is not kept in %s, and made at each load: %s", where, str(error)[:200])
+        _LOG.warning("the converted model is not kept in %s: %s", where, str(error)[:200])
     return made
 
 
 def _keep(model: Any, where: Path, folder: Path) -> None:
     import openvino
 
-    where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if where.stat().st_uid != os.getuid() or where.stat().st_mode & 0o022:
-        raise OSError("others can write there")
     draft = Path(tempfile.mkdtemp(prefix=".", dir=where))
     try:
         # Half the weights' bytes would be other weights.

@@ -18,8 +18,10 @@ from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.vision import ImageTask
 
-#: Tokens of the longest text that is tried, and of the forward that is timed: a CPU's micro-batch.
+#: Tokens of the longest text that is tried: a longer one is left to torch.
 _TOKENS = 1024
+#: Tokens of the forward that is timed: a quarter of a CPU's micro-batch, so that a load stays short.
+_TIMED = 256
 #: Recordings that are tried, in seconds, and pictures, in pixels.
 _SECONDS = (0.5, 2.0, 12.0)
 _PICTURES = ((320, 240), (48, 64))
@@ -40,13 +42,12 @@ def _of_texts(task: TextTask) -> Probe:
     most = max(1, _TOKENS // getattr(task, "weight", 1))
     usual = rows[-1]
     longest = max(len(usual.ids), min(most, task.longest or most))
-    if longest > len(usual.ids):
-        rows = [*rows, _longer(usual, longest)]
+    alone = [*rows, _longer(usual, longest)] if longest > len(usual.ids) else rows
 
     def answers() -> list[torch.Tensor]:
-        return [*(task.raw([row])[0] for row in rows), *task.raw(rows)]
+        return [*(task.raw([row])[0] for row in alone), *task.raw(rows)]
 
-    batch = [usual] * max(1, most // len(usual.ids))
+    batch = [usual] * max(1, _TIMED // len(usual.ids))
     return Probe(answers, lambda: task.raw(batch), bool(task.sharing.state))
 
 
@@ -75,7 +76,7 @@ def _of_files(task: ImageTask | AudioTask) -> Probe:
         return [tensor for batch in [*([each] for each in made), *together] for tensor in _tensors(task.forward(batch))]
 
     usual = made[0]
-    batch = [usual] * max(1, _TOKENS // usual.size.length)
+    batch = [usual] * max(1, _TIMED // usual.size.length)
     return Probe(answers, lambda: task.forward(batch), False)
 
 
