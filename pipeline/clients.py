@@ -16,7 +16,7 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import bigquery
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient, SchemaServiceClient, SubscriberClient
 
 from transforms import metrics
 from transforms.records import Limits
@@ -86,7 +86,7 @@ def retry(sink: str) -> Retry:
 #: For a look before a launch: what fails is told, and not tried again.
 ONCE = Retry(predicate=lambda _: False)
 
-_Client = TypeVar("_Client", PublisherClient, SubscriberClient)
+_Client = TypeVar("_Client", PublisherClient, SchemaServiceClient, SubscriberClient)
 
 
 @functools.cache

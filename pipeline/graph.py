@@ -10,6 +10,8 @@ refuses can still make it a dead letter, and nothing is acknowledged before eith
 
 from __future__ import annotations
 
+from typing import Any
+
 import apache_beam as beam
 
 from pipeline import __version__, clients, io
@@ -25,9 +27,9 @@ from transforms.predict import Handler, Predict
 from transforms.records import Message
 
 
-def serve(messages: beam.PCollection[Message], handler: Handler, input_path: str | None = None) -> Outcome:
-    """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints."""
-    requests = messages | "Decode" >> Decode(input_path)
+def serve(messages: beam.PCollection[Message], handler: Handler, *decoding: Any) -> Outcome:
+    """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints. ``decoding`` is what ``Decode`` takes."""
+    requests = messages | "Decode" >> Decode(*decoding)
     predictions = requests.results | "Predict" >> Predict(handler)
     results = predictions.results | "Encode" >> Encode(clients.LIMITS)
     failures = (requests.failures, predictions.failures, results.failures) | "Failures" >> beam.Flatten()
@@ -40,8 +42,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None
     messages = pipeline | "Read" >> io.read(settings)
 
     # Main output
-    results, failures = serve(messages, handler, settings.input_path)
-    failed = [failures]
+    results, *failed = io.spread(serve(messages, handler, settings.input_path, io.opener(settings)), settings)
     if settings.audit_table:
         context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
         sink = BigQuerySink(settings.audit_table)

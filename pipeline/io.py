@@ -10,12 +10,15 @@ import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from google.pubsub_v1 import SubscriberClient
 
-from pipeline import clients
+from pipeline import clients, schemas
 from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
+from transforms import coder
 from transforms.encode import has_date
-from transforms.records import Message, identity
+from transforms.envelopes import Opener
+from transforms.outcome import Outcome
+from transforms.records import Failure, Message, Result, identity
 
 if TYPE_CHECKING:
     from pipeline.direct.runner import LocalRunner
@@ -83,6 +86,27 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         ordering_key=message.ordering_key or "",
     )
     return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
+
+
+def opener(settings: Settings) -> Opener:
+    """Opens what messages come in, with the schemas that Pub/Sub keeps."""
+    return Opener(settings.input_format, schemas.definition)
+
+
+def spread(outcome: Outcome, settings: Settings) -> Outcome:
+    """``outcome`` ready to be written: on a service whose workers hold a model, in a stage of its own.
+
+    Steps are fused there, so what waits for a table would hold the thread, and the key, that the model's next batch
+    needs. On this machine nothing is fused, and without a table nothing waits.
+    """
+    if settings.local or not settings.audit_table:
+        return outcome
+    coder.register()
+    # What the steps before say of their outputs' types is Any, for which Beam would take its own coder.
+    outcome.results.element_type, outcome.failures.element_type = Result, Failure
+    return Outcome(
+        outcome.results | "Spread" >> beam.Reshuffle(), outcome.failures | "SpreadFailures" >> beam.Reshuffle()
+    )
 
 
 def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
-        dataflow.prepare(settings, options)
+        settings = dataflow.prepare(settings, options)
         runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)

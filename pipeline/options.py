@@ -28,6 +28,7 @@ from pipeline.matchers import (
     seconds,
     table_name,
 )
+from transforms.envelopes import FORMATS
 from transforms.window import Windowing
 
 _IO, _MODEL, _BATCH, _AUDIT = "Messages", "Model", "Windows and batches", "Audit"
@@ -41,6 +42,13 @@ FLAGS: tuple[Flag, ...] = (
         "Pub/Sub topic for messages that could not become a result",
         TOPIC,
         required=True,
+        group=_IO,
+    ),
+    Flag(
+        "input_format",
+        "what messages come in: auto opens Pub/Sub schemas, CloudEvents and push envelopes, and json opens nothing",
+        default="auto",
+        choices=FORMATS,
         group=_IO,
     ),
     Flag("input_path", "JMESPath that picks the model's input out of any JSON body", jmespath_expression, group=_IO),
@@ -162,7 +170,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("metrics_file", "file that a job on this machine keeps Beam's metrics in, as JSON", path, group=_WATCH),
     Flag(
         "log_format",
-        "lines for a person, or JSON objects as Cloud Logging reads them",
+        "lines of this machine or the launcher: text, or JSON as Cloud Logging reads it; workers' are Beam's to send",
         default="text",
         choices=("text", "json"),
         group=_WATCH,
@@ -226,6 +234,7 @@ class Settings:
     revision: str | None = None
     task: str | None = None
     inference_params: Mapping[str, Any] = field(default_factory=dict)
+    input_format: str = _default("input_format")
     input_path: str | None = None
     id_attribute: str | None = None
     timestamp_attribute: str | None = None

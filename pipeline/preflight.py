@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 
-from pipeline.checks import resources
+from pipeline.checks import resources, schemas
 from pipeline.flags import UsageError
 from pipeline.options import Settings
 
@@ -17,7 +18,7 @@ def check(settings: Settings) -> None:
     Raises:
         UsageError: the first thing that is missing or wrong, with the way out.
     """
-    for finding in resources.check(settings):
+    for finding in itertools.chain(resources.check(settings), schemas.check(settings)):
         if finding.ok is False:
             raise UsageError(str(finding))
         if finding.ok is None:

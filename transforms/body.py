@@ -1,16 +1,26 @@
-"""A message's body as its attributes say it is written: opened if gzip packed it, and read in its charset."""
+"""A message's body as its attributes say it is written: opened if gzip packed it, read in its charset, or as JSON."""
 
 from __future__ import annotations
 
 import encodings.aliases
 import functools
+import json
 import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 #: Most bytes of a body once it is opened: what a message could hold unpacked. A small one can unpack to gigabytes.
 MAX_BYTES = 10_000_000
+
+#: Content types whose body is the model's input as raw bytes.
+RAW_TYPES = ("image/", "audio/")
+
+#: Nesting beyond this no model reads, and what recurses into it (pickle, to begin with) fails at some hundred levels.
+MAX_DEPTH = 100
 
 #: Most gzip members, one after the other, in one body.
 _MEMBERS = 100
@@ -28,6 +38,8 @@ _MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+#: First bytes of a byte order mark.
+_MARKED = (b"\xef", b"\xff", b"\xfe")
 
 
 class Unreadable(ValueError):
@@ -124,6 +136,41 @@ def text(data: bytes, charset: str | None) -> str:
         where = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise Unreadable(f"the body is not {name}{where}") from None
     return read.removeprefix("\ufeff")
+
+
+def json_value(data: bytes, charset: str | None) -> Any:
+    """``data`` as JSON in ``charset``, or in what its first bytes tell.
+
+    Raises:
+        Unreadable: it is not, or is nested too deep.
+    """
+    # UTF-8 without a mark is what JSON is, and is read as it is. A NUL among its first bytes tells UTF-16 or UTF-32.
+    other = charset is not None and charset.lower() not in ("utf-8", "utf8")
+    if other or data[:1] in _MARKED or 0 in data[:4]:
+        if charset is None and 0 in data[:4]:
+            try:
+                data = data.decode(json.detect_encoding(data)).encode()
+            except UnicodeError:
+                raise Unreadable("the body is not JSON: it is no text") from None
+        else:
+            data = text(data, charset).encode()
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        # The parser's message may quote the input; its words and position are enough.
+        raise Unreadable(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        raise Unreadable(f"the body is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def depth(value: Any) -> int:
+    """How deep arrays and objects are nested in ``value``."""
+    found, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        found += 1
+        level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
+    return found
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import jmespath
 import jmespath.exceptions
-import orjson
 
 from transforms import body
 from transforms.barrier import failure, guarded
+from transforms.envelopes import Opener
 from transforms.errors import MessageError
 from transforms.outcome import Outcome, failed, split
 from transforms.records import Message, Request
 
-#: Content types whose body is the model's input as raw bytes.
-RAW_TYPES = ("image/", "audio/")
-
-#: First bytes of a byte order mark.
-_MARKED = (b"\xef", b"\xff", b"\xfe")
-
-#: Nesting beyond this no model reads, and what recurses into it (pickle, to begin with) fails at some hundred levels.
-MAX_DEPTH = 100
+#: Opens what says what it is, of schemas that nobody here knows.
+_OPENER = Opener()
 
 
 class Unexpected(MessageError):
@@ -35,8 +28,10 @@ class InvalidBody(MessageError):
     """The body is not what its content type says; the message belongs in the dead letters."""
 
 
-def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = None) -> Request:
-    """Reads ``message`` as a Hugging Face inference endpoint would.
+def decode(
+    message: Message, input_path: jmespath.parser.ParsedResult | None = None, opener: Opener = _OPENER
+) -> Request:
+    """Reads ``message`` as a Hugging Face inference endpoint would, out of the envelopes that ``opener`` opens.
 
     ``text/plain`` is the input itself and ``image/*`` or ``audio/*`` its raw bytes; anything else is JSON,
     ``{"inputs": …, "parameters": {…}}``, or any JSON of which ``input_path`` picks the input. A charset, and gzip as
@@ -44,17 +39,15 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
 
     Raises:
         InvalidBody: the bytes are not that.
+        SchemaUnavailable: the definition of the message's schema could not be had, which is not its fault.
     """
-    if not message.data:
-        raise InvalidBody("the body is empty")
     try:
-        content_type = body.content_type(message.attributes)
-        data = body.unpack(message.data, body.find(message.attributes, "content-encoding"))
-        if content_type.kind.startswith(RAW_TYPES):
-            return Request(data, {}, message)
-        if content_type.kind == "text/plain":
-            return Request(body.text(data, content_type.charset), {}, message)
-        value = _json(data, content_type.charset)
+        payload = opener.open(message.data, message.attributes, by_shape=input_path is None)
+        if not payload.is_value:
+            kind, charset = payload.content_type.kind, payload.content_type.charset
+            raw = kind.startswith(body.RAW_TYPES)
+            return Request(payload.data if raw else body.text(payload.data, charset), {}, message)
+        value = payload.json()
     except body.Unreadable as error:
         raise InvalidBody(str(error)) from None
     if input_path is not None:
@@ -69,36 +62,6 @@ def decode(message: Message, input_path: jmespath.parser.ParsedResult | None = N
     return Request(value["inputs"], parameters, message)
 
 
-def _json(data: bytes, charset: str | None) -> Any:
-    # UTF-8 without a mark is what JSON is, and is read as it is. A NUL among its first bytes tells UTF-16 or UTF-32.
-    other = charset is not None and charset.lower() not in ("utf-8", "utf8")
-    if other or data[:1] in _MARKED or 0 in data[:4]:
-        if charset is None and 0 in data[:4]:
-            try:
-                data = data.decode(json.detect_encoding(data)).encode()
-            except UnicodeError:
-                raise InvalidBody("the body is not JSON: it is no text") from None
-        else:
-            data = body.text(data, charset).encode()
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        # The parser's message may quote the input; its words and position are enough.
-        raise InvalidBody(f"the body is not JSON: {error.msg} at character {error.pos}") from None
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise InvalidBody(f"the body is nested deeper than {MAX_DEPTH} levels")
-    return value
-
-
-def _depth(value: Any) -> int:
-    """How deep arrays and objects are nested in ``value``."""
-    depth, level = 0, [value]
-    while level := [each for each in level if isinstance(each, dict | list)]:
-        depth += 1
-        level = [child for each in level for child in (each.values() if isinstance(each, dict) else each)]
-    return depth
-
-
 def _pick(value: Any, input_path: jmespath.parser.ParsedResult) -> Any:
     expression = _cut(input_path.expression)
     try:
@@ -108,7 +71,7 @@ def _pick(value: Any, input_path: jmespath.parser.ParsedResult) -> Any:
         raise InvalidBody(f"input_path {expression!r} does not fit the body: {_why(error)}") from None
     if inputs is None:
         raise InvalidBody(f"input_path {expression!r} finds nothing in the body")
-    if not isinstance(inputs, (str, int, float, list, dict)):
+    if not isinstance(inputs, (str, bytes, int, float, list, dict)):
         raise InvalidBody(f"input_path {expression!r} gives an expression, not a value")
     return inputs
 
@@ -135,18 +98,20 @@ def _kind(value: Any) -> str:
 class Decode(beam.PTransform[beam.PCollection[Message], Outcome]):
     """``Message`` → ``Outcome`` of ``Request``; what cannot be decoded fails with stage ``decode``."""
 
-    def __init__(self, input_path: str | None = None):
+    def __init__(self, input_path: str | None = None, opener: Opener = _OPENER):
         super().__init__()
         self._input_path = input_path
+        self._opener = opener
 
     def expand(self, messages: beam.PCollection[Message]) -> Outcome:
-        return Outcome.of(beam.ParDo(_DecodeFn(self._input_path)), messages)
+        return Outcome.of(beam.ParDo(_DecodeFn(self._input_path, self._opener)), messages)
 
 
 class _DecodeFn(beam.DoFn):
-    def __init__(self, input_path: str | None):
+    def __init__(self, input_path: str | None, opener: Opener = _OPENER):
         self._expression = input_path
         self._input_path = None
+        self._opener = opener
 
     def setup(self) -> None:
         if self._expression is not None:
@@ -159,4 +124,4 @@ class _DecodeFn(beam.DoFn):
             yield split(guarded(self._decode, message, message, "decode"))
 
     def _decode(self, message: Message) -> Request:
-        return decode(message, self._input_path)
+        return decode(message, self._input_path, self._opener)

@@ -11,6 +11,7 @@ import apache_beam as beam
 import orjson
 
 from transforms.barrier import guarded
+from transforms.envelopes import schemas
 from transforms.errors import MessageError
 from transforms.outcome import Outcome, split
 from transforms.records import SCHEMA_VERSION, Limits, Prediction, Result
@@ -28,7 +29,9 @@ class NotJson(MessageError):
 FIRST_SECOND, LAST_SECOND = -62_135_596_800.0, 253_402_300_799.0
 
 #: Attributes that say how a message's body is written. A result's body is its own, and the input's would lie about it.
-_OF_THE_BODY = frozenset({"content-type", "content-encoding", "ce-datacontenttype"})
+_OF_THE_BODY = frozenset(
+    {"content-type", "content-encoding", "ce-datacontenttype", "ce-dataschema", *schemas.ATTRIBUTES}
+)
 
 
 def has_date(seconds: float) -> bool:

@@ -25,7 +25,7 @@ _RESULTS = Metrics.counter(_NAMESPACE, "results")
 _DEAD_LETTERS = {name: Metrics.counter(_NAMESPACE, f"dead_letters_{name}") for name in (*STAGES, "unknown")}
 _LATENCY_MS = Metrics.distribution(_NAMESPACE, "latency_ms")
 _UNEXPECTED = Metrics.counter(_NAMESPACE, "unexpected_errors")
-_RETRIES = {sink: Metrics.counter(_NAMESPACE, f"{sink}_retries") for sink in ("publish", "insert")}
+_RETRIES = {sink: Metrics.counter(_NAMESPACE, f"{sink}_retries") for sink in ("publish", "insert", "schema")}
 
 
 class Ended:
@@ -79,5 +79,5 @@ _retried: collections.Counter[str] = collections.Counter()
 
 
 def retried(sink: str) -> None:
-    """A request to ``sink`` (publish or insert) failed and is tried again."""
+    """A request to ``sink`` (publish, insert or schema) failed and is tried again."""
     _retried[sink] += 1

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.ml.inference.base import ModelHandler
 
+from transforms.models.gather import inference
 from transforms.outcome import Outcome, split
 from transforms.records import Failure, Prediction, Request
 
@@ -23,7 +24,7 @@ class Predict(beam.PTransform[beam.PCollection[Request], Outcome]):
         self._handler = handler
 
     def expand(self, requests: beam.PCollection[Request]) -> Outcome:
-        answers = requests | "RunInference" >> RunInference(self._handler)
+        answers = requests | "RunInference" >> inference(self._handler)
         return Outcome.of(beam.ParDo(_SplitFn()), answers)  # type: ignore[no-untyped-call] # a DoFn of Beam's
 
 

@@ -11,6 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
+from transforms import excerpt
+from transforms.travel import travels
+
 #: Version of the result format, carried in every result and its attributes.
 SCHEMA_VERSION = "1"
 
@@ -31,6 +36,7 @@ ERROR_CHARACTERS = 2_000
 STAGES = ("decode", "predict", "encode", "audit")
 
 
+@travels
 @dataclass(frozen=True, slots=True)
 class Message:
     """One Pub/Sub message, as it arrived."""
@@ -53,6 +59,7 @@ def identity(message: Message) -> str:
     return f"content-{hashlib.sha256(content + message.data).hexdigest()[:32]}"
 
 
+@travels
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the model is asked: ``inputs`` and ``parameters`` as a Hugging Face inference endpoint takes them.
@@ -64,7 +71,17 @@ class Request:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     message: Message = Message()
 
+    def packed(self) -> tuple[Any, ...]:
+        """How it travels: the payload once, in the message, and where in it the inputs are."""
+        return excerpt.find(self.inputs, self.message.data), self.parameters, self.message
 
+    @classmethod
+    def unpacked(cls, place: excerpt.Place, parameters: Mapping[str, Any], message: Message) -> Request:
+        """What ``packed`` wrote."""
+        return cls(excerpt.read(place, message.data), parameters, message)
+
+
+@travels
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Which model answered, and how it ran; one shared object per loaded model."""
@@ -77,6 +94,7 @@ class ModelInfo:
     engine: str | None = None
 
 
+@travels
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The model's answer to one request.
@@ -96,6 +114,7 @@ class Prediction:
     time: float = 0.0
 
 
+@travels
 @dataclass(frozen=True, slots=True)
 class Result:
     """A prediction encoded for the output topic: ``data``, ``attributes`` and ``ordering_key`` are published."""
@@ -106,7 +125,23 @@ class Result:
     attributes: Mapping[str, str]
     ordering_key: str
 
+    def packed(self) -> tuple[Any, ...]:
+        """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
+        made = self.prediction
+        run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
+        place = excerpt.find(self.prediction_json, self.data)
+        return made.request.message, made.model, run, place, self.data, self.attributes, self.ordering_key
 
+    @classmethod
+    def unpacked(
+        cls, message: Message, model: ModelInfo, run: tuple[Any, ...], place: excerpt.Place, data: bytes, *rest: Any
+    ) -> Result:
+        """What ``packed`` wrote."""
+        written = excerpt.read(place, data)
+        return cls(Prediction(Request(None, {}, message), orjson.loads(written), model, *run), written, data, *rest)
+
+
+@travels
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A message that could not become a result: the stage, and an error fit for a person to read.

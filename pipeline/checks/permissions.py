@@ -11,10 +11,10 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient, SchemaServiceClient, SubscriberClient
 
 from pipeline import clients
-from pipeline.checks import cloud
+from pipeline.checks import cloud, schemas
 from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.resources import TIMEOUT_S
 from pipeline.options import Settings
@@ -62,6 +62,15 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
         f"gcloud pubsub subscriptions add-iam-policy-binding {subscription}",
         _pubsub(SubscriberClient, subscription),
     )
+    schema = schemas.of_topic(settings)
+    if schema and schema.schema.startswith("projects/"):
+        yield _Need(
+            f"schema {schema.schema!r}",
+            ["pubsub.schemas.get"],
+            "roles/pubsub.viewer",
+            f"gcloud projects add-iam-policy-binding {schema.schema.split('/')[1]}",
+            _pubsub(SchemaServiceClient, schema.schema),
+        )
     for name, topic in (("output_topic", settings.output_topic), ("dead_letter_topic", settings.dead_letter_topic)):
         yield _Need(
             flag(name, topic),
@@ -98,7 +107,7 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
         )
 
 
-def _pubsub(kind: type[PublisherClient] | type[SubscriberClient], resource: str) -> _Ask:
+def _pubsub(kind: type[PublisherClient | SchemaServiceClient | SubscriberClient], resource: str) -> _Ask:
     def ask(permissions: list[str]) -> Collection[str]:
         request = TestIamPermissionsRequest(resource=resource, permissions=permissions)
         answer = clients.pubsub(kind).test_iam_permissions(request, retry=None, timeout=TIMEOUT_S)

@@ -19,7 +19,7 @@ TIMEOUT_S = 20.0
 #: A lease shorter than this runs out while a model is still loading.
 LEAST_ACK_DEADLINE_S = 30
 
-#: Dataflow fails and retries whole bundles, which counts as a delivery of every message in them.
+#: A bundle that fails is delivered again, which counts as a delivery of every message in it.
 LEAST_DELIVERY_ATTEMPTS = 10
 
 
@@ -83,8 +83,17 @@ def wrong_settings(found: Subscription, settings: Settings) -> Iterator[tuple[st
             f"gives {found.ack_deadline_seconds} s to acknowledge, less than a model takes to load",
             f"{update} --ack-deadline=600",
         )
+    # https://cloud.google.com/dataflow/docs/concepts/streaming-with-cloud-pubsub#unsupported-features
+    if found.retry_policy and not settings.local:
+        yield "has a retry policy, which Dataflow does not support", f"{update} --clear-retry-policy"
     policy = found.dead_letter_policy
-    if policy.dead_letter_topic in (*ours, found.topic):
+    if policy.dead_letter_topic and not settings.local:
+        yield (
+            f"has a dead-letter policy (to {policy.dead_letter_topic!r}), which Dataflow does not support: it "
+            "acknowledges before it works, and what is delivered again did not fail",
+            f"{update} --clear-dead-letter-policy; what fails goes to --dead_letter_topic",
+        )
+    elif policy.dead_letter_topic in (*ours, found.topic):
         yield (
             f"sends what it gives up on to {policy.dead_letter_topic!r}, which is the job's own",
             f"{update} --dead-letter-topic=ANOTHER_TOPIC",

@@ -7,24 +7,33 @@ import binascii
 import json
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.api_core import exceptions as api
 
 from pipeline import clients
-from pipeline.console.book import Book
-from pipeline.console.story import Story
 from pipeline.publish import publish_all
 from pipeline.way_back import Elsewhere, Stranger, WayBack, is_read
 from transforms.dead_letter import restore
 from transforms.records import Message
 
-#: Bytes of a message typed or chosen on the page.
+#: Bytes of a message typed or chosen on the page, and of one that is edited there.
 MOST_BYTES = 8 << 20
+MOST_EDITED = 256 << 10
 
 
 class Refused(ValueError):
     """What the page asked for cannot be done; its text is for the person who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter that is to go back, and what is to go in its place if it was edited."""
+
+    message_id: str
+    message: Message
+    edited: Message | None = None
 
 
 def compose(body: Mapping[str, Any]) -> Message:
@@ -35,11 +44,7 @@ def compose(body: Mapping[str, Any]) -> Message:
     Raises:
         Refused: it holds none of them, is too large, or its attributes are not text.
     """
-    attributes = body.get("attributes") or {}
-    if not isinstance(attributes, dict) or not all(
-        isinstance(part, str) for item in attributes.items() for part in item
-    ):
-        raise Refused("attributes: use an object whose keys and values are text")
+    attributes = _attributes(body.get("attributes") or {})
     attributes = {"traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01", **attributes}
     if isinstance(body.get("text"), str):
         data = json.dumps({"inputs": body["text"]}, ensure_ascii=False).encode("utf-8", "replace")
@@ -58,43 +63,71 @@ def compose(body: Mapping[str, Any]) -> Message:
     return Message(data, attributes)
 
 
+def _attributes(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict) or not all(isinstance(part, str) for item in given.items() for part in item):
+        raise Refused("attributes: use an object whose keys and values are text")
+    return dict(given)
+
+
+def draft(letter: Message) -> dict[str, Any]:
+    """What of a dead letter can be edited: its text, None where it is none, and its own attributes."""
+    try:
+        text = letter.data.decode() if len(letter.data) <= MOST_EDITED else None
+    except UnicodeDecodeError:
+        text = None
+    kept = restore(letter, clients.LIMITS).attributes
+    return {"text": text, "attributes": {key: kept[key] for key in kept if key in _own(letter)}}
+
+
+def _own(letter: Message) -> set[str]:
+    return {key for key in letter.attributes if not key.startswith("dead_letter_")}
+
+
+def edited(letter: Message, body: Mapping[str, Any]) -> Message:
+    """``letter`` with another ``text`` and other ``attributes``, still naming the one that failed first.
+
+    Raises:
+        Refused: the text or the attributes are none, or nothing was changed.
+    """
+    old = draft(letter)
+    text, attributes = body.get("text", old["text"]), _attributes(body.get("attributes", old["attributes"]))
+    if text is not None and not isinstance(text, str):
+        raise Refused("text: use a text")
+    if (text, attributes) == (old["text"], old["attributes"]):
+        raise Refused("nothing was changed: replay it as it is")
+    notes = {key: value for key, value in letter.attributes.items() if key not in _own(letter)}
+    data = letter.data if text is None else text.encode("utf-8", "replace")
+    return Message(data, {**attributes, **notes}, ordering_key=letter.ordering_key)
+
+
 def publish(topic: str, message: Message) -> str:
     """Publishes ``message`` and returns its id."""
     return publish_all(topic, [message])[0]
 
 
-def replay(book: Book, topic: str, stories: Sequence[Story]) -> list[dict[str, str]]:
-    """Publishes the original messages of dead letters again, and notes under which ids; those of other inputs stay.
+def replay(topic: str, letters: Sequence[Letter]) -> list[tuple[Letter, str]]:
+    """Publishes the original messages of dead letters again, or what they were edited to; under which ids.
 
-    These are the console's copies: the dead letters in other subscriptions stay where they are.
+    Those of other inputs stay, and so do the dead letters in other subscriptions: these are the console's copies.
 
     Raises:
         Refused: none of them may go to ``topic``, or nobody reads it.
     """
-    waiting = [
-        (story.message_id, story.output)
-        for story in stories
-        if story.status == "dead_letter" and not story.replayed_as and story.output
-    ]
     way_back, why_not = WayBack(topic), ""
     chosen = []
-    for message_id, letter in waiting:
+    for letter in letters:
         try:
-            way_back.check(letter)
+            way_back.check(letter.message)
         except (Stranger, Elsewhere) as error:
             why_not = str(error)
         else:
-            chosen.append((message_id, letter))
+            chosen.append(letter)
     if why_not and not chosen:
         raise Refused(f"not replayed to {topic}: {why_not}; python -m pipeline.replay has flags for that")
     if chosen and not _may_be_read(topic):
         raise Refused(f"not replayed: {topic} has no subscription, what is published to it would be gone")
-    new_ids = publish_all(topic, [restore(letter, clients.LIMITS) for _, letter in chosen])
-    replayed = []
-    for (message_id, _), new_id in zip(chosen, new_ids, strict=True):
-        book.replayed(message_id, new_id)
-        replayed.append({"message_id": message_id, "replayed_as": new_id})
-    return replayed
+    new_ids = publish_all(topic, [restore(each.edited or each.message, clients.LIMITS) for each in chosen])
+    return list(zip(chosen, new_ids, strict=True))
 
 
 def _may_be_read(topic: str) -> bool:

@@ -1,4 +1,4 @@
-"""The web application: the page, its figures as server-sent events, and what the page may ask for."""
+"""The web application: the page, its figures as server-sent events, and what the page may look at."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline import __version__
-from pipeline.clients import words
-from pipeline.console import actions, audit, summaries
+from pipeline.console import actions, audit, filter_sql, samples, summaries, window_filter
 from pipeline.console.actions import Refused
+from pipeline.console.changes import Changes, body_of
+from pipeline.console.filters import matcher, parse
 from pipeline.console.guard import Guard, new_token
 from pipeline.console.observer import Observer
-from pipeline.console.show import readable, summary, whole
+from pipeline.console.pictures import picture
+from pipeline.console.show import letter, summary, whole
 
 _STATIC = Path(__file__).with_name("static")
 _EVERY_S = 1.0
-#: Results that one event or one search carries: what a person can look at.
+#: Rows that one event or one search carries: what a person can look at.
 _NEWEST = 100
+#: Characters of a filter.
+_FILTER = 1_000
 
 
 class Console:
@@ -44,13 +48,16 @@ class Console:
             Route("/api/about", self.about),
             Route("/api/events", self.events),
             Route("/api/results", self.results),
+            Route("/api/samples", self.samples),
             Route("/api/messages/{message_id}", self.message),
+            Route("/api/messages/{message_id}/picture", self.picture),
+            Route("/api/messages/{message_id}/draft", self.draft),
             Route("/api/dead-letters", self.dead_letters),
             Route("/api/queries", self.queries),
             Route("/api/summaries", self.summaries),
-            Route("/api/publish", self.publish, methods=["POST"]),
-            Route("/api/replay", self.replay, methods=["POST"]),
+            Route("/api/sql", self.sql),
             Route("/api/query", self.query, methods=["POST"]),
+            *Changes(self.observer).routes(),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ]
         return Starlette(
@@ -99,15 +106,21 @@ class Console:
             await asyncio.sleep(_EVERY_S)
 
     async def results(self, request: Request) -> Response:
-        words = request.query_params.get("q", "")[:500]
-        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words)
+        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, _filter(request))
         return JSONResponse({"results": [summary(story) for story in stories], "count": count})
+
+    async def samples(self, request: Request) -> Response:
+        """What passed a step of the drawing last, and what failed there."""
+        step = request.query_params.get("step", "")
+        return JSONResponse(await run_in_threadpool(samples.at, self.observer.book, step, _filter(request)))
 
     async def message(self, request: Request) -> Response:
         """One message's whole story: what the topics told, and its audit rows."""
         message_id, s = request.path_params["message_id"], self.observer.settings
         story = self.observer.book.get(message_id)
-        answer: dict[str, Any] = {"story": whole(story) if story else None, "audit": None, "audit_error": None}
+        answer: dict[str, Any] = {"story": None, "audit": None, "audit_error": None}
+        if story is not None:
+            answer["story"] = whole(story, self.observer.book.case(story))
         if s.audit_table:
             try:
                 answer["audit"] = await run_in_threadpool(audit.message_rows, s.audit_table, message_id)
@@ -116,44 +129,41 @@ class Console:
         found = story is not None or bool(answer["audit"])
         return JSONResponse(answer, 200 if found or answer["audit_error"] else 404)
 
+    async def picture(self, request: Request) -> Response:
+        """The picture that came in with a message, as pixels and nothing else."""
+        story = self.observer.book.get(request.path_params["message_id"])
+        found = picture(story.source()) if story else None
+        return Response(found[1], media_type=found[0]) if found else JSONResponse({"error": "no picture"}, 404)
+
+    async def draft(self, request: Request) -> Response:
+        """What of a dead letter can be edited."""
+        story = self.observer.book.get(request.path_params["message_id"])
+        if story is None or story.status != "dead_letter" or story.output is None:
+            return JSONResponse({"error": "no dead letter that this console keeps"}, 404)
+        return JSONResponse(actions.draft(story.output))
+
     async def dead_letters(self, request: Request) -> Response:
-        group = request.query_params.get("stage", ""), request.query_params.get("error_type", "")
-        stories = self.observer.book.in_group(*group)
-        return JSONResponse({"letters": [self._letter(story) for story in stories[:_NEWEST]], "count": len(stories)})
-
-    def _letter(self, story: Any) -> dict[str, Any]:
-        """A dead letter, and what became of its replay."""
-        new = self.observer.book.get(story.replayed_as) if story.replayed_as else None
-        return {**summary(story), "outcome": summary(new) if new and new.status else None}
-
-    async def publish(self, request: Request) -> Response:
-        topic = self._publishing()
-        message = actions.compose(await _body(request, 2 * actions.MOST_BYTES))
-        message_id = await run_in_threadpool(_told, actions.publish, topic, message)
+        """The cases that fit, as of number ``until``, by reason and one by one; and how many came in since."""
+        book, text = self.observer.book, _filter(request)
+        fits = matcher(text)
+        counts = book.case_counts()
+        asked = request.query_params.get("until", "")
+        until = min(int(asked), counts["number"]) if asked.isdigit() else counts["number"]
+        found, groups = await run_in_threadpool(book.cases, fits, until)
+        later, _ = book.cases(fits) if until < counts["number"] else (found, None)
+        # A list that is on the page asks for its own rows, whatever became of them.
+        shown = {int(each) for each in request.query_params.get("cases", "").split(",") if each.isdigit()}
+        rows = [case for case in book.cases(lambda _: True)[0] if case.number in shown] if shown else found
         return JSONResponse(
             {
-                "message_id": message_id,
-                "body": readable(message, 20_000),
-                "attributes": dict(message.attributes),
+                "letters": [letter(case) for case in rows[:_NEWEST]],
+                "count": len(found),
+                "groups": groups,
+                "until": until,
+                "new": len(later) - len(found),
+                "counts": counts,
             }
         )
-
-    async def replay(self, request: Request) -> Response:
-        """Replays ``message_ids``, or every waiting dead letter of ``stage`` and ``error_type``."""
-        topic, body, book = self._publishing(), await _body(request), self.observer.book
-        if isinstance(body.get("message_ids"), list):
-            stories = [story for each in body["message_ids"] if (story := book.get(str(each))) is not None]
-        else:
-            stories = book.in_group(str(body.get("stage")), str(body.get("error_type")))
-        return JSONResponse({"replayed": await run_in_threadpool(_told, actions.replay, book, topic, stories)})
-
-    def _publishing(self) -> str:
-        s = self.observer.settings
-        if not s.may_publish:
-            raise Refused("this console only reads: start it with --allow_publish to publish to a real project")
-        if s.input_topic is None:
-            raise Refused("no topic to publish to: start the console with --input_topic")
-        return s.input_topic
 
     async def queries(self, request: Request) -> Response:
         table = self.observer.settings.audit_table
@@ -164,7 +174,7 @@ class Console:
 
     async def query(self, request: Request) -> Response:
         """Runs a ready query by ``name``, or one's own ``sql`` where that is allowed."""
-        s, body = self.observer.settings, await _body(request)
+        s, body = self.observer.settings, await body_of(request)
         if s.audit_table is None:
             raise Refused("no audit table to ask: start the console with --audit_table")
         ready = {each.name: each.sql for each in audit.ready_queries(s.audit_table)}
@@ -180,31 +190,19 @@ class Console:
 
     async def summaries(self, request: Request) -> Response:
         table = self.observer.settings.summary_table
-        return JSONResponse({"windows": await run_in_threadpool(summaries.read, table) if table else None})
+        windows = await run_in_threadpool(summaries.read, table) if table else None
+        return JSONResponse({"windows": windows and window_filter.narrow(windows, _filter(request))})
+
+    async def sql(self, request: Request) -> Response:
+        """The filter as a query of the audit table."""
+        table = self.observer.settings.audit_table
+        if table is None:
+            raise Refused("no audit table to ask: start the console with --audit_table")
+        return JSONResponse({"sql": filter_sql.select(table, parse(_filter(request)))})
 
 
-async def _body(request: Request, most: int = 1 << 20) -> dict[str, Any]:
-    """The request's JSON object, of at most ``most`` bytes."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise Refused(f"the request is over {most:,} bytes")
-    try:
-        body = orjson.loads(data)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused("the body is not a JSON object")
-    return body
-
-
-def _told(action: Callable[..., Any], *args: Any) -> Any:
-    """Runs ``action``; what the service answers is told to the person who asked."""
-    try:
-        return action(*args)
-    except Exception as error:
-        raise Refused(words(error)) from error
+def _filter(request: Request) -> str:
+    return request.query_params.get("q", "")[:_FILTER]
 
 
 async def _refused(request: Request, error: Exception) -> Response:

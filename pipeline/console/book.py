@@ -4,61 +4,71 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Iterator
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
-from pipeline.console.story import Story, label_and_score, matcher
-from transforms.dead_letter import PREFIX
+from pipeline.console.cases import Case, Cases
+from pipeline.console.filters import matcher
+from pipeline.console.story import Story, label_and_score, reason
+from pipeline.console.waiting import Waiting
+from transforms.dead_letter import FIRST_ID, PREFIX
 from transforms.records import STAGES, Message
 
 #: What is kept: the newest messages, as long as they fit.
 STORIES = 20_000
 BYTES = 128 << 20
 
-#: Messages published and not yet ended that are counted as being on their way.
-OPEN = 200_000
-
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
+_Key = TypeVar("_Key")
 
 
 class Book:
     """Stories by message id; safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, id_attribute: str | None = None) -> None:
         self._lock = threading.RLock()
         self._stories: collections.OrderedDict[str, Story] = collections.OrderedDict()
-        self._open: dict[str, float] = {}
+        self._waiting = Waiting(id_attribute)
+        self._cases = Cases()
         self._bytes = 0
         self._number = 0
         self.labels: collections.Counter[str] = collections.Counter()
         self.scores = [0] * _SCORE_BINS
+        #: Model, revision and variant of the results kept.
+        self.models: collections.Counter[tuple[str, str, str]] = collections.Counter()
 
-    def published(self, message: Message) -> None:
-        """A message arrived at the input topic."""
+    def know_repeats_by(self, id_attribute: str | None) -> None:
+        """The job says by which attribute it knows a message again."""
+        with self._lock:
+            self._waiting.id_attribute = id_attribute
+
+    def published(self, message: Message) -> bool:
+        """A message arrived at the input topic; False where it was delivered before."""
         with self._lock:
             story = self._story(message.message_id)
+            if story.input is not None:
+                return False
             self._put(story, input=message)
             if story.status is None:
-                self._open[message.message_id] = message.publish_time
-                if len(self._open) > OPEN:
-                    del self._open[next(iter(self._open))]
+                self._waiting.published(message)
             elif story.ended is not None:
                 story.latency_ms = max(0.0, (story.ended - message.publish_time) * 1000)
+            return True
 
     def result(self, message: Message) -> Story | None:
-        """A result arrived; None where it tells of no message."""
+        """A result arrived; None where it tells of no message, or was delivered before."""
         message_id = message.attributes.get("message_id")
-        if not message_id:
+        if not message_id or self._had(message_id, message):
             return None
         with self._lock:
             story = self._end(message_id, "ok", message)
-            self._uncount(story)
             story.label, story.score = label_and_score(message.data)
-            if story.label is not None:
-                self.labels[story.label] += 1
-            if story.score is not None:
-                self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] += 1
+            self._count(story, 1)
+            if FIRST_ID in message.attributes:
+                story.replay_of = story.replay_of or message.attributes[FIRST_ID]
+            self._cases.ended_well(story)
             return story
 
     def dead_letter(self, message: Message) -> Story:
@@ -69,28 +79,45 @@ class Book:
             story.stage = notes.get(f"{PREFIX}stage", "unknown")
             story.error_type = notes.get(f"{PREFIX}error_type", "unknown")
             story.error = notes.get(f"{PREFIX}error", "")
+            story.reason = reason(story.error)
+            if story.root() != story.message_id:
+                story.replay_of = story.replay_of or story.root()
+            self._cases.failed(story)
             return story
 
-    def replayed(self, message_id: str, new_id: str) -> None:
+    def replayed(self, message_id: str, new_id: str, edited: bool = False) -> None:
         """``message_id`` was published again, as ``new_id``."""
         with self._lock:
-            self._story(new_id).replay_of = message_id
-            if message_id in self._stories:
-                self._stories[message_id].replayed_as = new_id
+            new = self._story(new_id)
+            new.replay_of, new.edited = message_id, edited
+            story = self._stories.get(message_id)
+            if story is not None:
+                story.replayed_as = new_id
+                self._cases.replayed(story, new_id, time.time(), edited)
+
+    def dismiss(self, roots: Iterable[str], why: str) -> int:
+        with self._lock:
+            return self._cases.dismiss(roots, why, time.time())
 
     def get(self, message_id: str) -> Story | None:
         with self._lock:
             return self._stories.get(message_id)
 
-    def on_their_way(self) -> tuple[int, float | None]:
-        """How many messages have been published and have not ended, and when the oldest was published."""
+    def case(self, story: Story) -> Case | None:
+        """The case that a dead letter, or a replay's result, belongs to."""
         with self._lock:
-            return len(self._open), next(iter(self._open.values()), None)
+            return self._cases.get(story.root())
+
+    def on_their_way(self) -> tuple[int, float | None, int]:
+        """How many messages wait, when the oldest was published, and how many were repeats that the job drops."""
+        with self._lock:
+            return self._waiting.count(), self._waiting.oldest(), self._waiting.repeats
 
     def newest(self, status: str, limit: int, after: int = 0, words: str = "") -> tuple[list[Story], int]:
-        """Stories that ended as ``status`` since number ``after`` and fit ``words``, newest first; and how many fit.
+        """Stories that ended as ``status`` since number ``after`` and fit the filter, newest first; and how many fit.
 
-        ``words`` are a message id, ``key=value`` of an attribute, or any text in the input, label or error.
+        Raises:
+            Refused: the filter is none.
         """
         fits = matcher(words)
         with self._lock:
@@ -105,43 +132,32 @@ class Book:
                         found.append(story)
             return found, count
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Dead letters by stage and kind of error, the largest group first."""
-        groups: dict[tuple[str, str], dict[str, Any]] = {}
+    def arrived(self, limit: int, fits: Callable[[Story], bool]) -> list[Story]:
+        """The messages published last, newest first, whatever became of them."""
         with self._lock:
-            for story in self._newest_first():
-                if story.status != "dead_letter":
-                    continue
-                key = (story.stage or "", story.error_type or "")
-                group = groups.setdefault(
-                    key,
-                    {
-                        "stage": key[0],
-                        "error_type": key[1],
-                        "count": 0,
-                        "waiting": 0,
-                        "example": story.error,
-                        "last": 0.0,
-                    },
-                )
-                group["count"] += 1
-                group["waiting"] += story.replayed_as is None
-                group["last"] = max(group["last"], story.ended or 0.0)
-        return sorted(groups.values(), key=lambda group: -group["count"])
+            stories = [story for story in self._stories.values() if story.input is not None and fits(story)]
+        return sorted(stories, key=lambda s: -(s.input.publish_time if s.input else 0.0))[:limit]
 
-    def in_group(self, stage: str, error_type: str) -> list[Story]:
-        """The dead letters of one group, newest first."""
+    def cases(self, fits: Callable[[Story], bool], until: int | None = None) -> tuple[list[Case], list[dict[str, Any]]]:
+        """The cases that fit, newest first, and their groups; see :meth:`Cases.find`."""
         with self._lock:
-            return [
-                story
-                for story in self._newest_first()
-                if story.status == "dead_letter" and (story.stage, story.error_type) == (stage, error_type)
-            ]
+            found = self._cases.find(fits, until)
+            return found, self._cases.groups(found)
+
+    def case_counts(self) -> dict[str, int]:
+        """How many cases there are in each state, and under ``number`` how many there have been."""
+        with self._lock:
+            return {**self._cases.counts(), "number": self._cases.number}
 
     @property
     def number(self) -> int:
         """Number of the last story that ended."""
         return self._number
+
+    def _had(self, message_id: str, message: Message) -> bool:
+        """Whether this very message was delivered before, as it is where its acknowledgement was lost."""
+        story = self.get(message_id)
+        return bool(story and story.output and message.message_id and story.output.message_id == message.message_id)
 
     def _newest_first(self) -> Iterator[Story]:
         return reversed(self._stories.values())
@@ -155,8 +171,9 @@ class Book:
         return story
 
     def _end(self, message_id: str, status: str, message: Message) -> Story:
-        self._open.pop(message_id, None)
+        self._waiting.ended(message, message_id)
         story = self._story(message_id)
+        self._uncount(story)
         self._number += 1
         story.status, story.number, story.ended = status, self._number, message.publish_time
         self._put(story, output=message)
@@ -174,16 +191,30 @@ class Book:
     def _forget(self, story: Story) -> None:
         self._bytes -= story.size()
         self._uncount(story)
+        self._cases.forget(story)
+
+    def _count(self, story: Story, by: int) -> None:
+        """Adds a story's answer to the distributions, or takes it out."""
+        model = story.note("model")
+        _add(self.labels, story.label, by)
+        _add(
+            self.models, (model, story.note("model_revision") or "", story.note("variant") or "") if model else None, by
+        )
+        if story.score is not None:
+            self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] += by
 
     def _uncount(self, story: Story) -> None:
-        """Takes a story's answer out of the distributions: it is forgotten, or the same message ended again."""
-        if story.label is not None:
-            self.labels[story.label] -= 1
-            if not self.labels[story.label]:
-                del self.labels[story.label]
-        if story.score is not None:
-            self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] -= 1
+        """A story is forgotten, or the same message ended again."""
+        self._count(story, -1)
         story.label = story.score = None
+
+
+def _add(counter: collections.Counter[_Key], key: _Key | None, by: int) -> None:
+    if key is None:
+        return
+    counter[key] += by
+    if not counter[key]:
+        del counter[key]
 
 
 #: Stages as the flow shows them, one for messages without room for notes.

@@ -14,12 +14,14 @@ from typing import Any
 from pipeline.console.story import Story
 
 #: Seconds that the charts go back.
-HISTORY_S = 900
+HISTORY_S = 3600
 #: Latencies kept of one second; past these a percentile is no better.
 _SAMPLES = 500
 #: Seconds that a rate and a point's percentiles look back.
 _RATE_S = 5
 _LATENCY_S = 10
+#: Seconds of which latencies are kept: the tiles look back over a minute.
+_KEPT_S = 70
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Flow:
         self.since = time.time()
         self.published = 0
         self.results = 0
+        self.last_end: float | None = None
         self.dead_letters: collections.Counter[str] = collections.Counter()
 
     def saw_published(self, count: int) -> None:
@@ -59,6 +62,7 @@ class Flow:
         with self._lock:
             second = self._now()
             for story in stories:
+                self.last_end = max(self.last_end or 0.0, story.ended or 0.0)
                 if story.status == "ok":
                     self.results += 1
                     second.results += 1
@@ -75,9 +79,16 @@ class Flow:
         latency in milliseconds over the ten seconds to it.
         """
         with self._lock:
-            first = int((self._points[-1][0] or 0) + 1 if self._points else self.since)
-            self._points.extend(self._point(moment) for moment in range(first, int(time.time())))
+            self._advance()
             return [point for point in self._points if (point[0] or 0) > after]
+
+    def _advance(self) -> None:
+        """Makes points of the seconds that are over, at most an hour of them."""
+        now = int(time.time())
+        first = int((self._points[-1][0] or 0) + 1 if self._points else self.since)
+        self._points.extend(self._point(moment) for moment in range(max(first, now - HISTORY_S), now))
+        while self._seconds and next(iter(self._seconds)) < now - _KEPT_S:
+            self._seconds.popitem(last=False)
 
     def _point(self, moment: int) -> list[float | None]:
         second = self._seconds.get(moment) or Second(moment)
@@ -110,9 +121,8 @@ class Flow:
     def _now(self) -> Second:
         moment = int(time.time())
         if moment not in self._seconds:
+            self._advance()
             self._seconds[moment] = Second(moment)
-            while len(self._seconds) > HISTORY_S:
-                self._seconds.popitem(last=False)
         return self._seconds[moment]
 
 

@@ -9,8 +9,12 @@ from typing import Any
 from pipeline.console.book import SHOWN_STAGES, Book
 from pipeline.console.flow import Flow, read_metrics
 from pipeline.console.settings import ConsoleSettings
-from pipeline.console.watch import Watch
+from pipeline.console.vitals import job
+from pipeline.console.watch import FIRST_S, Watch
 from transforms.records import Message
+
+#: Labels that an event carries: more than a person can tell apart.
+SHOWN_LABELS = 30
 
 
 class Observer:
@@ -18,7 +22,7 @@ class Observer:
 
     def __init__(self, settings: ConsoleSettings):
         self.settings = settings
-        self.book = Book()
+        self.book = Book(settings.id_attribute)
         self.flow = Flow()
         self.watches: dict[str, Watch] = {}
         #: What the job does, as its last result says.
@@ -33,36 +37,50 @@ class Observer:
         ):
             if subscription or (topic and own):
                 self.watches[name] = Watch(receive, topic, subscription)
+        patience = time.monotonic() + FIRST_S
+        for watch in self.watches.values():
+            watch.ready.wait(max(0.0, patience - time.monotonic()))
 
     def close(self) -> None:
+        """Ends all watches at once, so that a Pub/Sub that does not answer is waited for once."""
+        for watch in self.watches.values():
+            watch.stop()
         for watch in self.watches.values():
             watch.close()
 
     def figures(self) -> dict[str, Any]:
         """Everything that the flow shows, as of now."""
-        waiting, oldest = self.book.on_their_way()
+        now, metrics = time.time(), read_metrics(self.settings.metrics_file)
+        if metrics and self.settings.id_attribute is None:
+            self.book.know_repeats_by((metrics.get("job") or {}).get("id_attribute"))
+        waiting, oldest, repeats = self.book.on_their_way()
+        known = "input" in self.watches
         return {
-            "now": time.time(),
+            "now": now,
             "since": self.flow.since,
             "published": self.flow.published,
+            "repeats": repeats,
             "results": self.flow.results,
             "dead_letters": {stage: self.flow.dead_letters.get(stage, 0) for stage in SHOWN_STAGES},
             "rates": self.flow.rates(),
             "latency": self.flow.latency(),
-            "on_their_way": waiting if "input" in self.watches else None,
-            "oldest_s": max(0.0, round(time.time() - oldest, 1)) if oldest else None,
+            "on_their_way": waiting if known else None,
+            "oldest_s": None if oldest is None else max(0.0, round(now - oldest, 1)),
             "task": self.task,
-            "labels": dict(self.book.labels.most_common(30)),
+            "labels": dict(self.book.labels.most_common(SHOWN_LABELS)),
+            "labels_all": {"results": self.book.labels.total(), "labels": len(self.book.labels)},
             "scores": list(self.book.scores),
-            "groups": self.book.groups(),
+            "models": [[*names, count] for names, count in self.book.models.most_common(8)],
+            "cases": self.book.case_counts(),
             "watches": {name: watch.error for name, watch in self.watches.items()},
-            "metrics": read_metrics(self.settings.metrics_file),
+            "job": job(
+                now, self.flow.last_end, waiting if known else None, oldest, metrics["age_s"] if metrics else None
+            ),
+            "metrics": metrics,
         }
 
     def _published(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            self.book.published(message)
-        self.flow.saw_published(len(messages))
+        self.flow.saw_published(sum([self.book.published(message) for message in messages]))
 
     def _results(self, messages: Sequence[Message]) -> None:
         stories = [self.book.result(message) for message in messages]

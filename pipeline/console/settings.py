@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import flags
 from pipeline.flags import Flag, UsageError
-from pipeline.matchers import NAME, PORT, PROJECT, SUBSCRIPTION, TOPIC, TableName, path, table_name
+from pipeline.matchers import NAME, PORT, PROJECT, SUBSCRIPTION, TOPIC, Attribute, TableName, path, table_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class ConsoleSettings:
     audit_table: TableName | None
     summary_table: TableName | None
     metrics_file: Path | None
+    id_attribute: str | None
     own_subscriptions: bool
     may_publish: bool
     may_query: bool
@@ -63,6 +64,7 @@ FLAGS = (
     Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, group=_TABLES),
     Flag("summary_table", "the job's table of window summaries", table_name, group=_TABLES),
     Flag("metrics_file", "the job's --metrics_file", path, group=_TABLES),
+    Flag("id_attribute", "the job's --id_attribute, where its metrics file does not say", Attribute(), group=_TABLES),
     Flag("allow_publish", "publish and replay on a real project too", switch=True, group=_ALLOWED),
     Flag("allow_query", "run one's own SQL on a real project too; it is billed", switch=True, group=_ALLOWED),
     Flag("port", "port on 127.0.0.1; 0 takes any free one", PORT, "8088", group=_PAGE),

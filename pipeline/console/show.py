@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import orjson
 
+from pipeline.console.cases import Case
+from pipeline.console.pictures import picture
 from pipeline.console.story import Story
 from transforms.records import Message
 
-#: Characters of an input or a prediction that a list shows.
+#: Characters of an input or a prediction that a list shows, and of a body that a page of its own does.
 PREVIEW = 300
-
-#: Pictures that the page shows, up to so many bytes: kinds that hold pixels and nothing else.
-PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
-PICTURE_BYTES = 1 << 20
+BODY = 20_000
 
 
 def readable(message: Message | None, limit: int = PREVIEW) -> str | None:
@@ -48,24 +46,49 @@ def input_text(message: Message | None) -> str | None:
 
 def summary(story: Story) -> dict[str, Any]:
     """A story as a list shows it."""
-    source = story.input or (story.output if story.status == "dead_letter" else None)
+    source = story.source()
     return {
         "message_id": story.message_id,
         "number": story.number,
         "status": story.status,
+        "published": story.input.publish_time if story.input else None,
         "ended": story.ended,
         "latency_ms": story.latency_ms,
         # What failed may be beside the model's input.
         "input": readable(source) if story.status == "dead_letter" else input_text(source),
+        "has_picture": picture(source) is not None,
         "label": story.label,
         "score": story.score,
         "prediction": _prediction(story),
+        "model": story.note("model"),
+        "revision": story.note("model_revision"),
+        "variant": story.note("variant"),
         "stage": story.stage,
         "error_type": story.error_type,
         "error": story.error,
+        "reason": story.reason,
         "replay_of": story.replay_of,
         "replayed_as": story.replayed_as,
+        "edited": story.edited,
     }
+
+
+def letter(case: Case) -> dict[str, Any]:
+    """A dead letter in the list, with all that became of it."""
+    return {
+        **summary(case.letter),
+        "root": case.root,
+        "case": case.number,
+        "state": case.state,
+        "why": case.why,
+        "steps": case.steps,
+        "attributes": _own(case.letter.output),
+    }
+
+
+def _own(message: Message | None) -> dict[str, str]:
+    notes = message.attributes if message else {}
+    return {key: value for key, value in notes.items() if not key.startswith("dead_letter_") and key != "traceparent"}
 
 
 def _prediction(story: Story) -> str | None:
@@ -75,23 +98,32 @@ def _prediction(story: Story) -> str | None:
     return (rest if found else "")[:PREVIEW] or None
 
 
-def _picture(message: Message | None) -> str | None:
-    """A picture's data: address, for an ``<img>``; None for anything else."""
-    kind = message.attributes.get("content-type", "") if message else ""
-    if message is None or kind not in PICTURES or len(message.data) > PICTURE_BYTES:
+def _said(story: Story) -> str | None:
+    """What came in as the result itself tells it (``--result_input``)."""
+    if story.status != "ok" or story.output is None:
         return None
-    return f"data:{kind};base64,{base64.b64encode(message.data).decode()}"
+    try:
+        result = orjson.loads(story.output.data)
+        told = result.get("inputs", result.get("body"))
+    except (ValueError, AttributeError):
+        return None
+    if told is None:
+        return None
+    return (told if isinstance(told, str) else orjson.dumps(told).decode())[:BODY]
 
 
-def whole(story: Story) -> dict[str, Any]:
-    """Everything known of a story."""
+def whole(story: Story, case: Case | None = None) -> dict[str, Any]:
+    """Everything known of a story. What came in is None where neither a topic nor the result told it."""
+    source = story.source()
     return {
         **summary(story),
-        "published": story.input.publish_time if story.input else None,
-        "attributes": dict(story.input.attributes) if story.input else None,
-        "body": readable(story.input or story.output, 20_000),
-        "picture": _picture(story.input or story.output),
-        "output": readable(story.output, 20_000),
-        "output_attributes": dict(story.output.attributes) if story.output else None,
+        "attributes": dict(source.attributes) if source else None,
+        "body": readable(source, BODY) if source else _said(story),
+        "body_bytes": len(source.data) if source else None,
+        "body_from": None if source is None and _said(story) is None else "the result" if source is None else "topic",
+        "output": readable(story.output, BODY) if story.status == "ok" else None,
+        "output_bytes": len(story.output.data) if story.output else None,
+        "output_attributes": dict(story.output.attributes) if story.output and story.status == "ok" else None,
         "ordering_key": (story.input or story.output or Message()).ordering_key,
+        "case": {"root": case.root, "state": case.state, "why": case.why, "steps": case.steps} if case else None,
     }

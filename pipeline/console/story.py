@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
 from dataclasses import dataclass
 
 import orjson
 
+from transforms.dead_letter import FIRST_ID
 from transforms.records import Message
 
 
@@ -26,11 +27,38 @@ class Story:
     stage: str | None = None
     error_type: str | None = None
     error: str | None = None
+    reason: str | None = None
     replay_of: str | None = None
     replayed_as: str | None = None
+    edited: bool = False
+    #: Of a dead letter: waiting, replayed, mended (its replay became a result), or dismissed.
+    state: str | None = None
 
     def size(self) -> int:
         return sum(len(m.data) + 64 * len(m.attributes) + 300 for m in (self.input, self.output) if m is not None)
+
+    def note(self, name: str) -> str | None:
+        """What the job wrote beside the answer, such as the model's name; a dead letter has no such."""
+        return self.output.attributes.get(name) if self.status == "ok" and self.output is not None else None
+
+    def root(self) -> str:
+        """The id under which this message, or the one that it is a replay of, failed first."""
+        for message in (self.output, self.input):
+            if message is not None and message.attributes.get(FIRST_ID):
+                return message.attributes[FIRST_ID]
+        return self.message_id
+
+    def source(self) -> Message | None:
+        """What came in: from the input topic, or a dead letter, whose bytes are the message's own."""
+        return self.input or (self.output if self.status == "dead_letter" else None)
+
+    def holds(self, words: str, most: int) -> bool:
+        """Whether label, error or input have ``words``, in small letters, in them."""
+        texts = (self.label, self.error, self.error_type)
+        if any(words in text.lower() for text in texts if text):
+            return True
+        source = self.source()
+        return source is not None and words in source.data[:most].decode("utf-8", "ignore").lower()
 
 
 def label_and_score(data: bytes) -> tuple[str | None, float | None]:
@@ -48,23 +76,9 @@ def label_and_score(data: bytes) -> tuple[str | None, float | None]:
     return (label if isinstance(label, str) else None), score
 
 
-def matcher(words: str) -> Callable[[Story], bool]:
-    """Whether a story fits ``words``: a message id, ``key=value`` of an attribute, or text of input, label or error."""
-    words = words.strip()
-    if not words:
-        return lambda story: True
-    key, equals, value = words.partition("=")
-    lower = words.lower()
-
-    def fits(story: Story) -> bool:
-        if story.message_id == words:
-            return True
-        messages = [m for m in (story.input, story.output) if m is not None]
-        if equals and any(m.attributes.get(key.strip()) == value.strip() for m in messages):
-            return True
-        texts: Iterable[str] = (story.label or "", story.error or "", story.error_type or "")
-        return any(lower in text.lower() for text in texts) or any(
-            lower in m.data[:65_536].decode("utf-8", "ignore").lower() for m in messages if m is story.input
-        )
-
-    return fits
+def reason(error: str) -> str:
+    """An error without what is of one message alone: quoted words and numbers. The same cause gives the same reason."""
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|`[^`]*`|“[^”]*”", "…", error[:400])
+    text = re.sub(r"\b(?=\w*\d)(?:0x)?[0-9a-f][\w.,:-]*", "#", text)
+    # What is left of quotes must not end the quotes of a filter.
+    return " ".join(text.replace('"', "'").split())[:200]

@@ -73,11 +73,27 @@ resource "google_pubsub_topic_iam_member" "worker_publishes" {
   member   = local.worker
 }
 
-# See that both topics exist before the job starts.
+# See that the topics exist before the job starts, and which schema the input's has.
 resource "google_pubsub_topic_iam_member" "worker_sees_topics" {
-  for_each = toset(["output", "dead-letter"])
+  for_each = toset(concat(["output", "dead-letter"], var.input_schema == null ? [] : ["input"]))
   topic    = google_pubsub_topic.this[each.key].id
   role     = "roles/pubsub.viewer"
+  member   = local.worker
+}
+
+# Read the definitions of the one schema that the input's messages name.
+resource "google_project_iam_custom_role" "schema_reader" {
+  role_id     = "${replace(var.name, "-", "_")}_schema_reader"
+  title       = "Reads the schema of ${var.name}"
+  permissions = ["pubsub.schemas.get"]
+  depends_on  = [google_project_service.needed]
+}
+
+# Of that schema alone.
+resource "google_pubsub_schema_iam_member" "worker_reads_schema" {
+  for_each = { for schema in var.input_schema[*] : "input" => schema.name }
+  schema   = each.value
+  role     = google_project_iam_custom_role.schema_reader.name
   member   = local.worker
 }
 

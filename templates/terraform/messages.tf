@@ -6,7 +6,14 @@ resource "google_pubsub_topic" "this" {
   name                       = "${var.name}-${each.key}"
   kms_key_name               = var.kms_key
   message_retention_duration = "${var.retention_days * 86400}s"
-  depends_on                 = [google_project_service.needed, google_kms_crypto_key_iam_member.agents]
+  dynamic "schema_settings" {
+    for_each = each.key == "input" ? var.input_schema[*] : []
+    content {
+      schema   = "projects/${var.project}/schemas/${schema_settings.value.name}"
+      encoding = schema_settings.value.encoding
+    }
+  }
+  depends_on = [google_project_service.needed, google_kms_crypto_key_iam_member.agents]
 }
 
 resource "google_pubsub_subscription" "input" {

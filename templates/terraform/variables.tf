@@ -28,6 +28,16 @@ variable "retention_days" {
   }
 }
 
+variable "input_schema" {
+  type        = object({ name = string, encoding = string })
+  default     = null
+  description = "Schema of the input topic, one of this project, and its encoding, BINARY or JSON; null takes any message."
+  validation {
+    condition     = var.input_schema == null || can(regex("^[A-Za-z][^/ ]+ (BINARY|JSON)$", "${var.input_schema.name} ${var.input_schema.encoding}"))
+    error_message = "Use the schema's name without its project, and BINARY or JSON."
+  }
+}
+
 variable "audit_expiration_days" {
   type        = number
   default     = null

@@ -20,8 +20,10 @@ from pathlib import Path
 
 import fake_gcp
 import pytest
+from apache_beam.coders.coders import deserialize_coder
 from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
 from apache_beam.options.pipeline_options import DebugOptions
+from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
@@ -34,6 +36,7 @@ from pipeline.emulators.setup import Resources
 from pipeline.flags import UsageError
 from pipeline.io import incoming
 from pipeline.options import parse
+from transforms.models.gather import KEYS
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/inference/cpu:0.1.0"
 JOB_OBJECT = "my-bucket/staging/template_launches/1/job_object"
@@ -109,7 +112,7 @@ def template(servers, cloud, launcher, minilm) -> Staged:
 
 @pytest.fixture(scope="module")
 def update(servers, cloud, launcher, minilm) -> Staged:
-    """An update of a running job by another on GPUs, sent to the Dataflow API, in at-least-once mode."""
+    """An update of a running job, sent to the Dataflow API, in at-least-once mode."""
     cloud.jobs.append({"id": "job-before", "name": "inference", "currentState": "JOB_STATE_RUNNING"})
     return submit(
         cloud,
@@ -118,10 +121,16 @@ def update(servers, cloud, launcher, minilm) -> Staged:
         f"--dataflow_endpoint={cloud.url}",
         "--update",
         '--transform_name_mapping={"Old": "Decode"}',
-        "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver",
         "--dataflow_service_options=streaming_mode_at_least_once",
         "--hf_token_source=env:HF_TOKEN",
     )
+
+
+@pytest.fixture(scope="module")
+def gpu(servers, cloud, launcher, minilm) -> Staged:
+    """A job on GPU workers."""
+    accelerator = "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
+    return submit(cloud, launcher, f"--model={minilm}", f"--dataflow_endpoint={cloud.url}", accelerator)
 
 
 def test_endpoints_are_native(template):
@@ -183,23 +192,52 @@ def test_stateful_steps_have_deterministic_keys(template):
     assert windows == {"beam:coder:global_window:v1"}
 
 
+def coders_of(staged: Staged, step: str) -> list[str]:
+    """The coder that the input of ``step`` is written with, and those that it consists of, by their names."""
+    components = staged.pipeline.components
+    (source,) = staged.leaves()[step].inputs.values()
+    names, waiting = [], [components.pcollections[source].coder_id]
+    while waiting:
+        coder = components.coders[waiting.pop(0)]
+        own = coder.spec.urn == python_urns.PICKLED_CODER
+        names.append(type(deserialize_coder(coder.spec.payload)).__name__ if own else coder.spec.urn)
+        waiting += coder.component_coder_ids
+    return names
+
+
+def test_what_travels_has_a_versioned_coder(template, update):
+    """What is spread is written by our own coder; the gathering step has Beam's, as an update must find it."""
+    for staged in (template, update):
+        for step in ("Spread", "SpreadFailures"):
+            assert "RecordCoder" in coders_of(staged, f"{step}/ReshufflePerKey/GroupByKey")
+    # Any other coder here, and Dataflow refuses to update a job of 0.1.0; its records have a version of their own.
+    gathering = "Predict/RunInference/BatchElements/ParDo(_StatefulBatchElementsDoFn)"
+    assert coders_of(template, gathering) == [
+        "beam:coder:kv:v1",
+        "DeterministicFastPrimitivesCoderV2",
+        "FastPrimitivesCoder",
+    ]
+
+
 def test_update_replaces_the_running_job(update):
     """--update names the job it replaces and carries the mapping of renamed steps."""
     assert update.job["replaceJobId"] == "job-before"
     assert update.job["transformNameMapping"] == {"Old": "Decode"}
 
 
-def test_gpu_workers_run_one_process(update, template):
+def test_gpu_workers_run_one_process(gpu, update, template):
     """Beside an accelerator one process with few threads runs; without, a process a core and Dataflow's own threads."""
-    environment = update.job["environment"]
+    environment = gpu.job["environment"]
     assert "no_use_multiple_sdk_containers" in environment["experiments"]
-    assert environment["workerPools"][0]["numThreadsPerWorker"] == 4
+    assert environment["workerPools"][0]["numThreadsPerWorker"] == 2 * KEYS
     assert "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver" in environment["serviceOptions"]
-    assert "streaming_mode_at_least_once" in environment["serviceOptions"]
+    assert "streaming_mode_at_least_once" in update.job["environment"]["serviceOptions"]
     assert "use_multiple_sdk_containers" in template.job["environment"]["experiments"]
     assert "numThreadsPerWorker" not in template.job["environment"]["workerPools"][0]
 
 
+GPU = "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1"
+IMAGE_FLAG = f"--sdk_container_image={IMAGE}"
 REQUIRED = (
     "--input_subscription=projects/my-project/subscriptions/inbox",
     "--output_topic=projects/my-project/topics/results",
@@ -217,6 +255,7 @@ REQUIRED = (
             "--id_attribute 'order': nothing is deduplicated in at-least-once mode",
         ),
         (["--setup_file=./setup.py"], "--setup_file './setup.py': it installs no torch on the workers"),
+        ([GPU, IMAGE_FLAG, "--device=cpu"], "worker_accelerator=type:nvidia-l4;count:1': --device=cpu makes no use of"),
     ],
 )
 def test_what_cannot_run_there_is_refused(flags, words):
@@ -238,6 +277,28 @@ def test_a_setup_file_is_enough_for_an_endpoint():
     flags = [each for each in REQUIRED if not each.startswith("--model")]
     flags += ["--endpoint=http://127.0.0.1:1", "--task=fill-mask", "--runner=DataflowRunner", "--setup_file=./setup.py"]
     dataflow.prepare(*parse(flags))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        GPU,
+        "--experiments=worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver:5xx",
+        "--resource_hints=accelerator=type:nvidia-l4;count:1;install-nvidia-driver",
+        None,
+    ],
+)
+def test_a_job_with_an_accelerator_runs_on_it(asked):
+    """However an accelerator is asked for, "auto" is CUDA and nothing else; without one it stays as it is."""
+    flags = [*REQUIRED, "--runner=DataflowRunner", IMAGE_FLAG, *([asked] if asked else [])]
+    assert dataflow.prepare(*parse(flags)).device == ("cuda" if asked else "auto")
+
+
+def test_workers_without_their_accelerator_fail_at_start(gpu, clean, tmp_path):
+    """The staged job of GPUs, on a machine with none: its first step fails with why, before a message is answered."""
+    assert run_staged(gpu, clean, tmp_path, ['{"inputs": "Where is my parcel?"}']) != 0
+    assert "ModelLoadError: `device=cuda`: no CUDA device is present (torch" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "loads").exists() and not audit_rows(gpu.resources)
 
 
 def test_what_the_user_set_for_gpus_stays():
@@ -332,27 +393,7 @@ def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, re
     """
     staged: Staged = request.getfixturevalue(name)
     bodies = [json.dumps({"inputs": f"Where is parcel {n}?"} if n % 10 else {"inputs": n}) for n in range(200)]
-    messages = [
-        PubsubMessage.serialize(PubsubMessage(data=body.encode(), message_id=str(n), attributes={"n": str(n)}))
-        for n, body in enumerate(bodies)
-    ]
-    (tmp_path / "messages").write_bytes(pickle.dumps(messages))
-    (tmp_path / "pipeline.pb").write_bytes(staged.pipeline.SerializeToString())
-    (tmp_path / "tmp").mkdir()
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {
-        "LOADS": str(tmp_path / "loads"),
-        "TMPDIR": str(tmp_path / "tmp"),
-        "OMP_NUM_THREADS": "1",
-        "HF_TOKEN": "hf_secret",
-    }
-    script = shutil.copy(ROOT / "tests" / "support" / "run_staged.py", tmp_path)
-    arguments = [tmp_path / "pipeline.pb", tmp_path / "messages", tmp_path / "out", clean]
-    with (tmp_path / "log").open("wb") as log:
-        done = subprocess.run(
-            [clean, script, *arguments], cwd=tmp_path, env=environment, stdout=log, stderr=log, timeout=300, check=False
-        )
-    assert done.returncode == 0, (tmp_path / "log").read_text()[-3000:]
+    assert run_staged(staged, clean, tmp_path, bodies) == 0, (tmp_path / "log").read_text()[-3000:]
 
     results, letters = kept(tmp_path / "out" / "-output"), kept(tmp_path / "out" / "-dead-letter")
     expected = Counter(str(n) for n in range(200))
@@ -369,6 +410,29 @@ def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, re
     if name == "update":
         # Batches across bundles may all form in one process; batches within bundles form where the bundles are.
         assert len(results.processes) == 2
+
+
+def run_staged(staged: Staged, python: Path, folder: Path, bodies: list[str]) -> int:
+    """Runs the staged job over ``bodies`` on two worker processes; the exit code. What it says is in ``folder``/log."""
+    messages = [
+        PubsubMessage.serialize(PubsubMessage(data=body.encode(), message_id=str(n), attributes={"n": str(n)}))
+        for n, body in enumerate(bodies)
+    ]
+    (folder / "messages").write_bytes(pickle.dumps(messages))
+    (folder / "pipeline.pb").write_bytes(staged.pipeline.SerializeToString())
+    (folder / "tmp").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {
+        "LOADS": str(folder / "loads"),
+        "TMPDIR": str(folder / "tmp"),
+        "OMP_NUM_THREADS": "1",
+        "HF_TOKEN": "hf_secret",
+    }
+    script = shutil.copy(ROOT / "tests" / "support" / "run_staged.py", folder)
+    command = [python, script, folder / "pipeline.pb", folder / "messages", folder / "out", python]
+    with (folder / "log").open("wb") as log:
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=300, check=False)
+    return done.returncode
 
 
 @dataclass

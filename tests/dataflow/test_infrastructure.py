@@ -89,7 +89,7 @@ def test_least_rights():
 
 
 def test_roles_of_our_own_insert_and_no_more():
-    """What workers may do in BigQuery is insert into the table and see it and its dataset: neither read nor delete."""
+    """Workers may insert into the table, see it and its dataset, and read one schema: they delete nothing."""
     own = {
         name: json.loads(re.search(r"^  permissions\s*= (\[.*\])$", body, re.M)[1])
         for (kind, name), body in resources().items()
@@ -99,6 +99,7 @@ def test_roles_of_our_own_insert_and_no_more():
     assert own == {
         "audit_writer": ["bigquery.tables.get", "bigquery.tables.updateData"],
         "dataset_viewer": ["bigquery.datasets.get"],
+        "schema_reader": ["pubsub.schemas.get"],
     }
     bigquery = {kind: role(body) for (kind, _), body in grants().items() if "bigquery" in kind}
     assert bigquery == {
@@ -397,6 +398,10 @@ def test_the_job_is_replaced_or_updated(without_providers):
         assert ('terraform_data.job["inference"] must be replaced' in told or "will be replaced" in told) is replaced, (
             told
         )
+    written = without_providers / "main.tf"
+    written.write_text(re.sub(r"(graph_version = )\d+", r"\g<1>99", written.read_text()))
+    told = terraform(without_providers, "plan", "-input=false", "-no-color", plan())
+    assert "will be replaced" in told, "a release with other steps drains the job of the one before"
 
 
 def test_an_update_carries_renamed_steps():

@@ -21,10 +21,11 @@ from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import Subscription
 from streams import ROOT, fresh
 
-from pipeline import clients, doctor
+from pipeline import clients, doctor, preflight
 from pipeline.checks import model, resources
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
+from pipeline.flags import UsageError
 from pipeline.matchers import TableName
 from pipeline.options import Settings
 
@@ -174,19 +175,18 @@ def test_crossed_topics(patient):
     [
         ({"ack_deadline_seconds": 10}, ["10 s to acknowledge", "--ack-deadline=600"]),
         ({"enable_message_ordering": True}, ["keeps the order of ordering keys, which Dataflow does not"]),
-        ({"dead_letter_policy": "few"}, ["gives up after 5 deliveries", "--max-delivery-attempts=100"]),
-        ({"dead_letter_policy": "crossed"}, ["which is the job's own", "--dead-letter-topic=ANOTHER_TOPIC"]),
+        (
+            {"dead_letter_policy": {"max_delivery_attempts": 100}},
+            ["has a dead-letter policy", "which Dataflow does not support", "--clear-dead-letter-policy"],
+        ),
     ],
 )
 def test_a_subscription_unfit_for_the_job(patient, settings, words):
     """A deadline, order or dead-letter policy that would harm the job is named, with the command that mends it."""
     ours = patient.resources
-    if settings.get("dead_letter_policy") == "few":
-        settings = {"dead_letter_policy": {"dead_letter_topic": f"{ours.input_topic}-undeliverable"}}
-        settings["dead_letter_policy"]["max_delivery_attempts"] = 5
+    if policy := settings.get("dead_letter_policy"):
         setup.create_topic(f"{ours.input_topic}-undeliverable")
-    elif settings.get("dead_letter_policy") == "crossed":
-        settings = {"dead_letter_policy": {"dead_letter_topic": ours.output_topic, "max_delivery_attempts": 50}}
+        settings = {"dead_letter_policy": {"dead_letter_topic": f"{ours.input_topic}-undeliverable", **policy}}
     name = f"{ours.input_subscription}-unfit"
     request = {"name": name, "topic": ours.input_topic, "ack_deadline_seconds": 60, **settings}
     clients.pubsub(SubscriberClient).create_subscription(request=request)
@@ -199,6 +199,7 @@ def test_a_subscription_unfit_for_the_job(patient, settings, words):
         ({"enable_exactly_once_delivery": True}, "--no-enable-exactly-once-delivery"),
         ({"push_config": {"push_endpoint": "https://example.com/push"}}, "pushes to 'https://example.com/push'"),
         ({"topic": "_deleted-topic_"}, "lost its topic"),
+        ({"retry_policy": {"minimum_backoff": {"seconds": 10}}}, "retry policy, which Dataflow does not support"),
     ],
 )
 def test_settings_that_the_embedded_pubsub_lacks(settings, words):
@@ -207,6 +208,36 @@ def test_settings_that_the_embedded_pubsub_lacks(settings, words):
     found = Subscription({"name": given.input_subscription, "topic": "t", "ack_deadline_seconds": 60, **settings})
     ((what, way_out),) = resources.wrong_settings(found, given)
     assert words in f"{what}; {way_out}"
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({"dead_letter_topic": "projects/p/topics/more", "max_delivery_attempts": 5}, "gives up after 5 deliveries"),
+        ({"dead_letter_topic": "projects/p/topics/o", "max_delivery_attempts": 50}, "which is the job's own"),
+        ({"dead_letter_topic": "projects/p/topics/more", "max_delivery_attempts": 50}, None),
+    ],
+)
+def test_a_dead_letter_policy_on_this_machine(policy, words):
+    """Where the job itself acknowledges, a policy may stay; not with few attempts, nor to a topic of the job's own."""
+    given = Settings("projects/p/subscriptions/s", "projects/p/topics/o", "projects/p/topics/d", local=True)
+    name = given.input_subscription
+    found = Subscription({"name": name, "topic": "t", "ack_deadline_seconds": 60, "dead_letter_policy": policy})
+    told = [f"{what}; {way_out}" for what, way_out in resources.wrong_settings(found, given)]
+    assert [words in line for line in told] == [True] * bool(words)
+
+
+def test_preflight_refuses_what_dataflow_does_not_support(patient):
+    """Each launch looks as well: a subscription with a dead-letter policy is refused before anything is staged."""
+    ours = patient.resources
+    setup.create_topic(f"{ours.input_topic}-undeliverable")
+    policy = {"dead_letter_topic": f"{ours.input_topic}-undeliverable", "max_delivery_attempts": 100}
+    name = f"{ours.input_subscription}-given-up"
+    request = {"name": name, "topic": ours.input_topic, "ack_deadline_seconds": 60, "dead_letter_policy": policy}
+    clients.pubsub(SubscriberClient).create_subscription(request=request)
+    settings = Settings(name, ours.output_topic, ours.dead_letter_topic, local=False)
+    with pytest.raises(UsageError, match="has a dead-letter policy .*--clear-dead-letter-policy"):
+        preflight.check(settings)
 
 
 def test_an_older_audit_table(patient, servers, monkeypatch):

@@ -55,6 +55,11 @@ def vector(text: str) -> list[float]:
     return [byte / 255 for byte in hashlib.sha256(text.encode()).digest()[:8]]
 
 
+def near(one: str, other: str) -> float:
+    """The score that the fake has of two texts."""
+    return hashlib.sha256(f"{one}/{other}".encode()).digest()[0] / 255
+
+
 class FakeEndpoint:
     """Runs in threads of this process; ``kind`` is ``tei``, ``inference``, ``tgi`` or ``openai``."""
 
@@ -147,7 +152,7 @@ class FakeEndpoint:
         return 200, vector(payload["inputs"]), {}
 
     def embeddings_inference(self, path: str, texts: list[str], payload: Any) -> tuple[int, Any, dict[str, str]]:
-        if len(texts) > self.max_client_batch_size:
+        if path in ("/embed", "/predict") and len(texts) > self.max_client_batch_size:
             return (
                 413,
                 {"error": f"batch size {len(texts)} > maximum allowed batch size", "error_type": "Validation"},
@@ -155,7 +160,13 @@ class FakeEndpoint:
             )
         headers = {"x-compute-tokens": str(sum(len(text.split()) for text in texts))}
         if path == "/embed":
-            return 200, [vector(text) for text in texts], headers
+            return 200, [vector(text)[: payload.get("dimensions")] for text in texts], headers
+        if path == "/rerank":
+            scored = [{"index": i, "score": near(payload["query"], one)} for i, one in enumerate(payload["texts"])]
+            return 200, sorted(scored, key=lambda one: -one["score"]), headers
+        if path == "/similarity":
+            inputs = payload["inputs"]
+            return 200, [near(inputs["source_sentence"], one) for one in inputs["sentences"]], headers
         if path == "/predict":
             scored = [{"score": 0.25, "label": "NEGATIVE"}, {"score": 0.75, "label": "POSITIVE"}]
             return 200, [scored for _ in payload["inputs"]], headers
@@ -166,8 +177,12 @@ class FakeEndpoint:
         if payload.get("model") == "org/unknown":
             return 404, {"error": {"message": "The model `org/unknown` does not exist.", "code": 404}}, {}
         if path == "/v1/embeddings":
-            data = [{"index": i, "embedding": vector(text)} for i, text in enumerate(payload["input"])]
+            short = payload.get("dimensions")
+            data = [{"index": i, "embedding": vector(text)[:short]} for i, text in enumerate(payload["input"])]
             return 200, {"data": data[::-1], "usage": usage}, {}
+        if path == "/v1/rerank":
+            pairs = enumerate(near(payload["query"], one) for one in payload["documents"])
+            return 200, {"results": [{"index": i, "relevance_score": score} for i, score in pairs][::-1]}, {}
         if path == "/v1/completions":
             return 200, {"choices": [{"text": " and more"}], "usage": usage}, {}
         if path.endswith("/v1/chat/completions"):

@@ -15,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 import fuzz
 import tiny_models as tiny
+import tiny_writers as writers
 
 from pipeline.clients import LIMITS
 from pipeline.direct.event_time import parse_timestamp
@@ -33,9 +34,14 @@ MODELS: dict[str, Callable[[], str]] = {
     "text-classification": tiny.sentiment,
     "token-classification": tiny.entities,
     "zero-shot-classification": tiny.entailment,
+    "text2text-generation": writers.t5,
+    "summarization": writers.bart,
+    "translation": writers.mbart,
     "fill-mask": tiny.masked,
     "question-answering": tiny.answering,
     "feature-extraction": tiny.body,
+    "sentence-similarity": tiny.body,
+    "text-ranking": writers.ranker,
     "text-generation": tiny.causal,
     "image-classification": tiny.animals,
     "image-feature-extraction": tiny.vision_body,
@@ -183,6 +189,8 @@ def _shaped(random: Random, task: str) -> Any:
         (
             lambda: {"question": text(), "context": text()},
             lambda: {"text": text(), "text_pair": text()},
+            lambda: {"query": text(), "texts": [text() for _ in range(random.randrange(4))]},
+            lambda: {"source_sentence": text(), "sentences": [text() for _ in range(random.randrange(4))]},
             lambda: {"image": picture(), "question": text()},
             lambda: {"image": picture(), "text": text()},
             lambda: [text() for _ in range(random.randrange(4))],
@@ -210,6 +218,10 @@ def _parameters(random: Random, task: str) -> Any:
         )
     if "candidate_labels" in names and random.random() < 0.7:
         given["candidate_labels"] = random.choice((["good", "bad"], "a,b", ["x" * 2_000], [""], ["a"] * 99))
+    if "tgt_lang" in names and random.random() < 0.7:
+        given["src_lang"], given["tgt_lang"] = random.choice(
+            (("en_XX", "ro_RO"), ("de_DE", "en_XX"), ("en", "de"), ("<s>", "</s>"))
+        )
     if "max_new_tokens" in names and "max_new_tokens" not in given:
         given["max_new_tokens"] = 2
     if random.random() < 0.05:

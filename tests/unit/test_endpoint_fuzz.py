@@ -30,6 +30,7 @@ SCORED = [{"label": "a", "score": 0.7}, {"label": "b", "score": 0.3}]
 CHAT = {"choices": [{"index": 0, "message": {"role": "assistant", "content": [{"type": "text", "text": "hello"}]}}]}
 BOX = {"label": "cat", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
 RANKED = {"labels": ["a", "b"], "scores": [0.7, 0.3]}
+RANKS = [{"index": 1, "score": 0.7}, {"index": 0, "score": 0.3}]
 SPAN = {"score": 0.8, "start": 0, "end": 3, "answer": "Ada"}
 SPOKEN = {"text": "a", "chunks": [{"text": "a", "timestamp": [0.0, 1.0]}]}
 LIMITS = Limits(10_000_000, 100, 1024)
@@ -47,6 +48,14 @@ def chat(text: str) -> Any:
 
 def question(text: str) -> Any:
     return {"question": text, "context": "Ada wrote it."}
+
+
+def ranking(text: str) -> Any:
+    return {"query": text, "texts": ["one", "two"]}
+
+
+def similar(text: str) -> Any:
+    return {"source_sentence": text, "sentences": ["one", "two"]}
 
 
 def recording(text: str) -> Any:
@@ -76,6 +85,17 @@ SERVERS: dict[str, tuple[str, str, Callable[[str], Any], Callable[[int], Any]]] 
         lambda n: {"labels": ["a", "b"], "scores": [0.7, 0.3]},
     ),
     "fills": ("http://x", "fill-mask", words, lambda n: [[{"score": 0.5, "token_str": "sun"}]] * 2),
+    "summaries": ("http://x", "summarization", words, lambda n: [{"summary_text": "x y"}]),
+    "translations": ("http://x", "translation", words, lambda n: [{"translation_text": "x y"}]),
+    "rewritten": ("http://x", "text2text-generation", words, lambda n: [{"generated_text": "x y"}]),
+    "tei rerank": ("http://tei", "text-ranking", ranking, lambda n: RANKS),
+    "openai rerank": (
+        "http://x/v1",
+        "text-ranking",
+        ranking,
+        lambda n: {"results": [{"index": i, "relevance_score": 0.5} for i in (1, 0)]},
+    ),
+    "tei similarity": ("http://tei", "sentence-similarity", similar, lambda n: [0.5, -0.25]),
     "spans": (
         "http://x",
         "question-answering",
@@ -223,7 +243,7 @@ def scores(value: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("name", SERVERS)
 def test_no_reply_costs_more_than_its_own_message(name: str) -> None:
     """Whatever one message's answers of 200 hold, it ends as one outcome, others are answered, nothing raises."""
-    valid = SERVERS[name][3](4 if name.startswith(("tei", "openai embed")) else 1)
+    valid = SERVERS[name][3](4 if name.startswith(("tei embed", "tei predict", "openai embed")) else 1)
 
     @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(replies(valid))

@@ -85,6 +85,7 @@ BAD = {
     "max_batch_latency_ms": ["0", "1s"],
     "audit_table": ["audit", "dataset.table", "my-project:table", "my-project:a-b.c"],
     "audit_input": ["all", "sha256"],
+    "input_format": ["AVRO", "xml"],
     "summary_table": ["summary", "my-project:summary"],
     "log_format": ["yaml", "JSON"],
     "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B", "https://host:99999/"],

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 import pytest
 import tiny_models as tiny
+import tiny_writers as writers
 
 from transforms.models import errors, metrics
 from transforms.models.handler import HuggingFaceModelHandler
@@ -27,9 +28,14 @@ MODELS = {
     "text-classification": tiny.sentiment,
     "token-classification": tiny.entities,
     "zero-shot-classification": tiny.entailment,
+    "text2text-generation": writers.t5,
+    "summarization": writers.bart,
+    "translation": writers.nllb,
     "fill-mask": tiny.masked,
     "question-answering": tiny.answering,
     "feature-extraction": tiny.body,
+    "sentence-similarity": tiny.body,
+    "text-ranking": writers.ranker,
     "text-generation": tiny.causal,
     "image-classification": tiny.animals,
     "image-feature-extraction": tiny.vision_body,

@@ -83,7 +83,7 @@ def tokenizer_for(task: str, architecture: str) -> Any:
     """The tokenizer of the zoo that suits a model: characters, bytes, or words between its own marks."""
     if architecture.startswith("Canine"):
         return t.CanineTokenizer(model_max_length=MOST_TOKENS)
-    if task == "text-generation":
+    if task in ("text-generation", "text2text-generation"):
         return _bytes()
     tokenizer = tiny_models.word_tokenizer(max_length=MOST_TOKENS)
     if architecture.startswith("XLNet"):
@@ -132,5 +132,6 @@ def _names(*names: str) -> dict[str, Any]:
 _LABELS = {
     "text-classification": _names("negative", "neutral", "positive"),
     "zero-shot-classification": _names("contradiction", "neutral", "entailment"),
+    "text-ranking": _names("relevance"),
     "token-classification": _names("O", "B-PER", "I-PER", "B-LOC", "I-LOC"),
 }

@@ -121,6 +121,9 @@ def against(answer: Any, reference: Any, cuts: bool) -> str:
         return "" if answer.error_type in ("InvalidInput", "TooLong") else f"{answer.error_type}: {answer.error}"
     if isinstance(reference, Exception) or (answer.truncated and not cuts):
         return ""
+    if isinstance(answer.request.inputs, dict) and "texts" in answer.request.inputs:
+        scores = {one["index"]: one["score"] for one in answer.prediction}
+        return unlike([scores[i] for i in range(len(scores))], reference)
     if answer.request.inputs.__class__ is dict:
         return unlike(answer.prediction["score"], reference)
     return unlike(answer.prediction, reference)
@@ -210,6 +213,32 @@ def _generated(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any
     return _each(call, inputs)
 
 
+def _rewritten(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    """The raw model's ``generate``: transformers 5 has no pipeline for it."""
+    tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
+    model: Any = t.AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def call(text: str) -> Any:
+        encoded = tokenizer(text, return_tensors="pt", truncation=True)
+        encoded.pop("token_type_ids", None)
+        made = copy.deepcopy(model).generate(**encoded, **parameters)
+        return [{"generated_text": tokenizer.decode(made[0, 1:], skip_special_tokens=True)}]
+
+    return _each(call, inputs)
+
+
+def _ranked(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    import sentence_transformers as st
+
+    encoder = st.CrossEncoder(str(folder), device="cpu")
+
+    def call(each: dict[str, Any]) -> Any:
+        scores = encoder.predict([(each["query"], text) for text in each["texts"]])
+        return [float(score) for score in scores]
+
+    return _each(call, inputs)
+
+
 def _spans(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
     """transformers 5 has no pipeline for it: the likeliest span of at most 15 tokens, from the raw model's logits."""
     tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
@@ -234,10 +263,11 @@ def _spans(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -
 
 
 _MASKED = [f"[MASK] {text}" for text in TEXTS]
+_RANKS = [{"query": "where is my order", "texts": [text, "late", "thank you for the invoice"]} for text in TEXTS]
 _QUESTIONS = [{"question": "where is my order", "context": text} for text in TEXTS]
 
 #: Tasks whose pipeline cuts a text that is too long, as ours do.
-_CUTS = ("text-classification", "token-classification", "feature-extraction")
+_CUTS = ("text-classification", "token-classification", "feature-extraction", "text2text-generation", "text-ranking")
 
 #: The inputs of each task, and the parameters they go with.
 INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
@@ -247,6 +277,8 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "fill-mask": (_MASKED, {"top_k": 3}),
     "question-answering": (_QUESTIONS, {}),
     "feature-extraction": (TEXTS, {}),
+    "text2text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False}),
+    "text-ranking": (_RANKS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
 }
 
@@ -257,5 +289,7 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "fill-mask": _piped("fill-mask"),
     "question-answering": _spans,
     "feature-extraction": _embeddings,
+    "text2text-generation": _rewritten,
+    "text-ranking": _ranked,
     "text-generation": _generated,
 }

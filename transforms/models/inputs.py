@@ -78,6 +78,27 @@ def question(value: Any) -> dict[str, str]:
     return {key: text(value[key], f"inputs.{key}") for key in ("question", "context")}
 
 
+def sentences(value: Any) -> dict[str, Any]:
+    """``{"source_sentence", "sentences"}``."""
+    return _against(value, "source_sentence", "sentences")
+
+
+def query(value: Any) -> dict[str, Any]:
+    """``{"query", "texts"}``."""
+    return _against(value, "query", "texts")
+
+
+def _against(value: Any, one: str, many: str) -> dict[str, Any]:
+    """A text, and the list of those that it is held against."""
+    if not isinstance(value, dict) or value.keys() != {one, many}:
+        raise InvalidInput(f'inputs={brief(value)}: must be {{"{one}": …, "{many}": […]}}')
+    found = value[many]
+    if not isinstance(found, list) or not 1 <= len(found) <= MAX_TEXTS:
+        raise InvalidInput(f"inputs.{many}={brief(found)}: must be a list of 1 to {MAX_TEXTS} texts")
+    own = text(value[one], f"inputs.{one}")
+    return {one: own, many: [text(each, f"inputs.{many}[{i}]") for i, each in enumerate(found)]}
+
+
 def prompt_or_chat(value: Any) -> Any:
     """A prompt, or a list of ``{"role", "content"}``; what is no text in it is a ``data:`` URI or base64."""
     return text(value) if isinstance(value, str) else check_links(check_chat(value))

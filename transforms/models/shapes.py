@@ -1,31 +1,19 @@
-"""Answers of the different servers, brought into the one shape that a task's prediction has with local weights.
-
-Nothing in an answer is believed: a number is a finite number (no text, no boolean), a text a text. A null where a
-number belongs is what servers write for NaN, and so ``NonFinite``, as with local weights; all else is a ``Misfit``.
-"""
+"""Answers of the different servers, brought into the one shape that a task's prediction has with local weights."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from transforms.errors import MessageError
-from transforms.models.errors import NonFinite, brief
+from transforms.models.errors import brief
 from transforms.models.inputs import Ask
-
-
-class Misfit(MessageError):
-    """An answer that is not the task's: the server runs something else, or is broken."""
-
+from transforms.models.misfits import Misfit, are_objects, are_texts, check_numbers, non_finite, unwrap
+from transforms.models.task_parameters import dimensions
 
 #: Dimensions of an array of numbers.
 _MOST_DIMENSIONS = 4
-
-#: Levels of lists and objects in a prediction, as in a message.
-MAX_DEPTH = 100
 
 
 def labels(usual: int | None) -> Callable[[Any, Ask], Any]:
@@ -33,9 +21,9 @@ def labels(usual: int | None) -> Callable[[Any, Ask], Any]:
 
     def shape(answer: Any, ask: Ask) -> Any:
         found = unwrap(answer)
-        if not _are_objects(found, "label", "score") or not _are_texts(one["label"] for one in found):
+        if not are_objects(found, "label", "score") or not are_texts(one["label"] for one in found):
             raise Misfit(f'expected [{{"label": …, "score": …}}], got {brief(answer)}')
-        _check_numbers((one["score"] for one in found), answer)
+        check_numbers((one["score"] for one in found), answer)
         top = ask.parameters.get("top_k", usual)
         return sorted(found, key=lambda one: -one["score"])[:top]
 
@@ -47,7 +35,7 @@ def objects(*keys: str) -> Callable[[Any, Ask], Any]:
 
     def shape(answer: Any, ask: Ask) -> Any:
         found = unwrap(answer)
-        if not isinstance(found, list) or (found and not _are_objects(found, *keys)):
+        if not isinstance(found, list) or (found and not are_objects(found, *keys)):
             raise Misfit(f"expected a list of objects with {', '.join(keys)}, got {brief(answer)}")
         _check_fields(found, keys, answer)
         return found
@@ -62,16 +50,16 @@ _TEXTS = ("label", "mask", "answer", "token_str")
 def _check_fields(found: list[dict[str, Any]], keys: tuple[str, ...], answer: Any) -> None:
     """Checks what is known of ``keys``, and that a ``score`` is a number wherever there is one."""
     for key in keys:
-        if key in _TEXTS and not _are_texts(one[key] for one in found):
+        if key in _TEXTS and not are_texts(one[key] for one in found):
             raise Misfit(f"expected a text as {key}, got {brief(answer)}")
         if key == "box":
             corners = [one["box"] for one in found]
             if not all(isinstance(box, dict) and len(box) == 4 for box in corners):
                 raise Misfit(f"expected a box of four numbers, got {brief(answer)}")
-            _check_numbers((value for box in corners for value in box.values()), answer)
+            check_numbers((value for box in corners for value in box.values()), answer)
     # A segment of a semantic map has none, and there it says null.
     needed = "score" in keys
-    _check_numbers((one["score"] for one in found if needed or one.get("score") is not None), answer)
+    check_numbers((one["score"] for one in found if needed or one.get("score") is not None), answer)
 
 
 def fills(answer: Any, ask: Ask) -> Any:
@@ -84,24 +72,19 @@ def fills(answer: Any, ask: Ask) -> Any:
     return shape(answer, ask)
 
 
-def unwrap(answer: Any) -> Any:
-    """``answer``, or its only element where a server answers one input with a batch of one."""
-    return answer[0] if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], list) else answer
-
-
 def zero_shot(answer: Any, ask: Ask) -> Any:
     """``{"sequence", "labels", "scores"}``, which newer servers write as a list of ``{"label", "score"}``."""
     if isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], dict) and "labels" in answer[0]:
         answer = answer[0]
     if isinstance(answer, dict) and isinstance(answer.get("labels"), list) and isinstance(answer.get("scores"), list):
         names, scores = answer["labels"], answer["scores"]
-    elif _are_objects(answer, "label", "score"):
+    elif are_objects(answer, "label", "score"):
         names, scores = [one["label"] for one in answer], [one["score"] for one in answer]
     else:
         raise Misfit(f'expected {{"sequence": …, "labels": …, "scores": …}}, got {brief(answer)}')
-    if not names or len(names) != len(scores) or not _are_texts(names):
+    if not names or len(names) != len(scores) or not are_texts(names):
         raise Misfit(f"expected a score for each label, got {brief(answer)}")
-    _check_numbers(scores, answer)
+    check_numbers(scores, answer)
     ranked = sorted(zip(names, scores, strict=True), key=lambda one: -one[1])
     return {"sequence": ask.inputs, "labels": [name for name, _ in ranked], "scores": [score for _, score in ranked]}
 
@@ -109,7 +92,7 @@ def zero_shot(answer: Any, ask: Ask) -> Any:
 def spans(answer: Any, ask: Ask) -> Any:
     """``{"score", "start", "end", "answer"}``, or a list of them with ``top_k`` over 1."""
     found = answer if isinstance(answer, list) else [answer]
-    if not _are_objects(found, "score", "answer"):
+    if not are_objects(found, "score", "answer"):
         raise Misfit(f'expected {{"score": …, "start": …, "end": …, "answer": …}}, got {brief(answer)}')
     _check_fields(found, ("score", "answer"), answer)
     top = ask.parameters.get("top_k", 1)
@@ -125,6 +108,9 @@ def embedding(answer: Any, ask: Ask) -> Any:
         array = array[None]
     if array.ndim not in (1, 3):
         raise Misfit(f"expected a vector of numbers, got {brief(answer)}")
+    asked = dimensions(ask.parameters)
+    if asked and array.ndim == 1 and len(array) != asked:
+        raise Misfit(f"expected {asked} dimensions, as asked, got {len(array)}")
     return array
 
 
@@ -151,7 +137,7 @@ def _array(answer: Any) -> np.ndarray:
     if not array.size:
         raise Misfit(f"expected rows of numbers, all as long, got {brief(answer)}")
     if not np.isfinite(array).all():
-        raise _non_finite()
+        raise non_finite()
     return array
 
 
@@ -163,12 +149,25 @@ def generated(answer: Any, ask: Ask) -> Any:
     """``[{"generated_text"}]``: a text, or the chat with the answer at its end where the input is one."""
     found = answer if isinstance(answer, list) else [answer]
     chat = isinstance(ask.inputs, list)
-    if not _are_objects(found, "generated_text") or not all(
-        isinstance(one["generated_text"], str) or (chat and _are_objects(one["generated_text"], "role", "content"))
+    if not are_objects(found, "generated_text") or not all(
+        isinstance(one["generated_text"], str) or (chat and are_objects(one["generated_text"], "role", "content"))
         for one in found
     ):
         raise Misfit(f'expected [{{"generated_text": …}}], got {brief(answer)}')
     return [{"generated_text": one["generated_text"]} for one in found]
+
+
+def texts(key: str) -> Callable[[Any, Ask], Any]:
+    """``[{key: …}]``, a text each; a server that generates calls it ``generated_text`` whatever the task."""
+
+    def shape(answer: Any, ask: Ask) -> Any:
+        found = unwrap(answer if isinstance(answer, list) else [answer])
+        own = key if are_objects(found, key) else "generated_text"
+        if not are_objects(found, own) or not are_texts(one[own] for one in found):
+            raise Misfit(f'expected [{{"{key}": …}}], got {brief(answer)}')
+        return [{key: one[own]} for one in found]
+
+    return shape
 
 
 def transcript(answer: Any, ask: Ask) -> Any:
@@ -176,43 +175,6 @@ def transcript(answer: Any, ask: Ask) -> Any:
     if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
         raise Misfit(f'expected {{"text": …}}, got {brief(answer)}')
     chunks = answer.get("chunks")
-    if chunks is not None and chunks != [] and not _are_objects(chunks, "text"):
+    if chunks is not None and chunks != [] and not are_objects(chunks, "text"):
         raise Misfit(f'expected chunks of {{"text": …, "timestamp": …}}, got {brief(answer)}')
     return answer
-
-
-def check_depth(value: Any, most: int = MAX_DEPTH) -> None:
-    """Raises ``Misfit`` where a prediction is nested deeper than what reads results can be trusted to take."""
-    level = [value] if isinstance(value, (dict, list)) else []
-    for _ in range(most):
-        level = [
-            one
-            for each in level
-            for one in (each.values() if isinstance(each, dict) else each)
-            if isinstance(one, (dict, list))
-        ]
-        if not level:
-            return
-    raise Misfit(f"nested deeper than {most} levels")
-
-
-def _are_objects(found: Any, *keys: str) -> bool:
-    return isinstance(found, list) and bool(found) and all(isinstance(o, dict) and o.keys() >= set(keys) for o in found)
-
-
-def _are_texts(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def _check_numbers(values: Iterable[Any], answer: Any) -> None:
-    for value in values:
-        if value is None or (isinstance(value, float) and not math.isfinite(value)):
-            raise _non_finite()
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise Misfit(f"expected numbers, got {brief(answer)}")
-
-
-def _non_finite() -> NonFinite:
-    return NonFinite(
-        "the answer has null, NaN or infinity in place of a number; look at this input and the server's dtype"
-    )

@@ -10,7 +10,7 @@ from typing import Any
 from transforms.models.backends import ENGINES
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief, foreign
 from transforms.models.parameters import validate
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -6,74 +6,11 @@ docs/models.md. Imports neither torch nor transformers: a job that only calls an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from transforms.models import inputs, shapes
-from transforms.models.errors import InvalidParameter, ModelLoadError
-from transforms.models.inputs import Ask
-from transforms.models.parameters import Parameter, boolean, choice, integer, number, template, text, text_list, texts
-
-
-@dataclass(frozen=True, slots=True)
-class TaskEntry:
-    """One task.
-
-    ``check`` tests a message's inputs; ``needed`` parameters have no default. ``shape`` brings an endpoint's answer
-    into the prediction that local weights give; without one, no endpoint can be asked. ``small`` is an input to try an
-    endpoint with. ``weights`` says whether local weights can be loaded, ``stops`` whether a time limit can be kept.
-    """
-
-    name: str
-    modality: str
-    check: Callable[[Any], Any]
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    needed: tuple[str, ...] = ()
-    shape: Callable[[Any, Ask], Any] | None = None
-    small: Any = None
-    weights: bool = True
-    stops: bool = False
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the inputs are one file's bytes: an image or a recording."""
-        return self.check is inputs.media
-
-    def require(self, parameters: Mapping[str, Any]) -> None:
-        """Raises ``InvalidParameter`` where one that has no default is missing."""
-        for name in self.needed:
-            if not parameters.get(name):
-                raise InvalidParameter(f"parameters.{name}: needed by {self.name}")
-
-    def read(self, answer: Any, ask: Ask) -> Any:
-        """An endpoint's ``answer`` to ``ask`` as the task's prediction.
-
-        Raises:
-          Misfit: it is not one of this task.
-          NonFinite: it has no number where one belongs.
-        """
-        assert self.shape is not None, f"no endpoint can be asked for {self.name}"
-        shapes.check_depth(answer)
-        return self.shape(answer, ask)
-
-
-_FUNCTION = choice("softmax", "sigmoid", "none")
-_LABELS = {"top_k": integer(1), "function_to_apply": _FUNCTION}
-_GENERATION = {
-    "max_new_tokens": integer(1, 1_000_000),
-    "do_sample": boolean(),
-    "temperature": number(0, 100, open_start=True),
-    "top_k": integer(1),
-    "top_p": number(0, 1, open_start=True),
-    "typical_p": number(0, 1, open_start=True),
-    "repetition_penalty": number(0, 100, open_start=True),
-    "num_beams": integer(1, 32),
-    "num_return_sequences": integer(1, 32),
-    "seed": integer(0, 2**63 - 1),
-    "stop": text_list(most=16),
-}
+from transforms.models import inputs, pair_shapes, shapes
+from transforms.models.errors import ModelLoadError
+from transforms.models.parameters import boolean, choice, integer, number, template, text, text_list, texts
+from transforms.models.task_entry import TaskEntry
+from transforms.models.task_parameters import DIMENSIONS, FUNCTION, GENERATION, LABELS, LANGUAGES, REWRITING
 
 #: Where a model's architecture fits several tasks, the first one is what it stands for.
 _ALL = (
@@ -81,7 +18,7 @@ _ALL = (
         "text-classification",
         "text",
         inputs.text_or_pair,
-        {"top_k": integer(1, nullable=True), "function_to_apply": _FUNCTION},
+        {"top_k": integer(1, nullable=True), "function_to_apply": FUNCTION},
         shape=shapes.labels(1),
         small="Hello",
         aliases=("sentiment-analysis",),
@@ -107,6 +44,34 @@ _ALL = (
         needed=("candidate_labels",),
         shape=shapes.zero_shot,
         small="Hello",
+    ),
+    # Before fill-mask: BART and mBART are listed for both, and nobody trains them to fill masks.
+    TaskEntry(
+        "text2text-generation",
+        "text",
+        inputs.text,
+        {**REWRITING, **LANGUAGES},
+        shape=shapes.texts("generated_text"),
+        small="Hello",
+        stops=True,
+    ),
+    TaskEntry(
+        "summarization",
+        "text",
+        inputs.text,
+        REWRITING,
+        shape=shapes.texts("summary_text"),
+        small="Hello, who are you?",
+        stops=True,
+    ),
+    TaskEntry(
+        "translation",
+        "text",
+        inputs.text,
+        {**REWRITING, **LANGUAGES},
+        shape=shapes.texts("translation_text"),
+        small="Hello",
+        stops=True,
     ),
     TaskEntry(
         "fill-mask",
@@ -136,20 +101,43 @@ _ALL = (
         "feature-extraction",
         "text",
         inputs.text_or_texts,
-        {"normalize": boolean(), "truncate": boolean(), "prompt_name": text(), "pooling": choice("none")},
+        {
+            "normalize": boolean(),
+            "truncate": boolean(),
+            "prompt_name": text(),
+            "pooling": choice("none"),
+            **DIMENSIONS,
+        },
         shape=shapes.embedding,
         small="Hello",
+    ),
+    TaskEntry(
+        "sentence-similarity",
+        "text",
+        inputs.sentences,
+        {"truncate": boolean(), "prompt_name": text(), **DIMENSIONS},
+        shape=pair_shapes.similarities,
+        small={"source_sentence": "Hello", "sentences": ["Hi"]},
+    ),
+    TaskEntry(
+        "text-ranking",
+        "text",
+        inputs.query,
+        {"raw_scores": boolean(), "return_text": boolean(), "top_k": integer(1), "truncate": boolean()},
+        shape=pair_shapes.ranks,
+        small={"query": "Hello", "texts": ["Hi"]},
+        aliases=("rerank",),
     ),
     TaskEntry(
         "text-generation",
         "text",
         inputs.prompt_or_chat,
-        {**_GENERATION, "return_full_text": boolean(), "truncate": integer(1)},
+        {**GENERATION, "return_full_text": boolean(), "truncate": integer(1)},
         shape=shapes.generated,
         small="Hello",
         stops=True,
     ),
-    TaskEntry("image-classification", "image", inputs.media, _LABELS, shape=shapes.labels(5)),
+    TaskEntry("image-classification", "image", inputs.media, LABELS, shape=shapes.labels(5)),
     TaskEntry("image-feature-extraction", "image", inputs.media, {"pool": boolean()}, shape=shapes.features),
     TaskEntry(
         "zero-shot-image-classification",
@@ -166,8 +154,8 @@ _ALL = (
         {"threshold": number(0, 1)},
         shape=shapes.objects("score", "label", "box"),
     ),
-    TaskEntry("image-text-to-text", "image", inputs.picture_and_text, _GENERATION, shape=shapes.generated, stops=True),
-    TaskEntry("audio-classification", "audio", inputs.media, _LABELS, shape=shapes.labels(5)),
+    TaskEntry("image-text-to-text", "image", inputs.picture_and_text, GENERATION, shape=shapes.generated, stops=True),
+    TaskEntry("audio-classification", "audio", inputs.media, LABELS, shape=shapes.labels(5)),
     TaskEntry(
         "automatic-speech-recognition",
         "audio",

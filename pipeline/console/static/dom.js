@@ -63,12 +63,13 @@ export function ms(n) {
   return `${Math.floor(n / 60_000)} min ${Math.round((n % 60_000) / 1000)} s`;
 }
 
+/** A share that does not pretend: 0.5 % is not 1 %. */
 export function share(part, whole) {
-  return whole ? `${(100 * part / whole).toFixed(part / whole < 0.1 ? 1 : 0)} %` : "–";
-}
-
-export function clock(seconds) {
-  return seconds ? new Date(seconds * 1000).toLocaleTimeString("en-GB") : "–";
+  if (!whole) return "–";
+  const percent = 100 * part / whole;
+  if (percent > 0 && percent < 0.1) return "< 0.1 %";
+  if (percent > 99.9 && percent < 100) return "> 99.9 %";
+  return `${percent.toFixed(percent > 0 && percent < 10 || percent > 99 && percent < 100 ? 1 : 0)} %`;
 }
 
 export function bytes(n) {
@@ -87,13 +88,33 @@ export function card(title, note, ...children) {
   return h("section.card", {}, h("div.card-head", {}, h("h2", {}, title), note && h("span.note", {}, note)), children);
 }
 
-/** An answer's highest labels get the same colour everywhere on the page, by order of first appearance. */
-const colours = new Map();
+/** A label has one colour everywhere on the page, and keeps it when the page is loaded again. */
+const KEY = "colours", MOST = 300;
+const colours = new Map(stored());
+function stored() {
+  try {
+    const found = JSON.parse(localStorage.getItem(KEY) || "[]");
+    return found.filter((each) => Array.isArray(each) && typeof each[0] === "string" && each[1] >= 1 && each[1] <= 8);
+  } catch {
+    return [];
+  }
+}
+
 export function colourOf(label) {
-  if (!colours.has(label)) colours.set(label, colours.size % 8 + 1);
+  if (!colours.has(label)) {
+    if (colours.size >= MOST) colours.delete(colours.keys().next().value);
+    colours.set(label, colours.size % 8 + 1);
+    localStorage.setItem(KEY, JSON.stringify([...colours].filter(([each]) => each.length < 200)));
+  }
   return `c${colours.get(label)}`;
 }
 
 export function chip(label) {
-  return h(`span.chip.${colourOf(label)}`, { title: label }, label);
+  return h(`span.chip.${colourOf(label)}`, { title: label, dir: "auto" }, label);
+}
+
+/** Words for a screen reader, said once and seen by nobody. */
+export function announce(words) {
+  const place = document.getElementById("said");
+  if (place.textContent !== words) place.textContent = words;
 }

@@ -1,40 +1,86 @@
-// Flow: the job's figures over time and its batches, under the drawing.
+// Flow: the job, its drawing with figures on it, its rates and latencies over time, its batches.
 
+import * as address from "./address.js";
 import { about } from "./api.js";
-import { Lines } from "./charts.js";
-import { draw, narrow } from "./drawing.js";
-import { h, fill, card, count, rate, ms, share, empty } from "./dom.js";
+import { draw } from "./drawing.js";
+import { h, fill, keepFocus, card, count, rate, ms, share, empty } from "./dom.js";
+import { narrow } from "./filter.js";
+import * as job from "./job.js";
+import { Lines } from "./lines.js";
+import * as samples from "./samples.js";
+import { inFilter } from "./time.js";
 
-let drawing, tiles, batches, charts;
+const RANGES = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
+const SMOOTH_S = 5;
+let drawing, tiles, batches, charts, place, sampled, state, range = Number(localStorage.getItem("range")) || 300;
 
-export function start(root, state) {
+export function start(root, given) {
+  state = given;
+  place = h("section.card.job");
   drawing = h("div.drawing");
   tiles = h("div.tiles");
   batches = h("div");
+  sampled = h("div");
+  samples.reset();
+  const onRange = (from, to) => narrow([`since:${inFilter(from)}`, `until:${inFilter(to + 1)}`], "results");
   charts = [
     new Lines("Messages a second", [
       { name: "results", className: "c1", at: 2 }, { name: "dead letters", className: "bad", at: 3 }, { name: "published", className: "c0", at: 1 },
-    ], { area: true }),
+    ], { area: true, onRange, gap: 3, least: 1 }),
     new Lines("Latency over ten seconds", [
       { name: "p50", className: "c1", at: 4 }, { name: "p95", className: "c3", at: 5 }, { name: "p99", className: "c4", at: 6 },
-    ], { format: ms }),
+    ], { format: ms, onRange, gap: 3 }),
   ];
-  narrow.onchange = () => state.figures && fill(drawing, draw(state.figures));
-  fill(root, h("h1.sr", {}, "Flow"), tiles, h("section.card", {}, drawing), h("div.two", {}, charts.map((chart) => h("section.card", {}, chart.element))), batches);
+  const ranges = h("div.tabs.ranges", { role: "group", "aria-label": "How far the charts go back" });
+  const drawRanges = () => keepFocus(ranges, () => fill(ranges, RANGES.map(([seconds, name]) => h("button.tab", { type: "button", "data-key": name, "aria-pressed": String(seconds === range), onclick: () => { range = seconds; localStorage.setItem("range", seconds); drawRanges(); if (state.figures) drawCharts(); } }, name)),
+    h("span.note", {}, "rates are means of five seconds; drag over a chart to see its results")));
+  drawRanges();
+  new ResizeObserver(() => state.figures && picture()).observe(drawing);
+  fill(root, h("h1.sr", {}, "Flow"), place, tiles, h("section.card", {}, h("h2.sr", {}, "The pipeline"), drawing), sampled, ranges, h("div.two", {}, charts.map((chart) => h("section.card", {}, chart.element))), batches);
+  samples.refresh(sampled);
 }
 
-export function update({ figures, points }) {
+/** The filter or the step has changed. */
+export function filtered() {
+  if (state.figures) picture();
+  samples.refresh(sampled);
+}
+
+function picture() {
+  const width = drawing.clientWidth;
+  if (width) keepFocus(drawing, () => fill(drawing, draw(state.figures, width, address.read().step, (step) => address.go({ step }))));
+}
+
+let drawnAs = "";
+export function update({ figures }) {
   const dead = Object.values(figures.dead_letters).reduce((a, b) => a + b, 0);
   const backlog = figures.on_their_way;
   fill(tiles,
     tile("Results", count(figures.results), `${rate(figures.rates.results)}/s`),
     tile("Dead letters", count(dead), dead ? `${share(dead, dead + figures.results)} of what ended` : "none", dead ? "bad" : ""),
-    tile("On their way", count(backlog), backlog === null ? "the input is not watched" : figures.oldest_s ? `oldest ${ms(figures.oldest_s * 1000)}` : "nothing waits"),
+    tile("On their way", count(backlog), backlog === null ? "the input is not watched" : figures.oldest_s !== null ? `oldest ${ms(figures.oldest_s * 1000)}` : "nothing waits", figures.job.state === "silent" ? "bad" : ""),
     tile("Latency p50", ms(figures.latency.p50), "over the last minute"),
     tile("Latency p99", ms(figures.latency.p99), `p95 ${ms(figures.latency.p95)}`));
-  fill(drawing, draw(figures));
-  for (const chart of charts) chart.draw(points);
+  keepFocus(place, () => job.show(place, state));
+  const key = JSON.stringify([figures.published, figures.results, figures.dead_letters, figures.rates, address.read().step]);
+  if (key !== drawnAs || !drawing.childElementCount) { drawnAs = key; picture(); samples.refresh(sampled); }
+  drawCharts();
   fill(batches, batching(figures.metrics));
+}
+
+function drawCharts() {
+  const now = Math.floor(state.figures.now), points = smooth(state.points.slice(-range - SMOOTH_S));
+  for (const chart of charts) chart.draw(points, [now - range, now]);
+}
+
+/** Rates as means of five seconds: single seconds only show the rhythm of requests. */
+function smooth(points) {
+  const sums = [0, 0, 0];
+  return points.map((point, i) => {
+    const old = i >= SMOOTH_S ? points[i - SMOOTH_S] : null, n = Math.min(i + 1, SMOOTH_S);
+    const means = sums.map((sum, at) => (sums[at] = sum + point[at + 1] - (old ? old[at + 1] : 0)) / n);
+    return [point[0], ...means, ...point.slice(4)];
+  });
 }
 
 const tile = (name, value, note, kind = "") => h(`div.tile${kind && `.${kind}`}`, {}, h("span", {}, name), h("strong", {}, value), h("small", {}, note));

@@ -1,33 +1,34 @@
-// One message's whole story: what came in, what became of it, its audit row.
+// One message's whole story: what came in, what became of it, its thread through replays, its audit row.
 
-import { get } from "./api.js";
-import { h, fill, chip, clock, ms, empty, colourOf } from "./dom.js";
+import * as address from "./address.js";
+import { about, get } from "./api.js";
+import { copyButton } from "./copy.js";
+import { h, fill, chip, ms, empty, count } from "./dom.js";
+import { picture } from "./pictures.js";
+import { answer } from "./predictions.js";
+import { ago, full } from "./time.js";
 
 const dialog = document.getElementById("story");
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-dialog.addEventListener("close", () => { if (location.hash.startsWith("#message/")) history.back(); });
+dialog.addEventListener("close", () => { if (address.read().message) address.go({ message: null }); });
 
-/** The answer to one message as a person reads it. */
-export function answer(story) {
-  const parsed = parse(story.output)?.prediction;
-  const list = Array.isArray(parsed) ? parsed : parsed && typeof parsed === "object" ? [parsed] : null;
-  if (list?.length && list.every((each) => each && typeof each === "object" && typeof each.label === "string" && typeof each.score === "number")) {
-    return h("div.answer", {}, list.slice(0, 6).map((each, index) => {
-      const bar = h(`i.bar.${index ? "c0" : colourOf(each.label)}`);
-      bar.style.width = `${100 * each.score}%`;
-      return h("div.bar-row", {}, h("span.bar-label", {}, each.label), h("span.bar-track", {}, bar), h("span.bar-value", {}, `${(100 * each.score).toFixed(1)} %`));
-    }));
-  }
-  if (typeof parsed === "string") return h("p.prediction", {}, parsed);
-  if (list?.length === 1 && typeof list[0]?.generated_text === "string") return h("p.prediction", {}, list[0].generated_text);
-  return h("pre", {}, cut(JSON.stringify(parsed ?? story.prediction ?? story.label, null, 1) || "", 2000));
+const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+let shown = null;
+
+/** Opens or closes the story that the address names. */
+export function follow() {
+  const { message } = address.read();
+  if (message === shown && (dialog.open || !message)) return;
+  shown = message;
+  if (message) show(message);
+  else if (dialog.open) dialog.close();
 }
 
-const parse = (text) => { try { return JSON.parse(text); } catch { return null; } };
-const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+export const openStory = (id) => address.go({ message: id });
+export const storyLink = (id, ...words) => h("a.link", { href: address.messageAt(id), "data-key": `story ${id}` }, words.length ? words : id);
 
-export async function openStory(id) {
-  fill(dialog, h("div.empty", {}, h("i.spinner"), " looking it up"));
+async function show(id) {
+  fill(dialog, h("h2.sr", { id: "story-title" }, "Message"), h("div.empty", {}, h("i.spinner"), " looking it up"));
   if (!dialog.open) dialog.showModal();
   let found;
   try {
@@ -35,29 +36,54 @@ export async function openStory(id) {
   } catch (error) {
     found = { problem: error.message };
   }
-  const story = found.story, row = found.audit?.[0];
+  if (shown !== id) return;
+  const { story, audit } = found, row = audit?.[0];
   const status = story?.status || row?.status;
   fill(dialog,
     h("div.card-head", {}, h("h2", { id: "story-title" }, "Message ", h("code", {}, id)),
-      h("button.close", { type: "button", "aria-label": "Close", autofocus: true, onclick: () => dialog.close() }, "×")),
+      copyButton(id, "Copy id"), copyButton(() => location.href, "Copy link"), h("button.close", { type: "button", "aria-label": "Close", autofocus: true, onclick: () => dialog.close() }, "×")),
     found.problem && h("p.problem", {}, found.problem),
     !story && !row && !found.problem && empty("Not found", "It is neither among the messages that this console has seen nor in the audit table."),
     status && h("p.outcome", {}, h(`span.pill.${status === "ok" ? "good" : "bad"}`, {}, status === "ok" ? "result" : "dead letter"),
       story?.latency_ms !== null && story?.latency_ms !== undefined && ` after ${ms(story.latency_ms)}`,
-      story?.replay_of && [" · a replay of ", link(story.replay_of)], story?.replayed_as && [" · replayed as ", link(story.replayed_as)]),
-    story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `${story.stage}: ${story.error_type}`), h("p", {}, story.error)),
-    story && part("What came in", story.picture && h("img.picture", { src: story.picture, alt: "the picture that came in", onerror: (event) => event.target.remove() }), h("pre", {}, story.body === "" ? "(empty)" : story.body ?? "not kept"), attributes(story.attributes)),
-    story?.status === "ok" && part("What went out", answer(story), h("details", {}, h("summary", {}, "The result as published"), h("pre", {}, story.output), attributes(story.output_attributes))),
+      story?.ended && ` · ${full(story.ended)}`, story?.label && [" · ", chip(story.label)], story?.variant && ` · variant ${story.variant}`),
+    row?.truncated && h("p.warning", {}, "The model read only the beginning: the input is longer than its maximum, and was cut."),
+    story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `${story.stage}: ${story.error_type}`), h("p", { dir: "auto" }, story.error)),
+    story?.case && part("From failure to result", thread(story.case, id)),
+    story && part("What came in", picture(story), cameIn(story), attributes(story.attributes)),
+    story?.status === "ok" && part("What went out", answer(story), h("details", {}, h("summary", {}, "The result as published"), h("pre", { tabindex: 0, dir: "auto" }, story.output), copyButton(story.output), attributes(story.output_attributes))),
     found.audit_error && part("Audit row", h("p.problem", {}, found.audit_error)),
-    row && part(found.audit.length > 1 ? `Audit row, the newest of ${found.audit.length}` : "Audit row",
-      h("dl.row", {}, Object.entries(row).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, key), h("dd", {}, typeof value === "object" ? JSON.stringify(value) : cut(String(value), 600))]))),
-    found.audit && !row && part("Audit row", h("p.note", {}, "none yet")));
+    row && part(audit.length > 1 ? `Audit row, the newest of ${audit.length}` : "Audit row",
+      h("dl.row", {}, Object.entries(row).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, key), h("dd", { dir: "auto" }, typeof value === "object" ? JSON.stringify(value) : cut(String(value), 600))])),
+      copyButton(() => JSON.stringify(row, null, 1), "Copy as JSON")),
+    audit && !row && part("Audit row", h("p.note", {}, "none yet")));
+}
+
+/** What the input topic carried, or the dead letter, or what the result tells of it; and if nothing does, that. */
+function cameIn(story) {
+  if (story.body === null) {
+    return h("p.note", {}, about.watching.includes("input")
+      ? "Not known: it was published before this console began, or is no longer kept."
+      : "Not known: the input topic is not watched, and the result does not carry its input.");
+  }
+  const more = story.body_bytes > story.body.length && story.body.endsWith("…");
+  return [story.body_from === "the result" && h("p.note", {}, "As the result tells it:"),
+    h("pre", { tabindex: 0, dir: "auto" }, story.body === "" ? "(empty)" : story.body),
+    more && h("p.note", {}, `the first ${count(story.body.length)} characters of ${count(story.body_bytes)} bytes`),
+    story.body !== "" && copyButton(story.body)];
+}
+
+/** A failure, its replays and how they ended, as one list. */
+export function thread({ steps, state }, here = null) {
+  return h("ol.thread", {}, steps.map((step) => h(`li.${step.what === "failed" ? "bad" : step.what === "became a result" ? "good" : "quiet"}`, {},
+    h("span", {}, step.what, step.stage && ` at ${step.stage}: ${step.error_type}`), step.words && h("span", { dir: "auto" }, ` – ${cut(step.words, 160)}`), step.label && [" ", chip(step.label)],
+    step.message_id && step.message_id !== here && [" ", storyLink(step.message_id)], h("small", { title: full(step.time) }, ` ${ago(step.time)}`))),
+    state === "replayed" && h("li.waiting", {}, h("i.spinner"), " on its way"));
 }
 
 const part = (title, ...children) => h("section.part", {}, h("h3", {}, title), children);
-const link = (id) => h("button.link", { type: "button", onclick: () => openStory(id) }, id);
 
 function attributes(all) {
   const entries = Object.entries(all || {});
-  return entries.length ? h("dl.row", {}, entries.map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])) : null;
+  return entries.length ? h("dl.row", {}, entries.map(([key, value]) => [h("dt", { dir: "auto" }, key), h("dd", { dir: "auto" }, value)])) : null;
 }

@@ -1,8 +1,9 @@
 // Try it: type a message or choose a file, and watch it travel.
 
 import { about, get, post } from "./api.js";
-import { h, fill, card, empty, ms, bytes } from "./dom.js";
-import { answer, openStory } from "./story.js";
+import { h, fill, card, empty, ms, bytes, announce } from "./dom.js";
+import { answer } from "./predictions.js";
+import { storyLink } from "./story.js";
 
 const PATIENCE_S = 60;
 const EXAMPLES = [
@@ -13,7 +14,28 @@ const EXAMPLES = [
 ];
 /** Tasks whose input is no text: the examples above would say nothing to them. */
 const FILES = /image|object|depth|segment|visual|audio|speech|video/;
-let journey, examples, text, topic, sent = [];
+let journey, examples, text, topic, sent = remembered();
+
+/** What was sent stays when one goes away and comes back, and when the page is loaded again. */
+function remembered() {
+  try {
+    return JSON.parse(sessionStorage.getItem("tries") || "[]").map((each) => ({ ...each, began: 0, element: h("section.card.journey"), ended: false, old: true }));
+  } catch {
+    return [];
+  }
+}
+
+const remember = () => sessionStorage.setItem("tries", JSON.stringify(sent.filter((each) => each.published.body.length < 5000).map(({ id, published, shown }) => ({ id, published, shown }))));
+
+/** Whether a text is a message's body already: JSON with `inputs`. It is not wrapped again. */
+export function isBody(words) {
+  if (!/^\s*\{/.test(words)) return false;
+  try {
+    return Object.hasOwn(JSON.parse(words), "inputs");
+  } catch {
+    return false;
+  }
+}
 
 export function start(root) {
   if (!about.may_publish) {
@@ -21,14 +43,19 @@ export function start(root) {
       about.names["input topic"] ? "Start it with --allow_publish to publish to a real project." : "Start it with --input_topic to type messages."));
     return;
   }
-  text = h("textarea", { id: "text", rows: 4, placeholder: "A text for the model", "aria-label": "Text of the message" });
-  const raw = h("input", { type: "checkbox", id: "raw" });
+  text = h("textarea", { id: "text", rows: 4, dir: "auto", placeholder: "A text for the model, or a body: {\"inputs\": …, \"parameters\": …}", "aria-label": "Text of the message", oninput: () => tell() });
+  const raw = h("input", { type: "checkbox", id: "raw", onchange: () => tell() });
+  const how = h("p.note", { id: "how" });
+  function tell() {
+    how.textContent = file.files[0] ? "" : raw.checked ? "Sent as it stands, byte for byte." : isBody(text.value) ? "This is JSON with inputs: it is sent as it is." : text.value.trim() ? "A text: it is sent as {\"inputs\": \"…\"}." : "";
+  }
+  text.value = sessionStorage.getItem("draft") || "";
   const file = h("input.sr", { type: "file", id: "file", accept: "image/*,audio/*", onchange: () => choose() });
   const chosen = h("div.chosen", { hidden: true });
   const send = h("button.primary", { type: "submit" }, "Publish");
   const problem = h("p.problem", { role: "alert", hidden: true });
-  journey = h("div.journeys", { "aria-live": "polite" });
-  examples = h("div.examples", {}, EXAMPLES.map((example) => h("button.example", { type: "button", onclick: () => { text.value = example; text.focus(); } }, example)));
+  journey = h("div.journeys");
+  examples = h("div.examples", {}, EXAMPLES.map((example) => h("button.example", { type: "button", onclick: () => { text.value = example; tell(); text.focus(); } }, example)));
   topic = h("span");
   async function choose() {
     const one = file.files[0], address = one && await read(one);
@@ -50,6 +77,7 @@ export function start(root) {
         await publish(file.files[0], text.value, raw.checked);
         file.value = "";
         choose();
+        sessionStorage.removeItem("draft");
         say("");
       } catch (error) {
         say(error.message);
@@ -61,6 +89,7 @@ export function start(root) {
   },
   text,
   chosen,
+  how,
   examples,
   h("div.try-row", {},
     h("label.check", {}, raw, "send it as the raw body"),
@@ -70,8 +99,12 @@ export function start(root) {
   fill(root, h("h1.sr", {}, "Try it"), card("Publish a message", topic, form), journey);
   if (sent.length) fill(journey, sent.map((each) => each.element));
   else fill(journey, empty("Nothing published from here yet", "Type something above: the result comes back here, with the time it spent in each stage."));
-  text.focus();
+  tell();
+  text.addEventListener("input", () => sessionStorage.setItem("draft", text.value));
+  text.focus({ preventScroll: true });
 }
+
+export function filtered() {}
 
 export function update({ figures }) {
   if (!about.may_publish) return;
@@ -90,11 +123,12 @@ const read = (file) => new Promise((done, failed) => {
 
 async function publish(file, words, raw) {
   const began = performance.now(), address = file && await read(file);
-  const answered = await post("/api/publish", file ? { base64: address.slice(address.indexOf(",") + 1), content_type: file.type } : raw ? { json: words } : { text: words });
+  const answered = await post("/api/publish", file ? { base64: address.slice(address.indexOf(",") + 1), content_type: file.type } : raw || isBody(words) ? { json: words } : { text: words });
   const each = { id: answered.message_id, published: answered, shown: file?.name || words, picture: file?.type.startsWith("image/") && address, began, element: h("section.card.journey"), ended: false };
   if (!sent.length) fill(journey);
   sent.unshift(each);
   sent.length = Math.min(sent.length, 10);
+  remember();
   journey.prepend(each.element);
   draw(each, null);
   look(each);
@@ -109,8 +143,9 @@ async function look(each) {
       const found = await get(`/api/messages/${encodeURIComponent(each.id)}`);
       const age = (performance.now() - each.began) / 1000;
       const whole = found.story?.status && (!about.names["audit table"] || found.audit?.length || found.audit_error || age > 10);
-      each.ended = whole || age > PATIENCE_S;
+      each.ended = whole || age > PATIENCE_S || each.old;
       draw(each, found, age);
+      if (each.ended && !each.old) announce(found.story?.status === "ok" ? `Result: ${found.story.label ?? "there"}` : found.story ? `Dead letter: ${found.story.error_type}` : "Nothing came back");
       if (!each.ended) await new Promise((done) => setTimeout(done, pause));
     }
   } catch (error) {
@@ -125,17 +160,17 @@ function draw(each, found, age = 0) {
   const story = found?.story?.status ? found.story : null;
   const row = found?.audit?.[0];
   const waiting = !story && (each.ended
-    ? h("p.problem", {}, `Nothing came back in ${PATIENCE_S} s. Is the job running?`)
+    ? h("p.problem", {}, each.old ? "What became of it is not known: the console no longer keeps it, or it is still on its way." : `Nothing came back in ${PATIENCE_S} s. Is the job running?`)
     : h("p.waiting", {}, h("i.spinner"), ` on its way${age > 3 ? `, ${age.toFixed(0)} s` : ""}`));
   fill(each.element,
-    h("div.card-head", {}, h("h2", {}, each.shown.length > 120 ? `${each.shown.slice(0, 119)}…` : each.shown),
-      h("button.link", { type: "button", onclick: () => openStory(each.id) }, each.id)),
+    h("div.card-head", {}, h("h2", { dir: "auto" }, each.shown.length > 120 ? `${each.shown.slice(0, 119)}…` : each.shown),
+      storyLink(each.id)),
     each.picture && h("img.picture", { src: each.picture, alt: "", onerror: (event) => event.target.remove() }),
     waiting,
     story?.status === "ok" && answer(story),
     story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `Dead letter at ${story.stage}: ${story.error_type}`), h("p", {}, story.error)),
     story && timeline(stages(story, row)),
-    h("details", {}, h("summary", {}, "The message as published"), h("pre", {}, each.published.body), h("pre", {}, JSON.stringify(each.published.attributes, null, 2))));
+    h("details", {}, h("summary", {}, "The message as published"), h("pre", { tabindex: 0, dir: "auto" }, each.published.body), h("pre", { tabindex: 0, dir: "auto" }, JSON.stringify(each.published.attributes, null, 2))));
 }
 
 /** Where the time went, from the topics' clocks and the audit row; what is not known is left out. */

@@ -1,8 +1,14 @@
 // Windows: one summary a window, against the windows before it.
 
+import * as address from "./address.js";
 import { about, get } from "./api.js";
-import { Lines, stacked } from "./charts.js";
-import { h, fill, card, empty, count, ms } from "./dom.js";
+import { stacked } from "./charts.js";
+import { saveButtons } from "./copy.js";
+import { h, fill, card, empty, count, ms, share } from "./dom.js";
+import { chanceOf, verdict } from "./drift.js";
+import { narrow, term } from "./filter.js";
+import { Lines } from "./lines.js";
+import { clock, full, inFilter, zone } from "./time.js";
 
 const EVERY_MS = 5000;
 let root, asked = 0, drawn = "";
@@ -14,45 +20,55 @@ export function start(element) {
   fill(root, h("h1.sr", {}, "Windows"), empty("Looking", "reading the summary table"));
 }
 
+export function filtered() {
+  asked = 0;
+  update();
+}
+
 export async function update() {
   if (Date.now() < asked + EVERY_MS) return;
   asked = Date.now();
-  const mine = root;
+  const mine = root, { q } = address.read();
   try {
-    const { windows } = await get("/api/summaries");
-    if (JSON.stringify(windows) === drawn || mine !== root) return;
-    drawn = JSON.stringify(windows);
+    const { windows } = await get(`/api/summaries?${new URLSearchParams({ q })}`);
+    const key = JSON.stringify([windows, q]);
+    if (key === drawn || mine !== root || q !== address.read().q) return;
+    drawn = key;
     show(windows);
   } catch (error) {
-    fill(root, empty("The summary table cannot be read", error.message));
+    drawn = "";
+    fill(root, h("h1.sr", {}, "Windows"), empty("The summary table cannot be read", error.message));
   }
 }
 
-const time = (text) => new Date(text).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const drift = (psi) => psi === null ? ["", "–"] : psi < 0.1 ? ["good", "steady"] : psi < 0.25 ? ["warn", "moving"] : ["bad", "shifted"];
+const at = (text) => Date.parse(text) / 1000;
 
 function show(windows) {
-  if (!windows) return fill(root, h("h1.sr", {}, "Windows"), empty("No summary table", "Start the job and the console with --summary_table to see how windows differ."));
-  if (!windows.length) return fill(root, h("h1.sr", {}, "Windows"), empty("No window has ended yet", `Summaries are written to ${about.names["summary table"]} once a window is over.`));
-  const points = windows.map((w) => [Date.parse(w.window_start) / 1000, w.psi_label, w.psi_score, w.psi_input_bytes, w.messages, w.dead_letters, w.latency_p50_ms, w.latency_p99_ms, w.score_p50]);
-  const tick = (p) => time(p[0] * 1000);
-  const lines = (title, series, options) => { const chart = new Lines(title, series, { ...options, tick, window: 200 }); chart.draw(points); return h("section.card", {}, chart.element); };
-  const columns = windows.slice(-40).map((w) => ({ tick: time(w.window_start), shares: w.labels || {} }));
-  fill(root, h("h1.sr", {}, "Windows"),
+  const title = h("h1.sr", {}, "Windows");
+  if (!windows) return fill(root, title, empty("No summary table", "Start the job and the console with --summary_table: each window is then a row with its counts, its labels, its latency, and how far it is from the ten before."));
+  if (!windows.length && address.read().q) return fill(root, title, empty("No window fits the filter", "Here it knows since:, until:, label: and the number of a column, such as messages>100."));
+  if (!windows.length) return fill(root, title, empty("No window has ended yet", `Summaries are written to ${about.names["summary table"]} once a window is over.`));
+  const points = windows.map((w) => [at(w.window_start), w.psi_label, w.psi_score, w.psi_input_bytes, w.messages, w.dead_letters, w.latency_p50_ms, w.latency_p95_ms, w.latency_p99_ms]);
+  const steps = points.slice(1).map((p, i) => p[0] - points[i][0]).sort((a, b) => a - b);
+  const onRange = (from, to) => narrow([`since:${inFilter(from)}`, `until:${inFilter(to + 1)}`]);
+  const lines = (title, series, options) => { const chart = new Lines(title, series, { ...options, onRange, gap: 1.5 * (steps[Math.floor(steps.length / 2)] || 60) }); setTimeout(() => chart.draw(points)); return h("section.card", {}, chart.element); };
+  const columns = windows.slice(-40).map((w) => ({ tick: clock(at(w.window_start)), shares: w.labels || {} }));
+  const verdicts = windows.map((w, i) => verdict(w.psi_label, w.chance_label ?? chanceOf(windows, i)));
+  return fill(root, title,
     h("div.two", {},
-      h("section.card", {}, stacked("Labels by window", columns)),
+      h("section.card", {}, stacked("Labels by window", columns, zone(), (label) => narrow(term("label", label)))),
       lines("Drift: population stability index", [
-        { name: "label", className: "c1", at: 1 }, { name: "score", className: "c3", at: 2 }, { name: "input length", className: "c2", at: 3 }], { marks: [0.1, 0.25] }),
+        { name: "label", className: "c1", at: 1 }, { name: "score", className: "c3", at: 2 }, { name: "input length", className: "c2", at: 3 }], { marks: [0.1, 0.25], least: 0.1 }),
       lines("Messages", [{ name: "all", className: "c1", at: 4 }, { name: "dead letters", className: "bad", at: 5 }], { area: true }),
-      lines("Latency", [{ name: "p50", className: "c1", at: 6 }, { name: "p99", className: "c4", at: 7 }], { format: ms })),
-    card("Windows", "stability index of the labels: under 0.1 steady, over 0.25 shifted", h("div.scroll", { tabindex: 0 }, h("table", {},
-      h("thead", {}, h("tr", {}, [["Window"], ["Messages", 1], ["Dead letters", 1], ["First label"], ["Score p50", 1], ["Latency p50", 1], ["Input p50", 1], ["PSI label", 1], ["Labels"]].map(([each, number]) => h(number ? "th.number" : "th", {}, each)))),
-      h("tbody", {}, windows.slice().reverse().slice(0, 60).map((w) => {
-        const [kind, words] = drift(w.psi_label);
-        const first = Object.entries(w.labels || {}).sort((a, b) => b[1] - a[1])[0];
-        return h("tr", {}, h("td.short", {}, `${time(w.window_start)} – ${time(w.window_end)}`), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
-          h("td.short", {}, first ? `${first[0]} ${(100 * first[1] / Object.values(w.labels).reduce((a, b) => a + b, 0)).toFixed(0)} %` : "–"),
-          h("td.number", {}, w.score_p50?.toFixed(3) ?? "–"), h("td.number", {}, ms(w.latency_p50_ms)), h("td.number", {}, w.input_bytes_p50 === null ? "–" : `${count(w.input_bytes_p50)} B`),
-          h("td.number", {}, w.psi_label?.toFixed(3) ?? "–"), h("td", {}, kind && h(`span.pill.${kind}`, {}, words)));
-      }))))));
+      lines("Latency", [{ name: "p50", className: "c1", at: 6 }, { name: "p95", className: "c3", at: 7 }, { name: "p99", className: "c4", at: 8 }], { format: ms })),
+    h("section.card", {}, h("div.card-head", {}, h("h2", {}, "Windows"), h("span.note", {}, "stability index of the labels: under 0.1 steady, over 0.25 shifted, where chance alone would not make it so"), h("span.grow"), ...saveButtons("windows", () => windows)),
+      h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Windows" }, h("table", {},
+        h("thead", {}, h("tr", {}, [[`Window, ${zone()}`], ["Messages", 1], ["Dead letters", 1], ["First label"], ["Score p50", 1], ["Latency p50", 1], ["p99", 1], ["Input p50", 1], ["PSI label", 1], ["Labels"]].map(([each, number]) => h(number ? "th.number" : "th", { scope: "col" }, each)))),
+        h("tbody", {}, windows.map((w, i) => [w, verdicts[i]]).reverse().slice(0, 60).map(([w, [kind, words]]) => {
+          const first = Object.entries(w.labels || {}).sort((a, b) => b[1] - a[1])[0];
+          return h("tr", {}, h("td.short", { title: `${full(at(w.window_start))} to ${full(at(w.window_end))}` }, h("button.link", { type: "button", title: "results of this window", onclick: () => narrow([`since:${inFilter(at(w.window_start))}`, `until:${inFilter(at(w.window_end))}`], "results") }, `${clock(at(w.window_start))} – ${clock(at(w.window_end))}`)), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
+            h("td.short", { dir: "auto" }, first ? `${first[0]} ${share(first[1], Object.values(w.labels).reduce((a, b) => a + b, 0))}` : "–"),
+            h("td.number", {}, w.score_p50?.toFixed(3) ?? "–"), h("td.number", {}, ms(w.latency_p50_ms)), h("td.number", {}, ms(w.latency_p99_ms)), h("td.number", {}, w.input_bytes_p50 === null ? "–" : `${count(w.input_bytes_p50)} B`),
+            h("td.number", {}, w.psi_label?.toFixed(3) ?? "–"), h("td.short", {}, kind && h(`span.pill.${kind}`, {}, words)));
+        })))), windows.length > 60 && h("p.note", {}, `the newest 60 of ${count(windows.length)} are shown`)));
 }

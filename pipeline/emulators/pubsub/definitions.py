@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any, Protocol
 
 import fastavro
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.pubsub_v1 import types
 
-from pipeline.emulators.pubsub.errors import InvalidArgument, Unimplemented
+from pipeline.emulators.pubsub.errors import InvalidArgument
+from transforms.envelopes.protoc import Unsound, compiled
 
 #: https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_DEFINITION_BYTES = 300_000
-_PROTOC_SECONDS = 20
 _Type = types.Schema.Type
 
 
@@ -81,11 +77,10 @@ class _Protobuf:
     """The one top-level message of the definition. Other files cannot be imported, as in the service."""
 
     def __init__(self, definition: str) -> None:
-        file = _compile(definition)
-        if len(file.message_type) != 1:
-            raise InvalidArgument(
-                f"Invalid schema definition: it has {len(file.message_type)} top-level messages; it must have one."
-            )
+        try:
+            file = compiled(definition)
+        except Unsound as error:
+            raise InvalidArgument(f"Invalid schema definition: {error}") from None
         pool = descriptor_pool.DescriptorPool()
         pool.Add(file)
         name = ".".join(filter(None, (file.package, file.message_type[0].name)))
@@ -98,28 +93,3 @@ class _Protobuf:
         if not isinstance(json.loads(body), dict):
             raise ValueError("the JSON value is not an object")
         json_format.Parse(body, self._message())
-
-
-def _compile(definition: str) -> Any:
-    """The FileDescriptorProto, by protoc in a process of its own: it is C++, and this text is anybody's."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "schema.proto").write_text(definition, encoding="utf-8")
-        arguments = [f"-I{folder}", "--descriptor_set_out=compiled", "schema.proto"]
-        done = subprocess.run(  # noqa: S603 - our own arguments, no shell
-            [sys.executable, "-m", "grpc_tools.protoc", *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_PROTOC_SECONDS,
-        )
-        if "No module named" in done.stderr:
-            raise Unimplemented("Protocol Buffers schemas need protoc: pip install grpcio-tools")
-        if done.returncode:
-            raise InvalidArgument(f"Invalid schema definition: {done.stderr.strip()}")
-        files = descriptor_pb2.FileDescriptorSet.FromString(Path(folder, "compiled").read_bytes())
-    file = files.file[0]
-    if file.dependency:
-        raise InvalidArgument(
-            f"Invalid schema definition: it imports {', '.join(file.dependency)}; imports are refused."
-        )
-    return file

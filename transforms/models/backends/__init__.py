@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from transforms.models.spec import ModelSpec
-    from transforms.models.task_table import TaskEntry
+    from transforms.models.task_entry import TaskEntry
 
 _LOG = logging.getLogger(__name__)
 

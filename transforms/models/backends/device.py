@@ -41,8 +41,19 @@ def pick_device(asked: str) -> torch.device:
         return torch.device("cuda" if present else "cpu")
     device = torch.device(asked)
     if device.type == "cuda" and not present:
-        raise ModelLoadError(f"`device={asked}`: no CUDA device is present; use `device=cpu` or auto")
+        raise ModelLoadError(f"`device={asked}`: no CUDA device is present ({_why_none()}); use `device=cpu` or auto")
     return device
+
+
+def _why_none() -> str:
+    """Why torch has no CUDA device, in its own words where it has any."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build for the CPU"
+    try:
+        torch.cuda.init()
+    except Exception as error:  # noqa: BLE001 (RuntimeError, AssertionError, and what a driver makes of it)
+        return f"torch needs CUDA {torch.version.cuda}: {str(error).strip().splitlines()[0][:200]}"
+    return f"torch needs CUDA {torch.version.cuda} and sees {torch.cuda.device_count()} devices"
 
 
 def pick_dtype(asked: str, device: torch.device) -> torch.dtype:

@@ -26,7 +26,7 @@ from transforms.models.sharing import distance
 
 if TYPE_CHECKING:
     from transforms.models.spec import ModelSpec
-    from transforms.models.task_table import TaskEntry
+    from transforms.models.task_entry import TaskEntry
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ TASKS = frozenset(
         "fill-mask",
         "question-answering",
         "feature-extraction",
+        "sentence-similarity",
+        "text-ranking",
         "image-classification",
         "image-feature-extraction",
         "audio-classification",

@@ -7,7 +7,7 @@ from typing import Any
 from transforms.models.chats import continued
 from transforms.models.errors import InvalidParameter, brief
 from transforms.models.inputs import Ask
-from transforms.models.shapes import Misfit
+from transforms.models.misfits import Misfit
 
 _NAMES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n"}
 _NONE = ("typical_p", "num_beams", "truncate")

@@ -13,7 +13,7 @@ from transforms.models.remote.caller import Caller
 from transforms.models.remote.protocol import ROWS, InferenceApi, OpenAi, Post, TextEmbeddings, locate
 from transforms.models.remote.provider import PREFIX, Provider
 from transforms.models.remote.reply import Verdict
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 
@@ -92,7 +92,7 @@ def pick_server(spec: EndpointSpec, task: TaskEntry, rows: int | None, model: st
     base, openai = locate(spec.endpoint)
     if openai:
         return OpenAi(task, base, model)
-    if rows is not None and task.name in ("feature-extraction", "text-classification"):
+    if rows is not None and task.name in TextEmbeddings.tasks:
         return TextEmbeddings(task, base, rows, spec.truncate)
     return InferenceApi(task, base, model)
 

@@ -34,7 +34,7 @@ from transforms.models.remote.reading import Read
 from transforms.models.remote.reply import Reply
 from transforms.models.remote.rows import read_rows
 from transforms.models.remote.wire import to_wire
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenKeeper
 from transforms.records import Failure, ModelInfo, Prediction, Request
 

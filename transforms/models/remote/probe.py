@@ -14,7 +14,7 @@ from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reading import NOT_JSON, Reading
 from transforms.models.remote.reply import Verdict
 from transforms.models.remote.rows import read_rows
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.token import TokenError
 from transforms.records import ModelInfo
 

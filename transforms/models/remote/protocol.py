@@ -12,10 +12,11 @@ import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
+from transforms.models.misfits import Misfit, are_objects
 from transforms.models.remote import chat_completions
 from transforms.models.remote.wire import content_type
-from transforms.models.shapes import Misfit
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
+from transforms.models.task_parameters import DIMENSIONS, dimensions
 
 #: Rows that go into one request where the server takes several and names no limit of its own.
 ROWS = 32
@@ -83,16 +84,26 @@ class InferenceApi:
 
 
 class TextEmbeddings:
-    """Text Embeddings Inference: embeddings and classifications, several rows a request, parameters beside them."""
+    """Text Embeddings Inference: several rows a request where its route takes them, parameters beside them."""
+
+    tasks = ("feature-extraction", "text-classification", "sentence-similarity", "text-ranking")
 
     def __init__(self, task: TaskEntry, url: str, rows: int, truncate: bool) -> None:
         self.task = task
         self.url = url
-        self.rows = rows
+        self.rows = rows if task.name in ("feature-extraction", "text-classification") else 1
         self.truncate = truncate
 
     def post(self, asks: Sequence[Ask]) -> Post:
-        given = {"truncate": self.truncate, **asks[0].parameters}
+        given = {"truncate": self.truncate, **_with_dimensions(asks[0].parameters)}
+        if self.task.name == "text-ranking":
+            for name in ("top_k", "return_text"):  # of all scores, which come back, both are made here
+                given.pop(name, None)
+            return Post.json(f"{self.url}/rerank", {**asks[0].inputs, **given})
+        if self.task.name == "sentence-similarity":
+            if "dimensions" in given:
+                raise InvalidParameter("parameters.dimensions: this server compares whole embeddings; leave it out")
+            return Post.json(f"{self.url}/similarity", {"inputs": asks[0].inputs, "parameters": given})
         if self.task.name == "feature-extraction":
             if "pooling" in given:
                 raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
@@ -107,17 +118,17 @@ class TextEmbeddings:
         return Post.json(f"{self.url}/predict", {"inputs": pairs, **given, "raw_scores": function == "none"})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
-        return one_each(answer, asks)
+        return one_each(answer, asks) if self.task.name in ("feature-extraction", "text-classification") else [answer]
 
 
 class OpenAi:
-    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions and embeddings."""
+    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions, embeddings, and the others' ``/rerank``."""
 
     def __init__(self, task: TaskEntry, url: str, model: str) -> None:
-        if task.name not in ("text-generation", "image-text-to-text", "feature-extraction"):
+        if task.name not in ("text-generation", "image-text-to-text", "feature-extraction", "text-ranking"):
             raise ModelLoadError(
                 f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
-                " text-generation, image-text-to-text and feature-extraction"
+                " text-generation, image-text-to-text, feature-extraction and text-ranking"
             )
         self.task = task
         self.url = url
@@ -130,7 +141,14 @@ class OpenAi:
             unknown = ask.parameters.keys() & {"normalize", "truncate", "prompt_name", "pooling"}
             if unknown:
                 raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
-            return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks]})
+            asked = _with_dimensions(ask.parameters)
+            return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks], **asked})
+        if self.task.name == "text-ranking":
+            unknown = ask.parameters.keys() & {"raw_scores", "truncate"}
+            if unknown:
+                raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
+            pair = {"query": ask.inputs["query"], "documents": ask.inputs["texts"]}
+            return Post.json(f"{self.url}/rerank", {**model, **pair})
         if chat_completions.is_chat(ask):
             return Post.json(
                 f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
@@ -138,12 +156,24 @@ class OpenAi:
         return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat_completions.parameters(ask)})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
+        if self.task.name == "text-ranking":
+            results = answer.get("results") if isinstance(answer, dict) else None
+            if not are_objects(results, "index", "relevance_score"):
+                raise Misfit(f'expected {{"results": [{{"index": …, "relevance_score": …}}]}}, got {brief(answer)}')
+            return [[{"index": one["index"], "score": one["relevance_score"]} for one in answer["results"]]]
         if self.task.name != "feature-extraction":
             return [chat_completions.read(answer, asks[0], self.task.name)]
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
             raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
         return one_each([one["embedding"] for one in _in_order(data)], asks)
+
+
+def _with_dimensions(given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given``, with an embedding's length under the one name that servers have for it."""
+    asked = dimensions(given)
+    others = {name: value for name, value in given.items() if name not in DIMENSIONS}
+    return others if asked is None else {**others, "dimensions": asked}
 
 
 def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -170,7 +200,7 @@ def one_each(answer: Any, asks: Sequence[Ask]) -> list[Any]:
 
 #: Routes that a pasted URL may end with; they are added again where they are needed.
 _OPENAI = ("/chat/completions", "/completions", "/embeddings")
-_PLAIN = ("/embed", "/predict", "/generate", "/info", "/health")
+_PLAIN = ("/embed", "/predict", "/rerank", "/similarity", "/generate", "/info", "/health")
 
 
 def locate(url: str) -> tuple[str, bool]:

@@ -15,7 +15,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.inputs import Ask
 from transforms.models.remote import chat_completions
 from transforms.models.remote.protocol import Post
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 #: The helpers route by the look of a token; the real one is added when the request is sent.
 _ROUTED = "hf_routed"

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from transforms.errors import quoted
+from transforms.models.misfits import Misfit
 from transforms.models.remote.reply import NOT_THE_INPUT, Reply, Verdict, error_in, judge
-from transforms.models.shapes import Misfit
 
 #: What makes something of a reply whose JSON it is given; raises ``Misfit`` where it is no answer to the request.
 Read = Callable[[Reply, Any], Any]

@@ -9,7 +9,7 @@ from transforms.models.errors import NonFinite
 from transforms.models.inputs import Ask
 from transforms.models.remote.discover import Server
 from transforms.models.remote.protocol import one_each
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 
 def read_rows(answer: Any, server: Server, task: TaskEntry, asks: Sequence[Ask]) -> list[Any]:

@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from transforms.models import inputs
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 from transforms.models.tasks.media import read_all
 
 

@@ -15,7 +15,8 @@ from transforms.models.backends import pick_engine
 from transforms.models.errors import ModelLoadError, foreign
 from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
-from transforms.models.task_table import TASKS, TaskEntry, find
+from transforms.models.task_entry import TaskEntry
+from transforms.models.task_table import TASKS, find
 from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
 from transforms.models.tasks.base import Loading, Task
 from transforms.models.tasks.classify import TextClassification, ZeroShotClassification
@@ -24,6 +25,9 @@ from transforms.models.tasks.fallback import FALLBACKS
 from transforms.models.tasks.multimodal import ImageTextToText
 from transforms.models.tasks.probes import probe
 from transforms.models.tasks.question import QuestionAnswering
+from transforms.models.tasks.ranking import TextRanking
+from transforms.models.tasks.rewriting import Summarization, Text2TextGeneration, Translation
+from transforms.models.tasks.similarity import SentenceSimilarity
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.text_generation import TextGeneration
 from transforms.models.tasks.tokens import FillMask, TokenClassification
@@ -38,9 +42,14 @@ _ALL: tuple[type[Task], ...] = (
     TextClassification,
     TokenClassification,
     ZeroShotClassification,
+    Text2TextGeneration,
+    Summarization,
+    Translation,
     FillMask,
     QuestionAnswering,
     FeatureExtraction,
+    SentenceSimilarity,
+    TextRanking,
     TextGeneration,
     ImageClassification,
     ImageFeatureExtraction,
@@ -68,7 +77,9 @@ def pick_task(asked: str | None, config: Mapping[str, Any], names: Collection[st
     fitting = [task for task in ADAPTERS.values() if given & task.architectures()]
     if asked is None:
         if "modules.json" in names:
-            return FeatureExtraction
+            # sentence-transformers' folders are for embeddings, but for those of a cross-encoder.
+            pairs = given & TextRanking.architectures()
+            return FeatureExtraction if not pairs else TextRanking if _scores(config) else TextClassification
         if fitting:
             return fitting[0]
         raise ModelLoadError(
@@ -87,6 +98,11 @@ def pick_task(asked: str | None, config: Mapping[str, Any], names: Collection[st
             f" it can do: {others}"
         )
     return task
+
+
+def _scores(config: Mapping[str, Any]) -> bool:
+    """Whether a classifier has one label, and so gives a score."""
+    return len(config.get("id2label") or (0, 1)) == 1
 
 
 def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:

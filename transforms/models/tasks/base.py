@@ -17,7 +17,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.spec import ModelSpec
-from transforms.models.task_table import TaskEntry
+from transforms.models.task_entry import TaskEntry
 
 
 @dataclass(frozen=True, slots=True)

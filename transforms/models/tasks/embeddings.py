@@ -12,9 +12,10 @@ import torch
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, TooLong, brief
 from transforms.models.inputs import Ask
+from transforms.models.task_parameters import dimensions
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_finite
-from transforms.models.tasks.pooling import read_sentence_model
+from transforms.models.tasks.pooling import SentenceModel, read_sentence_model
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import max_tokens
 
@@ -56,6 +57,9 @@ class FeatureExtraction(TextTask):
         if name is not None and name not in self.sentences.prompts:
             known = ", ".join(self.sentences.prompts) or "none"
             raise InvalidParameter(f"parameters.prompt_name={brief(name)}: the model's prompts are: {known}")
+        asked = dimensions(parameters)
+        if asked is not None and "pooling" in parameters:
+            raise InvalidParameter(f"parameters.dimensions={asked}: token embeddings are not cut short; leave it out")
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         texts: list[str] = []
@@ -102,13 +106,7 @@ class FeatureExtraction(TextTask):
     def finish(self, outputs: tuple[np.ndarray, torch.Tensor | None], batch: Sequence[Prepared]) -> list[Any]:
         pooled, raw = outputs
         finite = finite_rows(pooled)
-        short = self.sentences.truncate_dim
-        if self.sentences.normalize:
-            # As sentence-transformers: its module normalises before an embedding is cut short, a caller after.
-            plain, unit = pooled[:, :short], _unit(pooled)[:, :short]
-        else:
-            plain = pooled[:, :short]
-            unit = _unit(plain)
+        vectors = _Vectors(pooled, self.sentences)
         answers: list[Any] = []
         start = 0
         for prepared in batch:
@@ -120,12 +118,43 @@ class FeatureExtraction(TextTask):
                 own = [raw[i, : len(row.ids)].numpy()[None] for i, row in enumerate(prepared.rows, start)]
                 answers.append(own if isinstance(prepared.ask.inputs, list) else own[0])
             else:
-                embeddings = unit if given.get("normalize", self.sentences.normalize) else plain
-                answers.append(embeddings[start:end] if isinstance(prepared.ask.inputs, list) else embeddings[start])
+                found = vectors.by(given)
+                if isinstance(found, InvalidParameter):
+                    answers.append(found)
+                else:
+                    answers.append(found[start:end] if isinstance(prepared.ask.inputs, list) else found[start])
             start = end
         return answers
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit
+class _Vectors:
+    """A micro-batch's embeddings, once for each way in which its messages ask for them."""
+
+    def __init__(self, pooled: np.ndarray, model: SentenceModel) -> None:
+        self.pooled = pooled
+        self.model = model
+        self.most = min(pooled.shape[1], model.truncate_dim or pooled.shape[1])
+        self._done: dict[tuple[int | None, bool], np.ndarray] = {}
+
+    def by(self, given: Mapping[str, Any]) -> np.ndarray | InvalidParameter:
+        """Every row, cut short and normalised as ``given`` says; or that it has not so many numbers."""
+        asked = dimensions(given)
+        if asked is not None and asked > self.most:
+            return InvalidParameter(f"parameters.dimensions={asked}: the model's embeddings have {self.most} numbers")
+        key = asked, bool(given.get("normalize", self.model.normalize))
+        if key not in self._done:
+            self._done[key] = self._make(*key)
+        return self._done[key]
+
+    def _make(self, asked: int | None, normalize: bool) -> np.ndarray:
+        if normalize and asked is None and self.model.normalize:
+            # As sentence-transformers: its module normalises before an embedding is cut short, a caller after.
+            return unit(self.pooled)[:, : self.most]
+        short = self.pooled[:, : asked or self.most]
+        return unit(short) if normalize else short
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """``rows`` of length one."""
+    found: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return found

@@ -23,10 +23,13 @@ _OURS = frozenset({"seed", "stop", "return_full_text", "truncate"})
 
 
 class Decoding:
-    """How one micro-batch generates; every element in it asked for the same."""
+    """How one micro-batch generates; every element in it asked for the same.
 
-    def __init__(self, parameters: Mapping[str, Any], defaults: Any) -> None:
-        self.new_tokens = parameters.get("max_new_tokens") or defaults.max_new_tokens or MAX_NEW_TOKENS
+    ``usual`` is how many new tokens there are where neither the message, the job nor ``defaults`` says.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any], defaults: Any, usual: int = MAX_NEW_TOKENS) -> None:
+        self.new_tokens = parameters.get("max_new_tokens") or defaults.max_new_tokens or usual
         asked = parameters.get("do_sample")
         self.samples = bool(defaults.do_sample if asked is None else asked) or (
             asked is None and bool(_SAMPLING & parameters.keys())
@@ -37,14 +40,15 @@ class Decoding:
         self.beams = parameters.get("num_beams", defaults.num_beams or 1)
         self.rows = max(self.sequences, self.beams)
         given = {name: value for name, value in parameters.items() if name not in _OURS}
+        self.asked = parameters
         self.kwargs = {**given, "max_new_tokens": self.new_tokens, "do_sample": self.samples}
         self.full_text = parameters.get("return_full_text", True)
 
-    def group(self, parameters: Mapping[str, Any]) -> Hashable:
+    def group(self) -> Hashable:
         """What must be equal for two messages to generate together; a seeded sample runs alone, to be repeatable."""
         if self.samples and self.seed is not None:
             return object()
-        return tuple(sorted((n, str(v)) for n, v in parameters.items() if n not in ("return_full_text", "seed")))
+        return tuple(sorted((n, str(v)) for n, v in self.asked.items() if n not in ("return_full_text", "seed")))
 
 
 def check_generation(parameters: Mapping[str, Any]) -> None:
@@ -61,7 +65,11 @@ def generate(
     model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], decoding: Decoding, limit_s: float | None
 ) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
     """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
-    prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs and not model.config.is_encoder_decoder else 0
+    if model.config.is_encoder_decoder:
+        # What the decoder starts with is no answer; with BART and NLLB it is the same token as the end of one.
+        prompt = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
+    else:
+        prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
     kwargs = dict(decoding.kwargs)

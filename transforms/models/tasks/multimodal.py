@@ -79,7 +79,7 @@ class ImageTextToText(Task):
         decoding = Decoding(ask.parameters, self.generator.generation_config)
         length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (decoding.group(ask.parameters), len(images), isinstance(prompt, str))
+        group = (decoding.group(), len(images), isinstance(prompt, str))
         return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:

@@ -65,6 +65,8 @@ class SentenceModel:
     default_prompt: str | None = None
     #: Numbers that are left of an embedding (Matryoshka); None leaves all.
     truncate_dim: int | None = None
+    #: How two embeddings are compared.
+    similarity: str = "cosine"
 
     def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``[rows, tokens, width]`` under ``mask`` ``[rows, tokens]`` to ``[rows, width]``, in float32."""
@@ -114,6 +116,7 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
         prompts=prompts.get("prompts") or {},
         default_prompt=prompts.get("default_prompt_name"),
         truncate_dim=prompts.get("truncate_dim"),
+        similarity=prompts.get("similarity_fn_name") or "cosine",
     )
 
 

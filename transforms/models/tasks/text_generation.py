@@ -14,12 +14,12 @@ from transforms.models.errors import ElementError, InvalidInput, InvalidParamete
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
-from transforms.models.tasks.generation import Decoding, check_generation, generate
-from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.generation import check_generation
 from transforms.models.tasks.tokenizing import Row, max_tokens
+from transforms.models.tasks.writer import Writer
 
 
-class TextGeneration(TextTask):
+class TextGeneration(Writer):
     """``inputs``: a prompt, or a chat. ``prediction``: ``[{"generated_text"}]``, one for each returned sequence.
 
     The text holds the prompt too, unless ``return_full_text`` is false; for a chat it is the chat with one message
@@ -32,8 +32,6 @@ class TextGeneration(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
-        # Generation is many forwards with a cache between them: past the engine, on the model itself.
-        self.generator = self.model.module
         self.encoder.left = True  # the new tokens come after the prompt's last
 
     @cached_property
@@ -80,7 +78,7 @@ class TextGeneration(TextTask):
         )
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        decoding = Decoding(ask.parameters, self.generator.generation_config)
+        decoding = self.decoding(ask)
         wrong = self.too_short([row])
         if wrong:
             return wrong
@@ -101,44 +99,11 @@ class TextGeneration(TextTask):
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
-        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group(ask.parameters))
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group())
         return Prepared(ask, row, size, len(row.ids), cut)
 
-    def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
-        decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
-        inputs = self._inputs([prepared.rows for prepared in batch])
-        return generate(self.generator, self.tokenizer, inputs, decoding, self.loading.spec.time_limit_s)
-
-    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        self.sharing.restore()
-        inputs = self.encoder.pad(rows, self.device)
-        inputs.pop("token_type_ids", None)
-        return inputs
-
-    def raw(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """The logits of the first two tokens: those after padding, and those after what the first step kept."""
-        made = []
-        for part in self.sharing.parts([len(row.ids) for row in rows]):
-            steps = self.generator.generate(
-                **self._inputs([rows[i] for i in part]),
-                max_new_tokens=2,
-                min_new_tokens=2,
-                do_sample=False,
-                num_beams=1,
-                pad_token_id=self.encoder.pad_id,
-                output_logits=True,
-                return_dict_in_generate=True,
-            ).logits
-            made += [(place, torch.cat([step[i].flatten() for step in steps])) for i, place in enumerate(part)]
-        return [logits for _, logits in sorted(made, key=lambda one: one[0])]
-
-    def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
-        return [
-            rows[0]
-            if isinstance(rows[0], ElementError)
-            else [{"generated_text": self._text(prepared.ask, row)} for row in rows]
-            for prepared, rows in zip(batch, outputs, strict=True)
-        ]
+    def written(self, ask: Ask, row: torch.Tensor) -> dict[str, Any]:
+        return {"generated_text": self._text(ask, row)}
 
     def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
         words = str(self.tokenizer.decode(row, skip_special_tokens=True))

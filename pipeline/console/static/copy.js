@@ -1,0 +1,44 @@
+// Copies and downloads of what is shown.
+
+import { h } from "./dom.js";
+
+/** A button that copies what `text` gives. */
+export function copyButton(text, name = "Copy") {
+  const button = h("button.copy", { type: "button", onclick: async () => {
+    const what = typeof text === "function" ? text() : text;
+    try {
+      await navigator.clipboard.writeText(what);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not copied: the browser forbids it";
+    }
+    setTimeout(() => { button.textContent = name; }, 1500);
+  } }, name);
+  return button;
+}
+
+/** Buttons that save `rows()`, a list of objects, as CSV and as JSON. */
+export function saveButtons(name, rows) {
+  return [
+    h("button", { type: "button", onclick: () => save(`${name}.csv`, "text/csv", csv(rows())) }, "CSV"),
+    h("button", { type: "button", onclick: () => save(`${name}.json`, "application/json", JSON.stringify(rows(), null, 1)) }, "JSON"),
+  ];
+}
+
+/** RFC 4180. A text that a spreadsheet would take for a formula is marked as text: it came in a message. */
+export function csv(rows) {
+  const names = [...new Set(rows.flatMap(Object.keys))];
+  const cell = (value) => {
+    if (value === null || value === undefined) return "";
+    let text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [names.map(cell), ...rows.map((row) => names.map((each) => cell(row[each])))].map((line) => line.join(",")).join("\r\n") + "\r\n";
+}
+
+function save(name, type, text) {
+  const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}

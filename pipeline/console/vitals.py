@@ -1,0 +1,43 @@
+"""Vitals: whether the job seems to be at work, from what the topics and its metrics file say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Seconds without a result while messages wait, or without a new metrics file, after which a job is not at work.
+SILENT_S = 10.0
+#: The job writes its metrics every two seconds.
+STALE_S = 15.0
+
+
+def job(
+    now: float, last_end: float | None, waiting: int | None, oldest: float | None, metrics_age_s: float | None
+) -> dict[str, Any]:
+    """``{"state", "words"}`` of the job: ``working``, ``idle``, ``silent``, ``gone`` or ``unknown``.
+
+    ``last_end`` is when its last result or dead letter was published, ``waiting`` how many messages are on their way
+    (None where the input is not watched), ``oldest`` when the first of them was published.
+    """
+    since = None if last_end is None else max(0.0, now - last_end)
+    last = "no result yet" if since is None else f"no result for {_span(since)}"
+    if metrics_age_s is not None and metrics_age_s > STALE_S:
+        return {"state": "gone", "words": f"its last metrics are {_span(metrics_age_s)} old; {last}{_wait(waiting)}"}
+    if since is not None and since <= SILENT_S:
+        return {"state": "working", "words": "results come"}
+    if waiting and oldest is not None and now - oldest > SILENT_S:
+        return {"state": "silent", "words": f"{last}{_wait(waiting)}"}
+    if metrics_age_s is not None or waiting:
+        return {"state": "idle", "words": f"{last}{_wait(waiting) or ', nothing waits'}"}
+    if waiting == 0:
+        return {"state": "unknown", "words": f"{last}, nothing waits"}
+    return {"state": "unknown", "words": f"{last}; the input is not watched"}
+
+
+def _wait(waiting: int | None) -> str:
+    return f", {waiting:,} waiting" if waiting else ""
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
