@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tiny_models as tiny
+import tiny_writers as writers
 import torch
 from zoo.build import build, enliven
 from zoo.judge import INPUTS, judge, unlike
@@ -66,6 +67,7 @@ SOUNDS = [tiny.wav(tiny.tone(seconds)) for seconds in (0.3, 0.3, 1.0)]
         (tiny.masked, "fill-mask", [f"[MASK] {text}" for text in TEXTS], {"top_k": 3}),
         (tiny.answering, "question-answering", [{"question": "who", "context": text} for text in TEXTS], {}),
         (tiny.body, "feature-extraction", TEXTS, {}),
+        (writers.ranker, "text-ranking", [{"query": text, "texts": TEXTS} for text in TEXTS], {"raw_scores": True}),
         (tiny.animals, "image-classification", PICTURES, {"top_k": 5}),
         (tiny.vision_body, "image-feature-extraction", PICTURES, {}),
         (tiny.sounds, "audio-classification", SOUNDS, {"top_k": 5}),
