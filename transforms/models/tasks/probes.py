@@ -65,8 +65,10 @@ def _longer(row: Any, length: int) -> Any:
     return replace(row, ids=stretch(row.ids), type_ids=stretch(row.type_ids))
 
 
-def _of_files(task: ImageTask | AudioTask) -> Probe:
+def _of_files(task: ImageTask | AudioTask) -> Probe | None:
     made = list(_prepared(task))
+    if not made:
+        return None
     batches: dict[Any, list[Prepared]] = {}
     for each in made:
         batches.setdefault(task.planned(each).group, []).append(each)
@@ -88,7 +90,9 @@ def _prepared(task: ImageTask | AudioTask) -> Iterator[Prepared]:
             yield task.one(ask, random.uniform(-0.5, 0.5, length).astype(np.float32))
         return
     for width, height in _PICTURES:
-        yield task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
+        made = task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
+        if isinstance(made, Prepared):  # a processor may refuse a picture for its shape
+            yield made
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
