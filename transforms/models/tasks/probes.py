@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from transforms.models.backends import Probe
+from transforms.models.errors import ElementError
 from transforms.models.inputs import Ask
 from transforms.models.sharing import sample
 from transforms.models.tasks.audio import AudioTask
@@ -66,8 +67,8 @@ def _longer(row: Any, length: int) -> Any:
 
 
 def _of_files(task: ImageTask | AudioTask) -> Probe | None:
-    made = list(_prepared(task))
-    if not made:
+    made = [each for each in _tries(task) if isinstance(each, Prepared)]
+    if not made:  # a processor may refuse them for their shape
         return None
     batches: dict[Any, list[Prepared]] = {}
     for each in made:
@@ -82,7 +83,7 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
     return Probe(answers, lambda: task.forward(batch), False)
 
 
-def _prepared(task: ImageTask | AudioTask) -> Iterator[Prepared]:
+def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared | ElementError]:
     random, ask = np.random.default_rng(0), Ask(b"", {})
     if isinstance(task, AudioTask):
         for seconds in _SECONDS:
@@ -90,9 +91,7 @@ def _prepared(task: ImageTask | AudioTask) -> Iterator[Prepared]:
             yield task.one(ask, random.uniform(-0.5, 0.5, length).astype(np.float32))
         return
     for width, height in _PICTURES:
-        made = task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
-        if isinstance(made, Prepared):  # a processor may refuse a picture for its shape
-            yield made
+        yield task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
