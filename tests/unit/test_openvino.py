@@ -22,6 +22,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.models.tasks import probes
+from transforms.models.tasks.pooling import _POOL, SentenceModel
 from transforms.records import Prediction, Request
 
 pytest.importorskip("openvino")
@@ -152,6 +153,16 @@ def test_a_model_that_a_forward_changes_stays_on_torch(tmp_path: Path, caplog: p
     with caplog.at_level(logging.INFO):
         assert load(tmp_path / "model", "feature-extraction").task.model.engine == "torch"
     assert "a forward changes the model" in caplog.text
+
+
+def test_what_an_engine_leaves_in_padding_is_not_read() -> None:
+    """ModernBERT's local windows over padding are 0 / 0 there: no way of pooling may take that into an embedding."""
+    tokens = torch.arange(12.0).reshape(1, 4, 3)
+    mask = torch.tensor([[True, True, False, False]])
+    for mode in _POOL:
+        pool = SentenceModel(Path(), (mode,)).pool
+        expected = pool(tokens, mask)
+        assert torch.equal(pool(tokens.masked_fill(~mask.unsqueeze(-1), torch.nan), mask), expected), mode
 
 
 def test_auto_leaves_small_models_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
