@@ -36,7 +36,7 @@ from transforms.encode import encode
 from transforms.models.gather import KEYS, Turns
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Message, ModelInfo, Prediction, Request
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 #: Requests of a bundle, and threads that write rows: few enough that a turn of seconds has several bundles a key.
 BUNDLE, WRITERS = 64, 4

@@ -30,7 +30,7 @@ COMMANDS = (
     Command("run", "pipeline.main", "run the job, here or on Dataflow"),
     Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
     Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
-    Command("summary", "pipeline.summary", "sum up the audit table's windows"),
+    Command("summary recount", "pipeline.summary", "count windows anew from the audit table"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )
@@ -45,9 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"beam-hf-inference {__version__}")
         return 0
-    command = next((each for each in COMMANDS if each.name == argv[0]), None)
+    command = next((each for each in COMMANDS if each.name.split() == argv[: len(each.name.split())]), None)
     if command is None:
-        near = difflib.get_close_matches(argv[0], [each.name for each in COMMANDS], 1)
+        near = difflib.get_close_matches(" ".join(argv[:2]), [each.name for each in COMMANDS], 1)
+        near = near or difflib.get_close_matches(argv[0], [each.name for each in COMMANDS], 1)
         way_out = f"did you mean {near[0]}?" if near else f"use {', '.join(each.name for each in COMMANDS)}"
         return flags.wrong_usage(flags.UsageError(f"{argv[0]!r}: no such command; {way_out}"))
     try:
@@ -57,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         lacking = extras.lacking(command.name, command.extra, [error.name])
         return flags.wrong_usage(flags.UsageError(lacking))
-    return run(argv[1:])
+    return run(argv[len(command.name.split()) :])
 
 
 def _help() -> str:
     lines = ["usage: beam-hf-inference COMMAND [--FLAG=VALUE ...]", "", "Commands:"]
-    lines += [f"  {command.name:<11}{command.about}" for command in COMMANDS]
+    lines += [f"  {command.name:<17}{command.about}" for command in COMMANDS]
     lines += ["", "beam-hf-inference COMMAND --help has a command's flags; beam-hf-inference --version the version."]
     lines += ["Exit codes: 0 done, 1 failed, 2 wrong usage."]
     return "\n".join(lines)

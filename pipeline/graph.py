@@ -3,9 +3,10 @@
     subscription ─ Decode ─ Predict ─ Encode ─ Audit ─ output topic
                      │         │         │       │
                      └─────────┴─ failures ──────┴─ Audit ─ DeadLetter ─ dead-letter topic
+                                                 │
+                            outcomes ─ Window ─ Summarise ─ summary table, summary topic
 
-Every message ends as one result or one dead letter. Its audit row is written first, so that a row which the table
-refuses can still make it a dead letter, and nothing is acknowledged before either is published.
+Every message ends as one result or one dead letter, its audit row first; no message waits for the windows.
 """
 
 from __future__ import annotations
@@ -14,17 +15,15 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline import __version__, clients, io
-from pipeline.audit_sink import BigQuerySink
+from pipeline import clients, io
 from pipeline.options import Settings
-from pipeline.summary import Summarise
-from transforms.audit import Audit, AuditContext
 from transforms.dead_letter import DeadLetter, Source
 from transforms.decode import Decode
 from transforms.encode import Encode
 from transforms.outcome import Outcome
 from transforms.predict import Handler, Predict
 from transforms.records import Message
+from transforms.summary import Summarise
 
 
 def serve(messages: beam.PCollection[Message], handler: Handler, *decoding: Any, keep: str = "none") -> Outcome:
@@ -44,17 +43,18 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None
     # Main output
     results, *failed = io.spread(serve(messages, handler, *io.reading(settings), keep=settings.result_input), settings)
     if settings.audit_table:
-        context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
-        sink = BigQuerySink(settings.audit_table)
-        results, rejected = results | "Audit" >> Audit(sink, context)
+        results, rejected = results | "Audit" >> io.audit(settings)
         failed.append(rejected)
     failed += results | "Publish" >> io.publish(settings.output_topic, settings)
 
     # Error output
     failures = failed | "AllFailures" >> beam.Flatten()
     if settings.audit_table:
-        failures, _ = failures | "AuditFailures" >> Audit(sink, context)
-        if settings.summary_table and not settings.local:
-            pipeline | "Summarise" >> Summarise(settings)
+        failures, _ = failures | "AuditFailures" >> io.audit(settings)
     letters = failures | "DeadLetter" >> DeadLetter(clients.LIMITS, Source(settings.job, settings.input_subscription))
     letters | "PublishDead" >> io.publish(settings.dead_letter_topic, settings)
+
+    # Windows of event time, which no message waits for
+    if settings.summary_table or settings.summary_topic:
+        outcomes = (results, failures) | "Outcomes" >> beam.Flatten() | "Window" >> io.window(settings)
+        outcomes | "Summarise" >> Summarise() | "WriteSummaries" >> io.write_summaries(settings)

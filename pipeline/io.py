@@ -10,15 +10,19 @@ import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from google.pubsub_v1 import SubscriberClient
 
-from pipeline import clients, schemas
+from pipeline import __version__, clients, schemas
+from pipeline.audit_sink import BigQuerySink
 from pipeline.direct.beam import require as require_beam
 from pipeline.options import Settings
 from pipeline.publish import DirectPublish, NativePublish
+from pipeline.summary_sink import WriteSummaries
 from transforms import coder
+from transforms.audit import Audit, AuditContext
 from transforms.encode import has_date
 from transforms.envelopes import Opener
 from transforms.outcome import Outcome
 from transforms.records import Failure, Message, Result, identity
+from transforms.window import Window
 
 if TYPE_CHECKING:
     from pipeline.direct.runner import LocalRunner
@@ -115,3 +119,20 @@ def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:
     On this machine it returns the failures of what the topic refused; a service's own sink tells of none.
     """
     return DirectPublish(topic) if settings.local else NativePublish(topic)
+
+
+def audit(settings: Settings) -> Audit:
+    """Writes audit rows to the table of ``settings``."""
+    assert settings.audit_table
+    context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
+    return Audit(BigQuerySink(settings.audit_table), context)
+
+
+def window(settings: Settings) -> Window:
+    """Outcomes into the windows of ``settings``."""
+    return Window(settings.window, settings.job, settings.run, settings.allowed_lateness, settings.window_early_s)
+
+
+def write_summaries(settings: Settings) -> beam.PTransform[Any, Any]:
+    """Writes summary rows to the table and the topic of ``settings``; on this machine a thread of its own does it."""
+    return WriteSummaries(settings.summary_table, settings.summary_topic, aside=settings.local)

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runner = io.runner(settings)
         handler = handlers.make_handler(settings)
         preflight.check(settings)
+        preflight.make_summary_table(settings)
         handlers.load(handler, settings)
     except flags.UsageError as error:
         return flags.wrong_usage(error)

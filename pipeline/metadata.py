@@ -30,6 +30,7 @@ _KINDS = {
     "dead_letter_topic": "PUBSUB_TOPIC",
     "audit_table": "BIGQUERY_TABLE",
     "summary_table": "BIGQUERY_TABLE",
+    "summary_topic": "PUBSUB_TOPIC",
 }
 
 

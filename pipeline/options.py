@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from pipeline.matchers import (
 )
 from transforms.envelopes import FORMATS
 from transforms.kept import KEPT
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 _IO, _MODEL, _BATCH, _AUDIT = "Messages", "Model", "Windows and batches", "Audit"
 _WATCH, _REMOTE = "Watching", "Remote endpoint"
@@ -141,6 +143,19 @@ FLAGS: tuple[Flag, ...] = (
         regex=rf"(fixed|session):{DECIMAL}|sliding:{DECIMAL}:{DECIMAL}|global",
         group=_BATCH,
     ),
+    Flag(
+        "allowed_lateness",
+        "seconds after its end for which a window still takes messages into its summary",
+        Integer(0, 366 * 86_400),
+        "3600",
+        group=_BATCH,
+    ),
+    Flag(
+        "window_early_s",
+        "seconds between early panes of a window that is still open; without it, there are none",
+        Integer(1, 86_400),
+        group=_BATCH,
+    ),
     Flag("max_batch_size", "most elements in one forward of the model", Integer(1, 10_000), "512", group=_BATCH),
     Flag(
         "max_batch_tokens",
@@ -170,11 +185,12 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "summary_table",
-        "BigQuery table, PROJECT:DATASET.TABLE, with one row a window: counts, quantiles, drift; needs --audit_table",
+        "BigQuery table, PROJECT:DATASET.TABLE, with a row a pane of each window: counts, quantiles, drift",
         table_name,
         group=_WATCH,
         regex=TABLE,
     ),
+    Flag("summary_topic", "Pub/Sub topic that gets the same, a message a pane", TOPIC, group=_WATCH),
     Flag("metrics_file", "file that a job on this machine keeps Beam's metrics in, as JSON", path, group=_WATCH),
     Flag(
         "log_format",
@@ -256,12 +272,15 @@ class Settings:
     max_deaths: int = _default("max_deaths")
     max_forward_s: float | None = None
     window: Windowing = _default("window")
+    allowed_lateness: int = _default("allowed_lateness")
+    window_early_s: int | None = None
     max_batch_size: int = _default("max_batch_size")
     max_batch_tokens: int | None = None
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
     summary_table: TableName | None = None
+    summary_topic: str | None = None
     metrics_file: Path | None = None
     log_format: str = _default("log_format")
     endpoint: str | None = None
@@ -270,6 +289,10 @@ class Settings:
     endpoint_max_wait_s: float = _default("endpoint_max_wait_s")
     endpoint_concurrency: int = _default("endpoint_concurrency")
     job: str = ""
+    #: One start of the job, unlike any other.
+    run: str = field(
+        compare=False, default_factory=lambda: f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    )
     local: bool = True
 
 
@@ -315,12 +338,14 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise UsageError(
             f"--dead_letter_topic {values['dead_letter_topic']!r}: it is also --output_topic; use another topic"
         )
-    if "summary_table" in values:
-        if "audit_table" not in values:
-            raise UsageError("--summary_table needs --audit_table: summaries are made from its rows")
-        if values["summary_table"] == values["audit_table"]:
-            raise UsageError(
-                f"--summary_table {str(values['summary_table'])!r}: it is also --audit_table; use another table"
-            )
-        if values["window"].kind not in ("fixed", "sliding"):
-            raise UsageError(f"--summary_table does not go with --window {values['window'].kind}; use fixed or sliding")
+    topics = {values["output_topic"]: "--output_topic", values["dead_letter_topic"]: "--dead_letter_topic"}
+    if values.get("summary_topic") in topics:
+        raise UsageError(
+            f"--summary_topic {values['summary_topic']!r}: it is also {topics[values['summary_topic']]}; use another"
+        )
+    if "summary_table" in values and values["summary_table"] == values.get("audit_table"):
+        raise UsageError(
+            f"--summary_table {str(values['summary_table'])!r}: it is also --audit_table; use another table"
+        )
+    if values["window"].kind == "global" and ("summary_table" in values or "summary_topic" in values):
+        raise UsageError("--window 'global' has no end to sum up at; use fixed, sliding or session with --summary_…")

@@ -1,4 +1,4 @@
-"""What runs beside a job on this machine, in threads that never hold it up: metrics file and window summaries."""
+"""What runs beside a job on this machine, in threads that never hold it up: metrics file, and what is written aside."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from typing import Any
 from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineResult
 
-from pipeline import summary
+from pipeline.aside import ASIDE
 from pipeline.options import Settings
 
 _LOGGER = logging.getLogger(__name__)
 _METRICS_EVERY_S = 2.0
+#: What the last summaries may take at the end.
+_ASIDE_S = 15.0
 
 
 @contextlib.contextmanager
@@ -30,15 +32,13 @@ def beside(result: PipelineResult, settings: Settings) -> Iterator[None]:
     if settings.metrics_file:
         path = settings.metrics_file
         threads.append(_repeat(lambda: write_metrics(result, path), _METRICS_EVERY_S, stop))
-    if settings.summary_table and settings.audit_table:
-        keeper = summary.Summaries(settings.audit_table, settings.summary_table)
-        threads.append(_repeat(keeper.refresh, summary.every_s(settings.window), stop))
     try:
         yield
     finally:
         stop.set()
         for thread in threads:
             thread.join(10)
+        ASIDE.close(_ASIDE_S)
 
 
 def _repeat(action: Callable[[], object], every_s: float, stop: threading.Event) -> threading.Thread:

@@ -1,44 +1,35 @@
-"""Window summaries from the audit table to the summary table, one row a window: ``python -m pipeline.summary``.
+"""Window summaries counted anew from the audit table, on demand: ``beam-hf-inference summary recount``.
 
-A window is summed up once it has ended, and again whenever later rows belong to it. Each run looks at what was
-processed since the one before, so it may be stopped, started again and run twice at once: the rows come out the same.
+The job itself never asks the audit table anything. A recount is for what a crash cost, or to check the job's own rows:
+each message counts once, whatever was repeated.
 """
 
 from __future__ import annotations
 
-import datetime
-import json
-import logging
+import dataclasses
 import sys
-import threading
-from collections import defaultdict
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.transforms.periodicsequence import PeriodicImpulse
-from google.api_core import exceptions as api
-from google.auth.exceptions import GoogleAuthError
+from apache_beam.transforms.window import WindowFn
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 from google.cloud import bigquery
 
-from pipeline import clients, flags, summary_queries
+from pipeline import clients, flags, summary_sink
 from pipeline.flags import Flag, UsageError
-from pipeline.matchers import TableName, seconds, table_name
-from pipeline.options import Settings
-from pipeline.signals import on_stop
-from transforms.window import Windowing
-from transforms.window_summary import DISTRIBUTIONS, SUMMARY_PARTITION_FIELD, SUMMARY_SCHEMA, compare
-
-_LOGGER = logging.getLogger(__name__)
-_UTC = datetime.timezone.utc
-
-#: How far back the first run looks, and how far before the last run every other: rows take a moment to be readable.
-_FIRST = datetime.timedelta(days=1)
-_MARGIN = datetime.timedelta(minutes=2)
+from pipeline.matchers import TableName, moment, table_name
+from transforms.errors import SinkUnavailable
+from transforms.summary import row, with_indices
+from transforms.summary_row import SummaryRow
+from transforms.tally import Tally
+from transforms.windowing import Windowing
 
 _ABOUT = (
-    "Sums up, from the audit table, every window that has ended since the last refresh, one row a window of the "
-    "summary table. It may be stopped, started again and run twice at once: the rows come out the same."
+    "Counts the windows of a past range exactly, from the audit table, and adds a row of pane 'recount' for each to "
+    "the summary table. It reads the range's partitions once, which BigQuery bills; the job itself reads nothing."
 )
 _FLAGS = (
     Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, required=True, group="Tables"),
@@ -49,165 +40,118 @@ _FLAGS = (
         required=True,
         group="Tables",
     ),
-    Flag("every", "seconds between refreshes, until interrupted; without it, one refresh", seconds, group="When"),
+    Flag("since", "count windows that start at this time or later: 2h, or 2026-01-31T12:00:00Z", moment, required=True),
+    Flag("until", "count windows that end at this time or before; without it, now", moment),
+    Flag("window", "the windows to count, as of the job's flag of that name", Windowing.parse, "fixed:60"),
+    Flag("job", "count this job's messages alone"),
+    Flag("dry_run", "print what would be written, and write nothing", switch=True),
 )
 
-_KEY = ("job", "window_start", "window_end")
+
+#: Each message once, as it ended last; in the order of their event times, which sessions need.
+_QUERY = """
+SELECT job, event_time, status, stage, truncated, tokens, tokens_generated, total_ms, input_bytes,
+  JSON_VALUE(prediction, '$[0].label') AS label, SAFE_CAST(JSON_VALUE(prediction, '$[0].score') AS FLOAT64) AS score
+FROM `{audit}`
+WHERE processed_time >= TIMESTAMP_SUB(@since, INTERVAL 1 DAY) AND event_time >= @since AND event_time < @until
+  AND (@job = '' OR job = @job)
+QUALIFY ROW_NUMBER() OVER (PARTITION BY job, message_id ORDER BY processed_time DESC) = 1
+ORDER BY event_time
+"""
 
 
-class Summaries:
-    """Keeps ``summary`` up to date with ``audit``; the summary table is made if it is missing."""
+def recount(audit: TableName, windowing: Windowing, since: float, until: float, job: str = "") -> list[SummaryRow]:
+    """The windows of ``audit`` from ``since`` to ``until`` (seconds since the epoch) as rows of pane ``recount``.
 
-    def __init__(self, audit: TableName, summary: TableName):
-        self._audit = audit
-        self._summary = summary
-        self._since: datetime.datetime | None = None
-        self._made = False
-
-    def refresh(self) -> int:
-        """Sums up every ended window that got rows since the last refresh; returns how many.
-
-        Raises:
-            google.api_core.exceptions.GoogleAPIError: a table cannot be read or written; the next refresh covers it.
-        """
-        if not self._made:
-            create_table(self._summary)
-            self._made = True
-        now = datetime.datetime.now(_UTC)
-        since = self._since - _MARGIN if self._since else now - _FIRST
-        (found,) = self._query(summary_queries.NEW, since=since, now=now)
-        if found["oldest"] is not None:
-            windows = self._windows({"since": since, "now": now, "oldest": found["oldest"]})
-            for window in windows:
-                self._write(window)
-        self._since = now
-        return len(windows) if found["oldest"] is not None else 0
-
-    def _windows(self, times: dict[str, datetime.datetime]) -> list[dict[str, Any]]:
-        windows = {tuple(row[name] for name in _KEY): row for row in self._query(summary_queries.TOTALS, **times)}
-        counts: dict[Any, dict[str, dict[str, int]]] = defaultdict(lambda: {name: {} for name in DISTRIBUTIONS})
-        for row in self._query(summary_queries.COUNTS, **times):
-            counts[tuple(row[name] for name in _KEY)][row["distribution"]][row["name"]] = row["messages"]
-        known = {**self._before(windows), **{key: counts[key] for key in windows}}
-        for key, window in windows.items():
-            before = [
-                known[each] for each in sorted(known, key=lambda k: k[1]) if each[0] == key[0] and each[1] < key[1]
-            ]
-            window.update(compare(counts[key], before))
-            window.update({name: json.dumps(counts[key][name]) for name in DISTRIBUTIONS})
-            window["computed_time"] = datetime.datetime.now(_UTC)
-        return [windows[key] for key in sorted(windows, key=lambda k: k[1])]
-
-    def _before(self, windows: dict[Any, Any]) -> dict[Any, dict[str, dict[str, int]]]:
-        """Distributions of the windows already summed up, as far back as any of ``windows`` is compared."""
-        starts = [key[1] for key in windows]
-        length = max(key[2] - key[1] for key in windows)
-        # Quiet hours have no windows: look back further than ten windows' lengths.
-        rows = self._query(summary_queries.BEFORE, first=min(starts) - max(100 * length, _FIRST), last=max(starts))
-        return {tuple(row[name] for name in _KEY): {name: _json(row[name]) for name in DISTRIBUTIONS} for row in rows}
-
-    def _write(self, window: dict[str, Any]) -> None:
-        """One row, new or in place of the old."""
-        names = [column["name"] for column in SUMMARY_SCHEMA]
-        values = {
-            c["name"]: f"PARSE_JSON(@{c['name']})" if c["type"] == "JSON" else f"@{c['name']}" for c in SUMMARY_SCHEMA
-        }
-        changes = ", ".join(f"{name} = new.{name}" for name in names if name not in _KEY)
-        statement = (
-            f"MERGE `{self._summary}` AS old USING (SELECT {', '.join(f'{values[n]} AS {n}' for n in names)}) AS new "
-            f"ON {' AND '.join(f'old.{name} = new.{name}' for name in _KEY)} "
-            f"WHEN MATCHED THEN UPDATE SET {changes} "
-            f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(f'new.{n}' for n in names)})"
-        )
-        kinds = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "JSON": "STRING"}
-        parameters = [
-            bigquery.ScalarQueryParameter(c["name"], kinds.get(c["type"], c["type"]), window[c["name"]])
-            for c in SUMMARY_SCHEMA
-        ]
-        client = clients.bigquery_client(self._summary.project)
-        client.query(statement, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
-
-    def _query(self, text: str, **times: datetime.datetime) -> list[dict[str, Any]]:
-        sql = text.format(audit=self._audit, summary=self._summary)
-        parameters = [bigquery.ScalarQueryParameter(name, "TIMESTAMP", value) for name, value in times.items()]
-        client = clients.bigquery_client(self._audit.project)
-        return [
-            dict(row)
-            for row in client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=parameters)).result()
-        ]
+    Raises:
+        google.api_core.exceptions.GoogleAPIError: the table cannot be read.
+    """
+    # A session that began before is none of these: its first messages tell.
+    first = since - windowing.size if windowing.kind == "session" else since
+    times = {"since": first, "until": until}
+    parameters = [
+        bigquery.ScalarQueryParameter(name, "TIMESTAMP", datetime.fromtimestamp(value, timezone.utc))
+        for name, value in times.items()
+    ]
+    parameters.append(bigquery.ScalarQueryParameter("job", "STRING", job))
+    config = bigquery.QueryJobConfig(query_parameters=parameters)
+    found = clients.bigquery_client(audit.project).query(_QUERY.format(audit=audit), job_config=config).result()
+    now = time.time()
+    rows: list[SummaryRow] = []
+    known: dict[str, list[dict[str, Any]]] = {}
+    tallies = tally_windows(found, windowing)
+    for name, start, end in sorted(tallies, key=lambda key: key[1:]):
+        if start < since or end > until:
+            continue
+        tally = tallies[name, start, end]
+        tally.close()
+        pane = row((name, ""), tally, start, end, PaneInfo(True, True, PaneInfoTiming.ON_TIME, 0, 0), now)
+        compared, known[name] = with_indices(pane, known.get(name, []))
+        rows.append(dataclasses.replace(compared, pane="recount"))
+    return rows
 
 
-def _json(value: Any) -> dict[str, int]:
-    return (json.loads(value) if isinstance(value, str) else value) or {}
+def tally_windows(rows: Iterable[Any], windowing: Windowing) -> dict[tuple[str, float, float], Tally]:
+    """Audit ``rows``, in the order of their event times, by job and window."""
+    tallies: dict[tuple[str, float, float], Tally] = {}
+    sessions: dict[str, tuple[float, float]] = {}
+    for found in rows:
+        job, event_time = found["job"] or "", found["event_time"].timestamp()
+        if windowing.kind == "session":
+            start, end = sessions.get(job, (event_time, event_time))
+            last = event_time + windowing.size
+            if event_time < end:
+                tallies[job, start, last] = tallies.pop((job, start, end))
+            sessions[job] = start if event_time < end else event_time, last
+            windows = [sessions[job]]
+        else:
+            stamp = Timestamp(event_time)
+            assigned = windowing.beam().assign(WindowFn.AssignContext(stamp))
+            windows = [(each.start.micros / 1e6, each.end.micros / 1e6) for each in assigned]
+        for window in windows:
+            _add(tallies.setdefault((job, window[0], window[1]), Tally("recount")), found)
+    return tallies
 
 
-def create_table(name: TableName) -> None:
-    """Makes the summary table where it is missing."""
-    table = bigquery.Table(str(name), [bigquery.SchemaField.from_api_repr(column) for column in SUMMARY_SCHEMA])
-    table.time_partitioning = bigquery.TimePartitioning(field=SUMMARY_PARTITION_FIELD)
-    clients.bigquery_client(name.project).create_table(table, exists_ok=True)
-
-
-def every_s(windowing: Windowing) -> float:
-    """Seconds between two refreshes: a window's period, at least 5 seconds and at most 5 minutes."""
-    return min(300.0, max(5.0, windowing.period or windowing.size))
-
-
-class Summarise(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[Any]]):
-    """Sums windows up for as long as a job on a service runs; on this machine a thread does (sidecars.py)."""
-
-    def __init__(self, settings: Settings):
-        super().__init__()
-        assert settings.audit_table and settings.summary_table
-        self._every_s = max(60.0, every_s(settings.window))
-        self._step = SummariseFn(settings.audit_table, settings.summary_table)
-
-    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[Any]:
-        refreshed: beam.PCollection[Any] = (
-            pbegin | PeriodicImpulse(fire_interval=self._every_s) | "Refresh" >> beam.ParDo(self._step)
-        )
-        return refreshed
-
-
-class SummariseFn(beam.DoFn):
-    """Refreshes at every element; a table that is away is told in the log and costs the job nothing."""
-
-    def __init__(self, audit: TableName, summary: TableName):
-        self._tables = (audit, summary)
-        self._summaries: Summaries | None = None
-
-    def process(self, element: Any) -> None:
-        self._summaries = self._summaries or Summaries(*self._tables)
-        try:
-            self._summaries.refresh()
-        except api.GoogleAPIError as error:
-            _LOGGER.warning("window summaries are behind: %s", error)
+def _add(tally: Tally, found: Any) -> None:
+    if found["status"] != "ok":
+        tally.dead_letter(found["input_bytes"], found["total_ms"] or 0.0, found["stage"])
+        return
+    tally.result(found["input_bytes"], found["total_ms"] or 0.0, found["label"], found["score"])
+    tally.totals["truncated"] += bool(found["truncated"])
+    tally.totals["tokens"] += found["tokens"] or 0
+    tally.totals["tokens_generated"] += found["tokens_generated"] or 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Refreshes once, or until interrupted with ``--every``; returns the exit code."""
+    """Counts, and writes unless ``--dry_run``; returns the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
-        return flags.print_help("summary", "pipeline.summary", _ABOUT, _FLAGS)
+        return flags.print_help("summary recount", "pipeline.summary", _ABOUT, _FLAGS)
     try:
         values = flags.read(_FLAGS, argv)
-        if values["audit_table"] == values["summary_table"]:
-            raise UsageError(f"--summary_table {str(values['summary_table'])!r}: it is also --audit_table; use another")
+        audit, table = values["audit_table"], values["summary_table"]
+        if audit == table:
+            raise UsageError(f"--summary_table {str(table)!r}: it is also --audit_table; use another")
+        since, until = values["since"], values["until"] or time.time()
+        if since >= until:
+            raise UsageError("--since is not before --until: no window lies between them")
+        if values["window"].kind == "global":
+            raise UsageError("--window 'global': has no end to count to; use fixed, sliding or session")
     except UsageError as error:
         return flags.wrong_usage(error)
-    summaries = Summaries(values["audit_table"], values["summary_table"])
-    stop = threading.Event()
-    on_stop(stop.set)
-    while not stop.is_set():
-        try:
-            print(f"{summaries.refresh()} windows", flush=True)
-        except (api.GoogleAPIError, GoogleAuthError, OSError) as error:
-            print("error: window summaries are behind:", " ".join(str(error).split()), file=sys.stderr, flush=True)
-            if not values["every"]:
-                return 1
-        if not values["every"]:
-            return 0
-        stop.wait(values["every"])
+    try:
+        rows = recount(audit, values["window"], since, until, values["job"] or "")
+        for each in rows:
+            print(f"{each.window_start[:19]}Z {each.job}: {each.messages} messages, {each.ok} ok, labels {each.labels}")
+        if rows and not values["dry_run"]:
+            summary_sink.create_table(table)
+            for start in range(0, len(rows), 500):
+                summary_sink.insert(table, rows[start : start + 500])
+    except (*clients.API_ERRORS, OSError, summary_sink.RowRefused, SinkUnavailable) as error:
+        print("error: the windows were not counted:", clients.words(error), file=sys.stderr)
+        return 1
+    print(f"{len(rows)} windows, " + ("none written: --dry_run" if values["dry_run"] else f"written to {table}"))
     return 0
 
 

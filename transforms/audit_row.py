@@ -14,7 +14,7 @@ import orjson
 from transforms import tracing
 from transforms.encode import rfc3339
 from transforms.records import AuditRow, Failure, Message, Result, identity
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(AuditRow))
 _values = operator.attrgetter(*_COLUMNS)
@@ -61,6 +61,7 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         input_bytes=len(message.data),
         input=_readable(message.data) if context.audit_input == "full" else None,
         tokens=prediction.tokens if prediction else None,
+        tokens_generated=prediction.tokens_generated if prediction else None,
         truncated=prediction.truncated if prediction else None,
         batch_size=prediction.batch_size if prediction else None,
         inference_ms=round(prediction.inference_ms, 3) if prediction else None,

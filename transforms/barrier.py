@@ -70,6 +70,13 @@ def tell(error: BaseException, stage: str, message_id: str = "") -> str:
     return words
 
 
+def survived(error: BaseException, what: str) -> None:
+    """Logs and counts an error beside the messages' way, such as of a summary: it costs no message anything."""
+    unexpected_errors["summary"] += 1
+    kind, trace = without_text(error)
+    _LOGGER.error("unexpected %s while %s; no message is held up by it\n%s", kind, what, trace)
+
+
 def without_text(error: BaseException) -> tuple[str, str]:
     """What ``error`` is and where it was raised, and its traceback: all but its own text, which may quote a message."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -112,6 +112,8 @@ class Prediction:
     batch_size: int = 1
     inference_ms: float = 0.0
     time: float = 0.0
+    #: Tokens that the model wrote, where it writes any.
+    tokens_generated: int | None = None
 
 
 @travels
@@ -168,10 +170,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= ERROR_CHARACTERS else text[: ERROR_CHARACTERS - 1] + "…"
 
 
-def column(kind: str, description: str, required: bool = False) -> Any:
+def column(kind: str, description: str, required: bool = False, default: Any = dataclasses.MISSING) -> Any:
     """A dataclass field that carries its BigQuery column."""
     mode = "REQUIRED" if required else "NULLABLE"
-    return field(metadata={"type": kind, "mode": mode, "description": description})
+    return field(metadata={"type": kind, "mode": mode, "description": description}, default=default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,7 @@ class AuditRow:
     input_bytes: int = column("INTEGER", "length of the input")
     input: str | None = column("STRING", "the input itself, with audit_input=full; base64 where it is not UTF-8")
     tokens: int | None = column("INTEGER", "tokens the model read")
+    tokens_generated: int | None = column("INTEGER", "tokens the model wrote, where it writes any")
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
     inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")

@@ -1,68 +1,133 @@
-"""Event-time windows: which one a message belongs to.
+"""Window: what became of the messages, counted by event time in Beam's own windows.
 
-Windows never split a batch or drop a late message: inference runs in the global window, and the window of an element
-is a function of its event time, recorded in its audit row. (In Beam's own windows, sliding ones would predict each
-message several times, sessions would batch one message at a time, and late messages would be dropped.)
+Inference runs in the global window (docs/decisions/0002); its outcomes are windowed once they are known. A bundle's
+outcomes are counted first, so that what is windowed and shuffled are a few tallies and not each message.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import bisect
+import collections
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from transforms.encode import FIRST_SECOND, LAST_SECOND
+import apache_beam as beam
+from apache_beam.transforms import trigger
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import Duration, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
-_KINDS = {"fixed": 1, "sliding": 2, "session": 1, "global": 0}
-_USE = "use fixed:SECONDS, sliding:SIZE:PERIOD, session:GAP or global"
-#: ASCII alone, where float() reads other digits, underscores and blanks too.
-_NUMBER = r"[+-]?((\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?|nan|inf)"
-#: Timestamps hold microseconds, so that shorter windows would have no length; ten years leave every window of these
-#: days inside the calendar of timestamp columns, which ends with the year 9999.
-_LEAST_S, _MOST_S = 0.001, 10 * 366 * 86_400
+from transforms.audit_row import message_of
+from transforms.barrier import survived
+from transforms.records import Failure, Result
+from transforms.tally import Tally
+from transforms.windowing import Windowing
 
-
-@dataclass(frozen=True, slots=True)
-class Windowing:
-    """A windowing of event time; ``size`` and ``period`` in seconds."""
-
-    kind: str
-    size: float = 0.0
-    period: float = 0.0
-
-    @classmethod
-    def parse(cls, text: str) -> Windowing:
-        """Reads ``fixed:60``, ``sliding:60:30``, ``session:60`` or ``global``.
-
-        Raises:
-            ValueError: naming what is wrong with ``text``.
-        """
-        kind, *numbers = text.split(":")
-        if kind not in _KINDS:
-            raise ValueError(f"unknown kind {kind!r}; {_USE}")
-        if len(numbers) != _KINDS[kind]:
-            raise ValueError(f"{kind} takes {_KINDS[kind]} number(s), not {len(numbers)}; {_USE}")
-        if not all(re.fullmatch(_NUMBER, number, re.ASCII | re.IGNORECASE) for number in numbers):
-            raise ValueError(f"{':'.join(numbers)!r} is not in seconds; {_USE}")
-        seconds = [float(number) for number in numbers]
-        if not all(_LEAST_S <= number <= _MOST_S for number in seconds):
-            raise ValueError(f"seconds must be positive, from {_LEAST_S} to {_MOST_S} (ten years); {_USE}")
-        if kind == "sliding" and seconds[1] > seconds[0]:
-            raise ValueError(f"period {numbers[1]} is longer than size {numbers[0]}, which leaves gaps; {_USE}")
-        return cls(kind, *seconds)
-
-    def bounds(self, event_time: float) -> tuple[float, float] | None:
-        """Start and end of the window of ``event_time``, or None for ``global``.
-
-        Of sliding windows, the one that starts last; of a session, the message's own gap, before any merging. Where a
-        window reaches beyond the years 1 to 9999, its bound is the first or the last second of those.
-        """
-        if self.kind == "global":
-            return None
-        if self.kind == "session":
-            return _clamp(event_time), _clamp(event_time + self.size)
-        start = event_time - event_time % (self.period or self.size)
-        return _clamp(start), _clamp(start + self.size)
+#: Job and variant of the model.
+Key = tuple[str, str]
 
 
-def _clamp(seconds: float) -> float:
-    return min(max(seconds, FIRST_SECOND), LAST_SECOND)
+class Window(beam.PTransform[beam.PCollection[Any], beam.PCollection[tuple[Key, Tally]]]):
+    """``Result`` or ``Failure`` → tallies by job and variant, in the windows of their event times.
+
+    Panes accumulate: early ones every ``early_s`` seconds, if given, one when the watermark passes the window's end,
+    and one for each tally that comes later, within ``allowed_lateness`` seconds.
+    """
+
+    def __init__(self, windowing: Windowing, job: str, run: str, allowed_lateness: float, early_s: float | None = None):
+        super().__init__()
+        self._count = _CountFn(windowing, job, run)
+        self._into = beam.WindowInto(
+            windowing.beam(),
+            trigger=trigger.AfterWatermark(
+                early=trigger.AfterProcessingTime(early_s) if early_s else None, late=trigger.AfterCount(1)
+            ),
+            accumulation_mode=trigger.AccumulationMode.ACCUMULATING,
+            allowed_lateness=Duration.of(allowed_lateness),
+        )
+
+    def expand(self, outcomes: beam.PCollection[Any]) -> beam.PCollection[tuple[Key, Tally]]:
+        tallies = outcomes | "Count" >> beam.ParDo(self._count).with_output_types(tuple[Key, Tally])
+        windowed: beam.PCollection[tuple[Key, Tally]] = tallies | "Into" >> self._into
+        return windowed
+
+
+class _CountFn(beam.DoFn):
+    """Counts a bundle; a tally is stamped with the first event time in it."""
+
+    def __init__(self, windowing: Windowing, job: str, run: str):
+        self._windowing = windowing
+        self._job = job
+        self._run = run
+        self._outcomes: list[Any] = []
+
+    def start_bundle(self) -> None:
+        self._outcomes = []
+
+    def process(self, outcome: Any) -> None:
+        self._outcomes.append(outcome)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        outcomes, self._outcomes = self._outcomes, []
+        try:
+            tallies = list(count(outcomes, self._windowing, self._job, self._run, time.time()))
+        except Exception as error:
+            survived(error, f"counting {len(outcomes)} messages")
+            tallies = []
+        for micros, key, tally in tallies:
+            yield GlobalWindows.windowed_value((key, tally), timestamp=Timestamp(micros=micros))
+
+
+def count(
+    outcomes: Iterable[Result | Failure], windowing: Windowing, job: str, run: str, now: float
+) -> Iterator[tuple[int, Key, Tally]]:
+    """Tallies of ``outcomes``, with the event time (in microseconds) whose windows each belongs to."""
+    groups: dict[str, list[tuple[int, Any]]] = collections.defaultdict(list)
+    for outcome in outcomes:
+        try:
+            groups[variant(outcome)].append((Timestamp(message_of(outcome).event_time).micros, outcome))
+        except Exception as error:
+            survived(error, "stamping a message")
+    for name, stamped in groups.items():
+        for micros, members in _by_window(stamped, windowing).items():
+            tally = Tally(run)
+            tally.add(members, now)
+            yield micros, (job, name), tally
+
+
+def variant(outcome: Result | Failure) -> str:
+    """Which of the job's models answered, as far as it has several."""
+    model = outcome.model if isinstance(outcome, Failure) else outcome.prediction.model
+    return str(getattr(model, "variant", None) or "")
+
+
+def _by_window(stamped: list[tuple[int, Any]], windowing: Windowing) -> dict[int, list[Any]]:
+    """``stamped`` by an event time that stands for those of its group: it is in the same windows."""
+    if windowing.kind == "session":
+        return _by_session(stamped, Duration.of(windowing.size).micros)
+    cells: dict[tuple[int, ...], list[tuple[int, Any]]] = collections.defaultdict(list)
+    for micros, outcome in stamped:
+        cells[windowing.cell(micros)].append((micros, outcome))
+    return {min(micros for micros, _ in cell): [each for _, each in cell] for cell in cells.values()}
+
+
+def _by_session(stamped: list[tuple[int, Any]], gap: int) -> dict[int, list[Any]]:
+    stamps = session_stamps(sorted({micros for micros, _ in stamped}), gap)
+    groups: dict[int, list[Any]] = {stamp: [] for stamp in stamps}
+    for micros, outcome in stamped:
+        groups[stamps[bisect.bisect_right(stamps, micros) - 1]].append(outcome)
+    return groups
+
+
+def session_stamps(times: list[int], gap: int) -> list[int]:
+    """As few of ``times`` (sorted, each once) as give the same sessions as all.
+
+    They are the first of a session, and always the last one that is still within a gap of the one before.
+    """
+    stamps: list[int] = []
+    for index, micros in enumerate(times):
+        end = stamps[-1] + gap if stamps else micros
+        if micros >= end or index + 1 == len(times) or times[index + 1] >= end:
+            stamps.append(micros)
+    return stamps

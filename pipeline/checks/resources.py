@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.types import Subscription
@@ -13,6 +14,7 @@ from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.matchers import TableName
 from pipeline.options import Settings
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
+from transforms.summary_row import SUMMARY_SCHEMA
 
 TIMEOUT_S = 20.0
 
@@ -25,7 +27,7 @@ LEAST_DELIVERY_ATTEMPTS = 10
 
 def check(settings: Settings) -> Iterator[Finding]:
     """Everything that the flags name, in the order of the flow."""
-    for check in (_subscription, _output_topic, _dead_letter_topic, _table):
+    for check in (_subscription, _output_topic, _dead_letter_topic, _table, _summary_topic, _summary_table):
         try:
             yield from check(settings)
         except Wrong as wrong:
@@ -119,6 +121,31 @@ def _table(settings: Settings) -> Iterator[Finding]:
         yield Finding(True, subject, f"has all {len(AUDIT_SCHEMA)} columns")
 
 
+def _summary_topic(settings: Settings) -> Iterator[Finding]:
+    return _topic("summary_topic", settings.summary_topic) if settings.summary_topic else iter(())
+
+
+def _summary_table(settings: Settings) -> Iterator[Finding]:
+    name = settings.summary_table
+    if name is None:
+        return
+    subject = flag("summary_table", name)
+    with asking(subject, ""):
+        client = clients.bigquery_client(name.project)
+        try:
+            table = client.get_table(str(name), retry=clients.ONCE, timeout=TIMEOUT_S)
+        except api.NotFound:
+            client.get_dataset(f"{name.project}.{name.dataset}", retry=clients.ONCE, timeout=TIMEOUT_S)
+            yield Finding(True, subject, "is made by the job")
+            return
+    wrong = schema_differences(table.schema, SUMMARY_SCHEMA)
+    if wrong:
+        way_out = f"use a new table, or run: bq rm --table {name.project}:{name.dataset}.{name.table}"
+        yield Finding(False, subject, f"has another schema: {'; '.join(wrong)}", way_out)
+    else:
+        yield Finding(True, subject, f"has all {len(SUMMARY_SCHEMA)} columns")
+
+
 def create_table_command(name: TableName) -> str:
     """The command that makes the audit table."""
     return (
@@ -133,11 +160,11 @@ _SAME = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
 _SQL = {old: new for new, old in _SAME.items()}
 
 
-def schema_differences(schema: list[bigquery.SchemaField]) -> list[str]:
-    """How ``schema`` differs from the audit row's: missing columns, other types, required columns that no row has."""
+def schema_differences(schema: list[bigquery.SchemaField], ours: Sequence[dict[str, str]] = AUDIT_SCHEMA) -> list[str]:
+    """How ``schema`` differs from ``ours``: missing columns, other types, required columns that no row has."""
     have = {field.name: field for field in schema}
     wrong = []
-    for column in AUDIT_SCHEMA:
+    for column in ours:
         field = have.pop(column["name"], None)
         if field is None:
             wrong.append(f"column {column['name']!r} is missing")

@@ -16,7 +16,8 @@ from typing import Any
 from apache_beam.runners.direct import executor
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.barrier import tell, without_text
+from pipeline.direct.panes import beside_the_messages
+from transforms.barrier import survived, tell, without_text
 from transforms.errors import BundleError
 from transforms.records import Failure, Message, Prediction, Request, Result
 
@@ -46,6 +47,8 @@ class HalvingExecutor(executor.TransformExecutor):
     def attempt_call(
         self, metrics_container: Any, side_inputs: Any, start_state: Any, process_state: Any, finish_state: Any
     ) -> Any:
+        if beside_the_messages(self._applied_ptransform):
+            return self._attempt_or_drop(metrics_container, side_inputs, start_state, process_state, finish_state)
         try:
             times = (start_state, process_state, finish_state)
             return super().attempt_call(metrics_container, side_inputs, *times)  # type: ignore[no-untyped-call]
@@ -76,6 +79,18 @@ class HalvingExecutor(executor.TransformExecutor):
             whole.logical_metric_updates = metrics_container.get_cumulative()
         self._completion_callback.handle_result(self, self._input_bundle, whole)
         return whole
+
+    def _attempt_or_drop(self, metrics_container: Any, *arguments: Any) -> Any:
+        """Runs a bundle once; one that fails is dropped, for no message waits for it."""
+        try:
+            return super().attempt_call(metrics_container, *arguments)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            survived(error, f"running {self._applied_ptransform.full_label}")
+        nothing = self._run([], arguments[0])
+        nothing.uncommitted_output_bundles.clear()
+        nothing.logical_metric_updates = metrics_container.get_cumulative()
+        self._completion_callback.handle_result(self, self._input_bundle, nothing)
+        return nothing
 
     def _run(self, values: Sequence[WindowedValue], side_inputs: Any) -> Any:
         evaluator = self._transform_evaluator_registry.get_evaluator(

@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam import pvalue
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, Pipeline, PipelineVisitor
-from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner, _StreamingGroupAlsoByWindow
 from apache_beam.runners.direct.transform_evaluator import (
     TransformEvaluatorRegistry,
     _ParDoEvaluator,
@@ -29,9 +29,11 @@ from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 
+from pipeline.direct import panes
 from pipeline.direct.counting import count_every_bundle
 from pipeline.direct.halving import take_given_up
 from pipeline.direct.subscriber import Connect, Subscriber
+from pipeline.direct.watermark import mark_of
 from transforms.records import Message
 
 #: How long the runner's only worker waits for messages before it looks at timers and signals again.
@@ -102,7 +104,9 @@ class _ReadEvaluator(_TransformEvaluator):
                 bundle.output(GlobalWindows.windowed_value(message, timestamp=Timestamp(message.event_time)))
             bundles.append(bundle)
         again = self._evaluation_context.create_bundle(pvalue.PBegin(transform.pipeline))
-        return TransformResult(self, bundles, [again], None, {None: Timestamp(subscriber.oldest())})
+        # No watermark passes a message that is still in work.
+        mark = min([subscriber.mark(), *map(mark_of, transform.in_work)])
+        return TransformResult(self, bundles, [again], None, {None: Timestamp(mark)})
 
     def _graph_is_done(self) -> bool:
         """Whether every bundle handed over has been through every step: a failed one stays pending."""
@@ -127,6 +131,7 @@ class LocalRunner(BundleBasedDirectRunner):
             ReadFromSubscription: _ReadEvaluator,
             # Beam pickles and unpickles every DoFn for every bundle, as a test of whether it can be pickled.
             beam.ParDo: functools.partial(_ParDoEvaluator, perform_dofn_pickle_test=False),
+            _StreamingGroupAlsoByWindow: panes.evaluator,
         }
         overrides.update(ours)
         try:

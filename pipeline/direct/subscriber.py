@@ -22,6 +22,7 @@ from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 from pipeline.direct import leases, received
 from pipeline.direct.leases import Leases
+from pipeline.direct.watermark import Watermark
 from transforms.dead_letter import ATTEMPT
 from transforms.records import Message
 
@@ -64,12 +65,12 @@ class Subscriber:
         self._queued_bytes = 0
         self._leases = Leases(subscription, client, self._warn_if_slow)
         self._seen: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        self._watermark = Watermark()
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._stream: Any = None
         self._stream_ended = threading.Event()
-        self._taken = time.monotonic()
-        self._in_work = 0
+        self._taken, self._in_work = time.monotonic(), 0
         self._warned = 0.0
         self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
         self._fetching = threading.Thread(target=self._fetch, name="fetch", daemon=True)
@@ -105,12 +106,12 @@ class Subscriber:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
         with self._changed:
             self._in_work = max(0, self._in_work - len(messages))
-        self._acknowledge(self._leases.end(message.message_id for message in messages))
+        self._acks.submit(self._acknowledge, self._leases.end(message.message_id for message in messages))
 
-    def oldest(self) -> float:
-        """Event time of the message at the head of the queue; now, where there is none."""
+    def mark(self) -> float:
+        """The watermark: few messages with an earlier event time are still to be taken."""
         with self._changed:
-            return self._queue[0].event_time if self._queue else time.time()
+            return self._watermark.of(self._queue)
 
     @property
     def stopping(self) -> bool:
@@ -126,8 +127,7 @@ class Subscriber:
     def close(self) -> None:
         """Waits for the acknowledgements. What was taken and is not done has failed: it comes back as its leases end.
 
-        Given back at once, it would fail again with the next start a second later, and be a dead letter of the
-        subscription's own policy before anybody could look.
+        Given back at once, it would fail again a second later, and soon be the subscription's own dead letter.
         """
         self.stop()
         if self._fetching.ident is not None:
@@ -136,9 +136,6 @@ class Subscriber:
         self._leases.close()
 
     def _acknowledge(self, ended: Mapping[str, str]) -> None:
-        self._acks.submit(self._acknowledge_now, ended)
-
-    def _acknowledge_now(self, ended: Mapping[str, str]) -> None:
         try:
             self._leases.acknowledge(ended, lambda: ACK_PATIENCE_AT_END_S if self.stopping else ACK_PATIENCE_S)
         except Exception as error:  # any of the client's
@@ -172,13 +169,13 @@ class Subscriber:
         pause = 0.1
         while not self._stopping.is_set():
             with self._changed:
-                # Every stream may bring as much as its flow control allows: a service that keeps coming and going must
-                # not fill the memory.
+                # A stream may bring what its flow control allows: a service that comes and goes must not fill memory.
                 self._changed.wait_for(lambda: self._has_room() or self._stopping.is_set())
             ended = threading.Event()
             stream: Any = self._client.streaming_pull(requests=self._requests(ended), retry=None)
             with self._changed:
                 self._stream, self._stream_ended = stream, ended
+                self._watermark.opened()
                 if self._stopping.is_set():
                     self._end_stream()
             try:
@@ -186,6 +183,8 @@ class Subscriber:
                     pause = 0.1
                     self._receive(StreamingPullResponse.pb(response).received_messages)
             except leases.TRANSIENT as error:
+                with self._changed:
+                    self._watermark.broke()
                 if not self._stopping.is_set():
                     _LOGGER.info("the stream of %s ended (%s); opening another", self._subscription, error.message)
             ended.set()
@@ -203,8 +202,9 @@ class Subscriber:
     def _receive(self, deliveries: Any) -> None:
         repeats: dict[str, str] = {}
         with self._changed:
-            for each in deliveries:
-                message = received.message(each.message, self._timestamp_attribute)
+            messages = [received.message(each.message, self._timestamp_attribute) for each in deliveries]
+            self._watermark.received(messages)
+            for message, each in zip(messages, deliveries, strict=True):
                 new = self._leases.add(message.message_id, each.ack_id)
                 if new is None:
                     repeats[message.message_id] = each.ack_id
@@ -215,7 +215,7 @@ class Subscriber:
                     self._queued_bytes += len(message.data)
             self._changed.notify_all()
         if repeats:
-            self._acknowledge(repeats)
+            self._acks.submit(self._acknowledge, repeats)
 
     def _is_repeat(self, message: Message) -> bool:
         name = message.attributes.get(self._id_attribute) if self._id_attribute else None

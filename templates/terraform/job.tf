@@ -12,7 +12,7 @@ locals {
 
   # Flags whose presence adds or removes steps: there Dataflow finds no home for the running job's state, and an update
   # is refused.
-  graph_flags = ["max_batch_latency_ms", "summary_table"]
+  graph_flags = ["max_batch_latency_ms", "summary_table", "summary_topic"]
 
   # Raised by a release whose steps differ from those of the one before (tests/cases/step_names.txt): 2 has Spread.
   graph_version = 2

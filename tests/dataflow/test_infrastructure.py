@@ -264,8 +264,7 @@ def test_every_flag_that_names_a_resource_is_wired():
     named = {p["name"] for p in metadata.metadata()["parameters"] if re.match("PUBSUB|BIGQUERY", p["paramType"])}
     text = (TERRAFORM / "job.tf").read_text("utf-8")
     wired = dict(re.findall(r'^      (\w+)\s*= (google_\S+|".*")$', text, re.M))
-    # Summing windows up takes queries, whose right is granted on projects only: python -m pipeline.summary has its own.
-    assert wired.keys() == named - {"summary_table"}
+    assert wired.keys() == named - {"summary_table", "summary_topic"}
     assert all("google_" in value for value in wired.values())
     assert '"hf_token_source" => "secret:${secret.id}/versions/latest"' in text
 
@@ -310,6 +309,7 @@ def step_names(*flags: str) -> set[str]:
 CHANGES = {
     "max_batch_latency_ms": "50",
     "summary_table": "my-project:inference.summary",
+    "summary_topic": "projects/my-project/topics/summary",
     "input_path": "a.b",
     "id_attribute": "order",
     "timestamp_attribute": "at",

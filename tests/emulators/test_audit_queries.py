@@ -19,7 +19,7 @@ from pipeline.matchers import TableName
 from transforms.audit_row import AuditContext, row, row_id, to_json
 from transforms.encode import encode
 from transforms.records import AuditRow, Failure, Message, Prediction, Request
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 DOCS = (ROOT / "docs" / "audit.md").read_text("utf-8")
 QUERIES = dict(re.findall(r"\n([^\n]+)[:.]\n\n```sql\n(.*?)```", DOCS, re.DOTALL))

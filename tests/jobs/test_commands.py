@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,7 @@ import pytest
 from fake_job import fake_job
 from streams import ROOT, collect, fresh, text_message
 
-from pipeline import main, publish, summary
+from pipeline import publish, summary
 
 FLAGS = (
     "--input_subscription=projects/my-project/subscriptions/inbox",
@@ -81,40 +80,21 @@ def test_emulators_that_cannot_start_are_one_line(tmp_path):
             assert err.startswith("error: ") and words in err and len(err.splitlines()) == 1, err
 
 
-def test_a_summary_is_done_or_failed(servers, capsys):
-    """One refresh ends with 0; without the audit table with 1 and one line; the two tables cannot be one."""
+def test_a_recount_is_done_or_failed(servers, capsys):
+    """A recount ends with 0; without the audit table with 1 and one line; what cannot be counted is refused with 2."""
     table = fresh("summed").audit_table
     name = f"{table.project}:{table.dataset}"
-    flags = [f"--audit_table={name}.{table.table}", f"--summary_table={name}.summary"]
+    flags = [f"--audit_table={name}.{table.table}", f"--summary_table={name}.summary", "--since=1h"]
     assert summary.main(flags) == 0
-    assert capsys.readouterr().out == "0 windows\n"
-    assert summary.main([f"--audit_table={name}.nowhere", flags[1]]) == 1
+    assert capsys.readouterr().out.startswith("0 windows, written to ")
+    assert summary.main([f"--audit_table={name}.nowhere", *flags[1:]]) == 1
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: window summaries are behind: ") and len(err.splitlines()) == 1, err
-    assert summary.main([flags[0], f"--summary_table={name}.{table.table}"]) == 2
-    assert "it is also --audit_table" in capsys.readouterr().err
-
-
-def test_a_summary_goes_on_until_interrupted(servers):
-    """With --every it outlives a table that is not there, and SIGTERM ends it with exit code 0."""
-    table = fresh("summing").audit_table
-    name = f"{table.project}:{table.dataset}"
-    flags = (f"--audit_table={name}.nowhere", f"--summary_table={name}.summary", "--every=0.1")
-    with command("summary", *flags) as process:
-        assert process.stderr is not None
-        for _ in range(2):
-            assert process.stderr.readline().startswith("error: window summaries are behind: ")
-        started = time.monotonic()
-        process.terminate()
-        assert process.wait(30) == 0
-        assert time.monotonic() - started < 15
-
-
-def test_what_a_service_lacks_is_one_line(monkeypatch, capsys):
-    """What Beam itself misses among the options of Dataflow is wrong usage, told in one line and not by a traceback."""
-    monkeypatch.setattr(main.handlers, "make_handler", lambda settings: None)
-    monkeypatch.setattr(main.preflight, "check", lambda settings: None)
-    service = ("--runner=dataflow", "--sdk_container_image=image", "--temp_location=gs://b/x")
-    assert main.main([*FLAGS, "--model=fake", *service]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Missing required option: project" in lines[0] and "pipeline.doctor" in lines[0]
+    assert out == "" and err.startswith("error: the windows were not counted: ") and len(err.splitlines()) == 1, err
+    for wrong, words in (
+        ([f"--summary_table={name}.{table.table}"], "it is also --audit_table"),
+        (["--window=global"], "has no end to count to"),
+        (["--until=2h"], "is not before --until"),
+        (["--every=60"], "--every"),
+    ):
+        assert summary.main([*flags, *wrong]) == 2
+        assert words in capsys.readouterr().err

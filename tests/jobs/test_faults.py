@@ -16,7 +16,7 @@ from pipeline import audit_sink, clients, publish
 from transforms.audit_row import AuditContext, row, to_json
 from transforms.errors import SinkUnavailable
 from transforms.records import Failure, Message
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 CONTEXT = AuditContext(Windowing("global"), "job", "0.1.0")
 

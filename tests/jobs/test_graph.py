@@ -20,7 +20,7 @@ from pipeline import graph
 from transforms.audit_row import AuditContext, row
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Failure, Message, Result
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 
 def ending(record: Result | Failure) -> tuple:

@@ -27,7 +27,7 @@ from transforms.encode import _EncodeFn
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.task_table import TASKS
 from transforms.records import AUDIT_SCHEMA, Failure, Message, Prediction, Result
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 #: The tiny model of each task that weights can do.
 MODELS: dict[str, Callable[[], str]] = {

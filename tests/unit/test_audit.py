@@ -17,7 +17,7 @@ from transforms.barrier import failure
 from transforms.encode import encode
 from transforms.models.errors import InvalidInput, brief
 from transforms.records import AUDIT_SCHEMA, Failure, Message, Prediction, Request
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 CONTEXT = AuditContext(Windowing("fixed", 60.0), "job", "0.1.0")
 

@@ -25,7 +25,7 @@ def test_help_lists_every_command(capsys):
     assert cli.main(["--help"]) == 0 == cli.main(["-h"])
     out = capsys.readouterr().out
     for command in cli.COMMANDS:
-        assert f"  {command.name:<11}{command.about}" in out
+        assert f"  {command.name:<17}{command.about}" in out
     assert cli.main([]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("usage: beam-hf-inference COMMAND")

@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from pipeline.beam_flags import runner
 from pipeline.flags import UsageError, help_text
 from pipeline.options import FLAGS, InferenceOptions, Settings, parse
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 GOOD = {
     "input_subscription": "projects/my-project/subscriptions/input",
@@ -38,7 +38,7 @@ def test_streaming_is_set_in_code():
 def test_every_flag_is_a_setting_and_has_help():
     """Flags and Settings name the same things, and each flag stands in a group of its own kind."""
     fields = {each.name for each in dataclasses.fields(Settings)}
-    assert {flag.name for flag in FLAGS} == fields - {"job", "local"}
+    assert {flag.name for flag in FLAGS} == fields - {"job", "local", "run"}
     groups = ["Messages", "Model", "Windows and batches", "Audit", "Watching", "Remote endpoint"]
     assert list(dict.fromkeys(flag.group for flag in FLAGS)) == groups
 
@@ -82,6 +82,8 @@ BAD = {
     "max_forward_s": ["0", "-3", "soon", "inf"],
     "time_limit_s": ["0", "-3", "soon", "inf", "nan", "1e400", "1_0", "５"],
     "window": ["fixd:60", "fixed:", "sliding:30:60", "fixed:999999999999", "session:1e400", "fixed:1e-9", "fixed:６0"],
+    "allowed_lateness": ["-1", "1h", "99999999999"],
+    "window_early_s": ["0", "0.5", "often"],
     "max_batch_size": ["0", "many", "99999999999999999999"],
     "max_batch_tokens": ["0", "4k"],
     "max_batch_latency_ms": ["0", "1s"],
@@ -89,6 +91,7 @@ BAD = {
     "audit_input": ["all", "sha256"],
     "input_format": ["AVRO", "xml"],
     "summary_table": ["summary", "my-project:summary"],
+    "summary_topic": ["summary", "projects/my-project/subscriptions/summary"],
     "log_format": ["yaml", "JSON"],
     "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B", "https://host:99999/"],
     "endpoint_timeout_s": ["0", "never"],
@@ -127,9 +130,10 @@ def test_a_missing_flag_is_named(name):
         ({"model": None, "endpoint": "provider:auto", "task": "fill-mask"}, "needs --model"),
         ({"model": None, "endpoint": "https://host/x"}, "--endpoint needs --task"),
         ({"dead_letter_topic": GOOD["output_topic"]}, "also --output_topic"),
-        ({"summary_table": "my-project:a.summary"}, "needs --audit_table"),
+        ({"summary_topic": GOOD["output_topic"]}, "it is also --output_topic"),
+        ({"summary_topic": "projects/my-project/topics/summaries", "window": "global"}, "fixed, sliding or session"),
         ({"audit_table": "my-project:a.audit", "summary_table": "my-project.a.audit"}, "it is also --audit_table"),
-        ({"audit_table": "p-roject:a.b", "summary_table": "p-roject:a.c", "window": "global"}, "use fixed or sliding"),
+        ({"audit_table": "p-roject:a.b", "summary_table": "p-roject:a.c", "window": "global"}, "use fixed, sliding or"),
         ({"metrics_file": "m.json", "runner": "dataflow"}, "--metrics_file 'm.json': for a job on this machine"),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.encode import FIRST_SECOND, LAST_SECOND, rfc3339
-from transforms.window import Windowing
+from transforms.windowing import Windowing
 
 TIMES = st.integers(-(10**9), 4 * 10**9)
 
