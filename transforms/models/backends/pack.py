@@ -36,7 +36,12 @@ def pack(model: Any) -> int:
         return 0
     # Its subclasses may be read by others (attention reads the weights of its output layer).
     linears = [each for each in model.modules() if type(each) is torch.nn.Linear and _can_be_packed(each)]
-    if not linears or speedup(_most_common(linears)) < _WORTH_IT:
+    try:
+        gain = speedup(_most_common(linears)) if linears else 0.0
+    except RuntimeError as error:  # bfloat16 without AVX-512: there is no such layout
+        _LOG.info("linear layers are not packed: %s", error)
+        return 0
+    if gain < _WORTH_IT:
         return 0
     for linear in linears:
         linear.forward = _packed(linear)  # type: ignore[method-assign, assignment]
