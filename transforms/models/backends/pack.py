@@ -37,14 +37,14 @@ def pack(model: Any) -> int:
     # Its subclasses may be read by others (attention reads the weights of its output layer).
     linears = [each for each in model.modules() if type(each) is torch.nn.Linear and _can_be_packed(each)]
     try:
-        gain = speedup(_most_common(linears)) if linears else 0.0
+        if not linears or speedup(_most_common(linears)) < _WORTH_IT:
+            return 0
+        products = [_packed(linear) for linear in linears]
     except RuntimeError as error:  # bfloat16 without AVX-512: there is no such layout
         _LOG.info("linear layers are not packed: %s", error)
         return 0
-    if gain < _WORTH_IT:
-        return 0
-    for linear in linears:
-        linear.forward = _packed(linear)  # type: ignore[method-assign, assignment]
+    for linear, product in zip(linears, products, strict=True):
+        linear.forward = product  # type: ignore[method-assign, assignment]
     _LOG.info("packed %d linear layers", len(linears))
     return len(linears)
 
