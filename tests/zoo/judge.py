@@ -18,6 +18,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
+from zoo import media
 from zoo.build import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
@@ -77,7 +78,7 @@ def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
             return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
-    which = model.task.sharing.which  # type: ignore[attr-defined]
+    which = model.task.sharing.which if hasattr(model.task, "sharing") else "all"
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
 
 
@@ -280,6 +281,7 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "text2text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False}),
     "text-ranking": (_RANKS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+    **media.INPUTS,
 }
 
 REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
@@ -292,4 +294,5 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "text2text-generation": _rewritten,
     "text-ranking": _ranked,
     "text-generation": _generated,
+    **media.REFERENCES,
 }

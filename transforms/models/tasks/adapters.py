@@ -31,6 +31,7 @@ from transforms.models.tasks.similarity import SentenceSimilarity
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.text_generation import TextGeneration
 from transforms.models.tasks.tokens import FillMask, TokenClassification
+from transforms.models.tasks.trial import try_out
 from transforms.models.tasks.vision import (
     ImageClassification,
     ImageFeatureExtraction,
@@ -127,6 +128,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
             tried = probe(task)
             if tried is not None:
                 task.model = task.model.settle(tried, spec.engine != "auto")
+        try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
