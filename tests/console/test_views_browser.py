@@ -110,7 +110,7 @@ def filled(servers, tmp_path_factory) -> Iterator[tuple[Server, dict[str, str]]]
 
 def opened(browser: Any, server: Server, address: str = "", **context: Any) -> Any:
     page = browser.new_context(**context).new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.goto(f"http://{server.address}/#{address}")
     page.wait_for_selector(".status.live")
     return page
