@@ -91,6 +91,7 @@ class ModelInfo:
     revision: str
     device: str
     dtype: str
+    engine: str | None = None
 
 
 @travels
@@ -100,7 +101,8 @@ class Prediction:
 
     ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for lists.
     ``tokens`` counts what the model read after truncation (``None`` where the task has none), ``batch_size`` the
-    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time.
+    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time. ``cached`` says whether it is an
+    earlier answer to the same question, None where none are kept.
     """
 
     request: Request
@@ -113,6 +115,7 @@ class Prediction:
     time: float = 0.0
     #: Tokens that the model wrote, where it writes any.
     tokens_generated: int | None = None
+    cached: bool | None = None
 
 
 @travels
@@ -130,8 +133,9 @@ class Result:
         """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
         made = self.prediction
         run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
+        added = (made.tokens_generated, made.cached)
         place = excerpt.find(self.prediction_json, self.data)
-        return made.request.message, made.model, run, place, self.data, self.attributes, self.ordering_key
+        return made.request.message, made.model, run + added, place, self.data, self.attributes, self.ordering_key
 
     @classmethod
     def unpacked(
@@ -197,6 +201,7 @@ class AuditRow:
     model_revision: str | None = column("STRING", "commit hash, or hash of a local folder's weights")
     device: str | None = column("STRING", "where the model ran")
     dtype: str | None = column("STRING", "number format it ran in")
+    engine: str | None = column("STRING", "what computed the answer: torch or openvino; none for an endpoint's")
     prediction: str | None = column("JSON", "the model's answer")
     input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
     input_bytes: int = column("INTEGER", "length of the input")
@@ -206,6 +211,7 @@ class AuditRow:
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
     inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")
+    cached: bool | None = column("BOOLEAN", "whether it is an endpoint's earlier answer to the same question")
     total_ms: float | None = column("FLOAT", "from publish to processed")
     attributes: str | None = column("JSON", "the input's attributes")
     ordering_key: str | None = column("STRING", "the input's ordering key")
