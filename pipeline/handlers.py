@@ -12,6 +12,7 @@ from pipeline import extras
 from pipeline.options import FLAGS, Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
+from transforms.records import ModelInfo
 
 if TYPE_CHECKING:
     from transforms.models.handler import HuggingFaceModelHandler
@@ -63,16 +64,19 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     return local
 
 
-def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> ModelInfo | None:
     """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+
+    Returns what was loaded, as far as the handler says.
 
     Raises:
         ModelLoadError: it cannot be loaded, whatever the library's own error was.
     """
     if not settings.local:
-        return
+        return None
     try:
-        handler.load_model()
+        info = getattr(handler.load_model(), "info", None)
+        return info if isinstance(info, ModelInfo) else None
     except ModelLoadError:
         raise
     except Exception as error:  # any of a model's library
@@ -84,6 +88,8 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
     """The handler of local weights, unchecked."""
     extras.need(f"--model={settings.model}", "torch", "torch", "transformers", "safetensors")
+    if settings.engine == "openvino":
+        extras.need("--engine=openvino", "openvino", "openvino")
     # Torch takes seconds to import, and a wrong flag should be told at once.
     from transforms.models.handler import HuggingFaceModelHandler
 
@@ -92,6 +98,7 @@ def weights_handler(settings: Settings, token: Callable[[], str | None] | None) 
         settings.model,
         settings.task,
         revision=settings.revision,
+        engine=settings.engine,
         device=settings.device,
         dtype=settings.dtype,
         parameters=settings.inference_params,

@@ -149,7 +149,7 @@ def test_the_architecture_tells_the_task(model: Any, task: str) -> None:
         ({"device": "tpu"}, "`device=tpu`: must be auto, cpu, cuda or cuda:N"),
         ({"dtype": "int8"}, "`dtype=int8`: must be auto, float32"),
         ({"on_too_long": "ignore"}, "`on_too_long=ignore`: must be truncate, dead_letter"),
-        ({"engine": "abacus"}, "`engine=abacus`: must be auto, torch"),
+        ({"engine": "abacus"}, "`engine=abacus`: must be auto, openvino, torch"),
         ({"model_copies": 0}, "`model_copies=0`: must be 1 or more"),
         ({"max_batch_tokens": 0}, "`max_batch_tokens=0`: must be 1 or more"),
         ({"time_limit_s": 0.0}, "`time_limit_s=0.0`: must be over 0"),
@@ -409,3 +409,12 @@ def test_a_choice_is_told_in_the_log(caplog: pytest.LogCaptureFixture, monkeypat
     first, second = (record.getMessage() for record in caplog.records if "dtype auto" in record.getMessage())
     assert "float32: bfloat16 is multiplied 0.60 times as fast" in first
     assert "float32: as was chosen on this machine before" in second
+
+
+@pytest.mark.parametrize("most", [2, 1, 0, -1])
+def test_a_limit_that_leaves_no_word(tmp_path: Path, most: int) -> None:
+    """A tokenizer whose maximum is all marks would make every text the same."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": most}))
+    assert f"model_max_length of its tokenizer is {most}, and 2 of these are marks" in failure(folder, load=True)

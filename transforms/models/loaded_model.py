@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transforms.barrier import failure, tell
 from transforms.errors import BundleError
 from transforms.models.answers import Answers
+from transforms.models.backends import ENGINES
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
 from transforms.models.errors import ElementError, NotYet, Unexpected, is_device_lost
 from transforms.models.inputs import Ask
@@ -43,6 +45,7 @@ class _Answer:
     batch_size: int
     inference_ms: float
     prepared: Prepared
+    engine: str
 
 
 class LoadedModel:
@@ -64,6 +67,8 @@ class LoadedModel:
     ) -> None:
         self.task = task
         self.info = info
+        #: One for each engine: what was not checked on another one is answered by torch.
+        self._infos = defaultdict(lambda: info, {name: replace(info, engine=name) for name in ENGINES})
         self.parameters = parameters
         self.max_batch_size = max_batch_size
         self.budget = budget
@@ -141,7 +146,7 @@ class LoadedModel:
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
-            elapsed = (time.perf_counter() - started) * 1000
+            elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -150,7 +155,7 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one)
+                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, engine)
                 for answer, one in zip(answers, batch, strict=True)
             ]
 
@@ -171,7 +176,7 @@ class LoadedModel:
         return Prediction(
             request,
             result.prediction,
-            self.info,
+            self._infos[result.engine],
             prepared.tokens,
             prepared.truncated,
             result.batch_size,

@@ -15,7 +15,7 @@ from transforms.models.errors import InvalidParameter
 from transforms.models.structured import Structure
 
 #: One space after a comma or a colon, as models write JSON, and none elsewhere: one could go on with them for ever.
-_SPACES: llguidance.JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_SPACES: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 #: Schemas that are kept compiled.
 _KEPT = 64
