@@ -143,7 +143,9 @@ from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Failure, Message, Request
 supervise._GRACE_S = 15.0
 supervise.PREPARE_S = {prepare_s}
-handler = HuggingFaceModelHandler({model!r}, "text-classification", device="cpu", dtype="float32", max_forward_s={limit_s})
+handler = HuggingFaceModelHandler(
+    {model!r}, "text-classification", device="cpu", dtype="float32", max_forward_s={limit_s}
+)
 model = handler.load_model()
 work = model.task.{step}
 def killing(batch):
