@@ -61,16 +61,16 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     return local
 
 
-def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
-    """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> Any:
+    """The model, where this machine runs the job: what cannot be loaded must not cost a message a delivery.
 
     Raises:
         ModelLoadError: it cannot be loaded, whatever the library's own error was.
     """
     if not settings.local:
-        return
+        return None
     try:
-        handler.load_model()
+        return handler.load_model()
     except ModelLoadError:
         raise
     except Exception as error:  # any of a model's library
