@@ -12,6 +12,7 @@ from pipeline import extras
 from pipeline.options import FLAGS, Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
+from transforms.records import ModelInfo
 
 if TYPE_CHECKING:
     from transforms.models.handler import HuggingFaceModelHandler
@@ -25,6 +26,8 @@ _FLAG_OF = {
     "timeout_s": "endpoint_timeout_s",
     "max_wait_s": "endpoint_max_wait_s",
     "concurrency": "endpoint_concurrency",
+    "auth": "endpoint_auth",
+    "impersonate": "endpoint_impersonate",
 }
 _FIELD = re.compile(r"`(\w+)(=[^`]*)?`")
 
@@ -79,6 +82,12 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> Any:
         raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
 
 
+def info(model: Any) -> ModelInfo | None:
+    """What :func:`load` loaded, as far as its handler says."""
+    found = getattr(model, "info", None)
+    return found if isinstance(found, ModelInfo) else None
+
+
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
     """The handler of local weights, unchecked."""
     extras.need(f"--model={settings.model}", "torch", "torch", "transformers", "safetensors")
@@ -122,6 +131,12 @@ def endpoint_handler(settings: Settings, token: TokenSource | None) -> EndpointM
         timeout_s=settings.endpoint_timeout_s,
         max_wait_s=settings.endpoint_max_wait_s,
         concurrency=settings.endpoint_concurrency,
+        auth=settings.endpoint_auth,
+        impersonate=settings.endpoint_impersonate,
+        requests_per_s=settings.endpoint_requests_per_s,
+        tokens_per_min=settings.endpoint_tokens_per_min,
+        hedge_s=settings.endpoint_hedge_after_s,
+        cache_mib=settings.endpoint_cache_mib,
         on_too_long=settings.on_too_long,
         max_batch_latency_ms=_latency_ms(settings),
     )
