@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import hashlib
+import itertools
 import logging
 import threading
 import time
@@ -100,6 +101,18 @@ class Subscriber:
             self._queued_bytes -= size
             self._taken, self._in_work = time.monotonic(), len(bundle)
             self._changed.notify_all()
+            return bundle
+
+    def upcoming(self) -> list[Message]:
+        """What the next ``take`` will begin with; nothing is taken."""
+        with self._changed:
+            bundle: list[Message] = []
+            size = 0
+            for message in itertools.islice(self._queue, BUNDLE_MESSAGES):
+                if size >= BUNDLE_BYTES or self._stopping.is_set():
+                    break
+                size += len(message.data)
+                bundle.append(message)
             return bundle
 
     def done(self, messages: list[Message]) -> None:
