@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import hashlib
-import itertools
 import logging
 import threading
 import time
@@ -92,12 +91,8 @@ class Subscriber:
             if self._linger_s and self._queue:
                 full = BUNDLE_MESSAGES
                 self._changed.wait_for(lambda: len(self._queue) >= full or self._stopping.is_set(), self._linger_s)
-            bundle: list[Message] = []
-            size = 0
-            while self._queue and not self._stopping.is_set() and len(bundle) < BUNDLE_MESSAGES and size < BUNDLE_BYTES:
-                message = self._queue.popleft()
-                size += len(message.data)
-                bundle.append(message)
+            bundle = self._first()
+            size = sum(len(self._queue.popleft().data) for _ in bundle)
             self._queued_bytes -= size
             self._taken, self._in_work = time.monotonic(), len(bundle)
             self._changed.notify_all()
@@ -106,14 +101,10 @@ class Subscriber:
     def upcoming(self) -> list[Message]:
         """What the next ``take`` will begin with; nothing is taken."""
         with self._changed:
-            bundle: list[Message] = []
-            size = 0
-            for message in itertools.islice(self._queue, BUNDLE_MESSAGES):
-                if size >= BUNDLE_BYTES or self._stopping.is_set():
-                    break
-                size += len(message.data)
-                bundle.append(message)
-            return bundle
+            return self._first()
+
+    def _first(self) -> list[Message]:
+        return [] if self.stopping else received.first(self._queue, BUNDLE_MESSAGES, BUNDLE_BYTES)
 
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
