@@ -21,7 +21,7 @@ zoo: $(READY)  ## Every architecture that a task maps, tiny, alone against in a 
 bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1] [BACKLOG=N]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator) $(if $(BACKLOG),--backlog=$(BACKLOG))
 
-chaos: $(READY)  ## A hundred kills, outages of every sink and fuzzed messages, with a report: make chaos [SEED=5]
+chaos: $(READY)  ## A hundred kills, outages of every sink, killers and fuzzed messages, with a report: make chaos [SEED=5]
 	$(BIN)/python -m benchmarks.chaos $(if $(SEED),--seed $(SEED))
 
 check: $(READY)  ## Lint, format, types, which way imports run, and that every import is declared

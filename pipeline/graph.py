@@ -26,11 +26,11 @@ from transforms.records import Message
 from transforms.summary import Summarise
 
 
-def serve(messages: beam.PCollection[Message], handler: Handler, *decoding: Any) -> Outcome:
+def serve(messages: beam.PCollection[Message], handler: Handler, *decoding: Any, keep: str = "none") -> Outcome:
     """``Message`` → ``Outcome`` of ``Result``: everything but the endpoints. ``decoding`` is what ``Decode`` takes."""
     requests = messages | "Decode" >> Decode(*decoding)
     predictions = requests.results | "Predict" >> Predict(handler)
-    results = predictions.results | "Encode" >> Encode(clients.LIMITS)
+    results = predictions.results | "Encode" >> Encode(clients.LIMITS, keep, *decoding)
     failures = (requests.failures, predictions.failures, results.failures) | "Failures" >> beam.Flatten()
     return Outcome(results.results, failures)
 
@@ -41,7 +41,7 @@ def build(pipeline: beam.Pipeline, settings: Settings, handler: Handler) -> None
     messages = pipeline | "Read" >> io.read(settings)
 
     # Main output
-    results, *failed = io.spread(serve(messages, handler, settings.input_path, io.opener(settings)), settings)
+    results, *failed = io.spread(serve(messages, handler, *io.reading(settings), keep=settings.result_input), settings)
     if settings.audit_table:
         results, rejected = results | "Audit" >> io.audit(settings)
         failed.append(rejected)

@@ -92,9 +92,9 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
     return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
 
 
-def opener(settings: Settings) -> Opener:
-    """Opens what messages come in, with the schemas that Pub/Sub keeps."""
-    return Opener(settings.input_format, schemas.definition)
+def reading(settings: Settings) -> tuple[str | None, Opener]:
+    """How bodies are read: where in one the input is, and what opens its envelopes, with the schemas of Pub/Sub."""
+    return settings.input_path, Opener(settings.input_format, schemas.definition)
 
 
 def spread(outcome: Outcome, settings: Settings) -> Outcome:

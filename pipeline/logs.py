@@ -44,3 +44,5 @@ def configure(log_format: str = "text") -> None:
             handler.setFormatter(JsonFormatter())
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It shows the text of whatever a step raises, which may quote a message; halving.py says the same without.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)

@@ -31,6 +31,7 @@ from pipeline.matchers import (
     table_name,
 )
 from transforms.envelopes import FORMATS
+from transforms.kept import KEPT
 from transforms.windowing import Windowing
 
 _IO, _MODEL, _BATCH, _AUDIT = "Messages", "Model", "Windows and batches", "Audit"
@@ -54,6 +55,13 @@ FLAGS: tuple[Flag, ...] = (
         group=_IO,
     ),
     Flag("input_path", "JMESPath that picks the model's input out of any JSON body", jmespath_expression, group=_IO),
+    Flag(
+        "result_input",
+        "what a result holds of its input: nothing, the model's inputs, or the message's whole body",
+        default="none",
+        choices=KEPT,
+        group=_IO,
+    ),
     Flag(
         "id_attribute",
         "attribute that identifies a message; repeats within ten minutes are dropped",
@@ -245,6 +253,7 @@ class Settings:
     inference_params: Mapping[str, Any] = field(default_factory=dict)
     input_format: str = _default("input_format")
     input_path: str | None = None
+    result_input: str = _default("result_input")
     id_attribute: str | None = None
     timestamp_attribute: str | None = None
     device: str = _default("device")

@@ -57,15 +57,14 @@ def tell(error: BaseException, stage: str, message_id: str = "") -> str:
     Neither holds the error's own text, which may quote the message: its type and where it was raised do.
     """
     unexpected_errors[stage] += 1
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rpartition('site-packages/')[2]}:{frames[-1].lineno}" if frames else ""
-    words = f"{type(error).__name__}{where}: an error that the pipeline did not expect; its traceback is in the log"
+    name, frames = without_text(error)
+    words = f"{name}: an error that the pipeline did not expect; its traceback is in the log"
     _LOGGER.error(
         "unexpected %s at stage %s; only message %r is dead-lettered\n%s",
         type(error).__name__,
         stage,
         message_id,
-        "".join(traceback.format_list(frames)).rstrip(),
+        frames,
         extra={"message_id": message_id, "stage": stage, "error_type": UNEXPECTED},
     )
     return words
@@ -74,5 +73,12 @@ def tell(error: BaseException, stage: str, message_id: str = "") -> str:
 def survived(error: BaseException, what: str) -> None:
     """Logs and counts an error beside the messages' way, such as of a summary: it costs no message anything."""
     unexpected_errors["summary"] += 1
-    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__))).rstrip()
-    _LOGGER.error("unexpected %s while %s; no message is held up by it\n%s", type(error).__name__, what, frames)
+    kind, trace = without_text(error)
+    _LOGGER.error("unexpected %s while %s; no message is held up by it\n%s", kind, what, trace)
+
+
+def without_text(error: BaseException) -> tuple[str, str]:
+    """What ``error`` is and where it was raised, and its traceback: all but its own text, which may quote a message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename.rpartition('site-packages/')[2]}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}", "".join(traceback.format_list(frames)).rstrip()

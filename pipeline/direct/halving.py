@@ -17,7 +17,7 @@ from apache_beam.runners.direct import executor
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipeline.direct.panes import beside_the_messages
-from transforms.barrier import survived, tell
+from transforms.barrier import survived, tell, without_text
 from transforms.errors import BundleError
 from transforms.records import Failure, Message, Prediction, Request, Result
 
@@ -37,6 +37,10 @@ def take_given_up() -> list[Message]:
     return taken
 
 
+class StepFailed(RuntimeError):
+    """A step raised, for a reason that nobody listed; says which error and where."""
+
+
 class HalvingExecutor(executor.TransformExecutor):
     """Beam's executor of one step's bundle, whose last try goes by halves."""
 
@@ -52,12 +56,20 @@ class HalvingExecutor(executor.TransformExecutor):
             raise
         except Exception as error:
             values = list(self._input_bundle.get_elements_iterable()) if self._input_bundle else []
+            # Beam's runner and the job's last line show what is raised here, and the error's text may quote a message.
+            words, frames = without_text(_original(error))
+            cause = StepFailed(f"{self._applied_ptransform.full_label}: {words}")
+            _LOGGER.error("%s\n%s", cause, frames)
             if self._retry_count + 1 < self._max_retries_per_bundle or self._fired_timers or not values:
-                raise
-            cause = error
+                raise cause from None
         _LOGGER.warning("%s: trying its bundle by halves", self._applied_ptransform.full_label)
         with process_state:
-            results = self._halves(values, side_inputs)
+            try:
+                results = self._halves(values, side_inputs)
+            except BundleError:
+                raise
+            except Exception:
+                raise cause from None
             if not results and len(_given_up) >= _MANY:
                 _given_up.clear()
                 raise cause
@@ -102,6 +114,12 @@ class HalvingExecutor(executor.TransformExecutor):
                 return []
         middle = len(values) // 2
         return [*self._halves(values[:middle], side_inputs), *self._halves(values[middle:], side_inputs)]
+
+
+def _original(error: BaseException) -> BaseException:
+    """``error`` as it was before Beam wrote the step's name into it, which makes another type of some."""
+    before = error.__context__
+    return before if before is not None and getattr(error, "_tagged_with_step", False) else error
 
 
 def _parts(value: WindowedValue) -> list[WindowedValue]:

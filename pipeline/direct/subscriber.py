@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import hashlib
 import logging
 import threading
 import time
@@ -63,14 +64,13 @@ class Subscriber:
         self._queue: collections.deque[Message] = collections.deque()
         self._queued_bytes = 0
         self._leases = Leases(subscription, client, self._warn_if_slow)
-        self._seen: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._seen: collections.OrderedDict[bytes, float] = collections.OrderedDict()
         self._watermark = Watermark()
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._stream: Any = None
         self._stream_ended = threading.Event()
-        self._taken = time.monotonic()
-        self._in_work = 0
+        self._taken, self._in_work = time.monotonic(), 0
         self._warned = 0.0
         self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
         self._fetching = threading.Thread(target=self._fetch, name="fetch", daemon=True)
@@ -218,8 +218,8 @@ class Subscriber:
             self._acks.submit(self._acknowledge, repeats)
 
     def _is_repeat(self, message: Message) -> bool:
-        key = message.attributes.get(self._id_attribute) if self._id_attribute else None
-        if key is None:
+        name = message.attributes.get(self._id_attribute) if self._id_attribute else None
+        if name is None:
             return False
         now = time.monotonic()
         while self._seen and (
@@ -227,7 +227,7 @@ class Subscriber:
         ):
             self._seen.popitem(last=False)
         # A replayed dead letter is no repeat of the message that failed.
-        key = f"{message.attributes.get(ATTEMPT, '')}/{key}"
+        key = hashlib.blake2b(f"{message.attributes.get(ATTEMPT, '')}/{name}".encode(), digest_size=16).digest()
         repeat = key in self._seen
         self._seen.setdefault(key, now)
         return repeat

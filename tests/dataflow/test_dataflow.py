@@ -19,6 +19,7 @@ from datetime import timezone
 from pathlib import Path
 
 import fake_gcp
+import job_messages
 import pytest
 from apache_beam.coders.coders import deserialize_coder
 from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
@@ -28,6 +29,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.pubsub_v1.types import PubsubMessage
+from restarts import KILLERS
 from streams import CASES, ROOT, audit_rows, fresh
 
 from pipeline import dataflow
@@ -418,21 +420,78 @@ def run_staged(staged: Staged, python: Path, folder: Path, bodies: list[str]) ->
         PubsubMessage.serialize(PubsubMessage(data=body.encode(), message_id=str(n), attributes={"n": str(n)}))
         for n, body in enumerate(bodies)
     ]
+    return run_on_workers(staged, messages, python, folder)
+
+
+def run_on_workers(
+    staged: Staged, messages: list[bytes], python: Path, folder: Path, out: str = "out", **more: str
+) -> int:
+    """The same, of ``messages`` as the native source gives them."""
     (folder / "messages").write_bytes(pickle.dumps(messages))
     (folder / "pipeline.pb").write_bytes(staged.pipeline.SerializeToString())
-    (folder / "tmp").mkdir()
+    (folder / "tmp").mkdir(exist_ok=True)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {
         "LOADS": str(folder / "loads"),
         "TMPDIR": str(folder / "tmp"),
         "OMP_NUM_THREADS": "1",
         "HF_TOKEN": "hf_secret",
+        **more,
     }
     script = shutil.copy(ROOT / "tests" / "support" / "run_staged.py", folder)
-    command = [python, script, folder / "pipeline.pb", folder / "messages", folder / "out", python]
-    with (folder / "log").open("wb") as log:
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, timeout=300, check=False)
+    arguments = [folder / "pipeline.pb", folder / "messages", folder / out, python]
+    with (folder / "log").open("ab") as log:
+        done = subprocess.run(
+            [python, script, *arguments], cwd=folder, env=environment, stdout=log, stderr=log, timeout=300, check=False
+        )
     return done.returncode
+
+
+@pytest.mark.parametrize(
+    "killer", ["segfault", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kill", "abort", "spin"))]
+)
+def test_one_killer_among_a_thousand(killer, update, clean, tmp_path):
+    """A message kills a worker's process twice; started again, there are 999 results and one KilledWorker."""
+    texts = [f"order number {n}" for n in range(1_000)]
+    texts[617] = f"killer: {killer}"
+    messages = [
+        PubsubMessage.serialize(PubsubMessage(data=json.dumps({"inputs": text}).encode(), message_id=str(n)))
+        for n, text in enumerate(texts)
+    ]
+    planted = {"PYTHONPATH": str(KILLERS), "BEAM_HF_JOURNAL": str(tmp_path / "journal")}
+    if killer == "spin":
+        planted["PLANTED_LIMIT_S"] = "20"
+    lives = 0
+    while run_on_workers(update, messages, clean, tmp_path, f"out{lives}", **planted):
+        lives += 1
+        assert lives <= 2, (tmp_path / "log").read_text()[-3000:]
+    assert lives == 2
+    results, letters = (kept(tmp_path / "out2" / name).messages for name in ("-output", "-dead-letter"))
+    assert Counter(m.attributes["message_id"] for m in results) == Counter(str(n) for n in range(1_000) if n != 617)
+    (letter,) = (message.attributes for message in letters)
+    assert (letter["dead_letter_message_id"], letter["dead_letter_error_type"]) == ("617", "KilledWorker")
+    rows = [row for row in audit_rows(update.resources) if row["message_id"] == "617"]
+    assert [row["error_type"] for row in rows if row["status"] == "dead_letter"] == ["KilledWorker"]
+
+
+def test_fuzzed_messages_on_worker_processes(update, clean, tmp_path):
+    """Messages that nobody should send, through the staged graph: each ends once with its row, none unexpectedly."""
+    fuzzed = job_messages.made("feature-extraction", 300, seed=4)
+    messages = [
+        PubsubMessage.serialize(PubsubMessage(data=one.data, message_id=f"fuzz-{n}", attributes=one.attributes))
+        for n, one in enumerate(fuzzed)
+    ]
+    assert run_on_workers(update, messages, clean, tmp_path) == 0, (tmp_path / "log").read_text()[-3000:]
+    results, letters = (kept(tmp_path / "out" / name).messages for name in ("-output", "-dead-letter"))
+    ended = Counter(message.attributes["message_id"] for message in results)
+    ended += Counter(message.attributes["dead_letter_message_id"] for message in letters)
+    assert ended == Counter(f"fuzz-{n}" for n in range(300))
+    assert "Unexpected" not in {message.attributes["dead_letter_error_type"] for message in letters}
+    rows = Counter(row["message_id"] for row in audit_rows(update.resources))
+    assert {key: count for key, count in rows.items() if key.startswith("fuzz-")} == dict(ended)
+    for message in letters:
+        original = fuzzed[int(message.attributes["dead_letter_message_id"].removeprefix("fuzz-"))]
+        assert message.data == original.data
 
 
 @dataclass

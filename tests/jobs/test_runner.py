@@ -341,6 +341,7 @@ def test_a_step_that_fails_on_one_message_costs_that_one(tmp_path):
         later = publish_all(resources.input_topic, [text_message("and on")])
         assert collect(resources, 1, 60).ended() == Counter(later)
         assert job.drain() == 0
+    assert "KeyError at " in job.words() and "with a bug" not in job.words(), "an error's text may quote a message"
     assert ledger.ended() == ledger.audited() == Counter(ids)
     letters = {letter.attributes["dead_letter_message_id"]: letter.attributes for letter in ledger.dead_letters}
     assert set(letters) == {ids[7], ids[8], ids[250]}

@@ -47,7 +47,7 @@ def marks(schema: types.Schema, encoding: str) -> dict[str, str]:
 def read(schema: types.Schema, body: bytes, encoding: str = "BINARY") -> Any:
     """What the job's own Decode makes of a message."""
     settings = Settings("s", "o", "d")
-    return decode(Message(body, marks(schema, encoding)), None, io.opener(settings)).inputs
+    return decode(Message(body, marks(schema, encoding)), *io.reading(settings)).inputs
 
 
 def test_a_job_reads_every_envelope(servers, minilm, tmp_path):

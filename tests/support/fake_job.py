@@ -27,6 +27,9 @@ from transforms.records import Failure, Limits, Prediction, Request
 
 HERE = Path(__file__).parent
 
+#: What the server that forks imports; it counts before the first job.
+PRELOAD = ["fake_job"]
+
 
 @dataclass(frozen=True)
 class Behaviour:
@@ -70,7 +73,7 @@ class Handler(FakeHandler):
             print("the model hangs", flush=True)
             threading.Event().wait()
         if how.bug and any(how.bug in str(request.inputs) for request in batch):
-            raise KeyError("what nobody foresaw")
+            raise KeyError([request.inputs for request in batch])
         memory = bytearray(how.allocate_mb << 20)
         for request, answer in zip(batch, super().run_inference(batch, model), strict=True):
             if how.refuse and how.refuse in str(request.inputs):
@@ -146,7 +149,7 @@ def fake_job(
 ) -> Iterator[Job]:
     """Starts a job of ``flags``, beside ``--model=fake``; it is killed at the end if it has not ended by itself."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fake_job"])
+    context.set_forkserver_preload(PRELOAD)
     # The server that forks imports its modules by the path of the environment.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
     log.unlink(missing_ok=True)

@@ -2,7 +2,8 @@
 
 The pipeline is the very proto that was staged for Dataflow. Only its two kinds of endpoint are exchanged: the native
 read becomes the messages in the file MESSAGES (a pickled list of serialised PubsubMessages), the native writes become
-files in the folder OUT, one for each topic and worker process. Its code runs in two processes of PYTHON.
+files in the folder OUT, one for each topic and worker process. Its code runs in two processes of PYTHON; when one of
+them dies the run ends with 1, for the runner would wait for it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from apache_beam.portability import common_urns, python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.local_job_service import SubprocessSdkWorker
 
 READ, WRITE = "beam:transform:pubsub_read:v1", "beam:transform:pubsub_write:v1"
 
@@ -99,8 +101,22 @@ def exchange(staged: beam_runner_api_pb2.Pipeline, messages: list[bytes], out: P
         pcollection.is_bounded = beam_runner_api_pb2.IsBounded.BOUNDED
 
 
+def end_with_workers() -> None:
+    run = SubprocessSdkWorker.run
+
+    def run_or_end(worker: SubprocessSdkWorker) -> None:
+        try:
+            run(worker)
+        except RuntimeError as error:
+            logging.error("%s", error)
+            os._exit(1)
+
+    SubprocessSdkWorker.run = run_or_end
+
+
 def main(pipeline_file: str, messages_file: str, out: str, python: str) -> None:
     logging.basicConfig(level=logging.INFO)
+    end_with_workers()
     staged = beam_runner_api_pb2.Pipeline.FromString(Path(pipeline_file).read_bytes())
     exchange(staged, pickle.loads(Path(messages_file).read_bytes()), Path(out))
     for environment in staged.components.environments.values():

@@ -79,6 +79,8 @@ LINKS = [
     "//169.254.169.254/latest",
     "file:///etc/passwd",
     "/etc/passwd",
+    "/proc/self/root" * 8 + "/etc/passwd",
+    "/" * 90 + "etc/passwd",
     "ftp://host/x",
     "gs://bucket/x.png",
     "s3://bucket/x.png",

@@ -126,6 +126,17 @@ def test_what_is_no_dead_letter_is_known():
         assert not is_dead_letter(Message(b"x", attributes)), attributes
 
 
+def test_a_result_is_no_dead_letter_whatever_its_message_was():
+    """One that was published again as it was, with its notes, by hand or by Pub/Sub, makes a result like any other."""
+    for again in (
+        dead_letter(failure(Message(b"x", {"k": "v"}, "1")), LIMITS, SOURCE),
+        Message(b"x", {"k": "v", "CloudPubSubDeadLetterSourceSubscription": "s"}),
+    ):
+        answer = Prediction(Request("x", {}, again), 1, ModelInfo("t", "m", "r", "cpu", "float32"))
+        result = encode(answer, LIMITS)
+        assert not is_dead_letter(Message(result.data, result.attributes)) and result.attributes["k"] == "v"
+
+
 def test_a_full_message_stays_under_the_size_limit():
     """A body at the limit leaves no room for notes, and still arrives."""
     message = Message(bytes(LIMITS.message_bytes))

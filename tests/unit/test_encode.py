@@ -1,5 +1,7 @@
 """Encode: the result's body and attributes, and what no message can hold."""
 
+import base64
+import gzip
 import json
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 from fakes import INFO
 
 from pipeline.clients import LIMITS
-from transforms.encode import NotJson, TooLarge, encode
+from transforms.encode import NotJson, TooLarge, _EncodeFn, encode
+from transforms.envelopes import Opener
 from transforms.records import Message, Prediction, Request
 
 
@@ -91,3 +94,75 @@ def test_a_result_says_nothing_of_its_inputs_body():
     assert {key for key in result.attributes if key.lower() in ("content-encoding", "ce-datacontenttype")} == set()
     assert [key for key in result.attributes if key.lower() == "content-type"] == ["content-type"]
     assert result.attributes["k"] == "v"
+
+
+def kept_by(keep, data, attributes=None, inputs="hi", input_path=None, opener=None):
+    """The fields that a result has beside those that it always has."""
+    message = Message(data, attributes or {}, "1")
+    step = _EncodeFn(LIMITS, keep, input_path is None, opener or Opener())
+    result = step._encode(Prediction(Request(inputs, {}, message), [1], INFO))
+    always = json.loads(encode(Prediction(Request("hi"), [1], INFO), LIMITS).data).keys()
+    return {key: value for key, value in json.loads(result.data).items() if key not in always}
+
+
+def test_a_result_keeps_nothing_of_its_input_unless_asked():
+    """Without the flag a result is what it was."""
+    assert kept_by("none", b'{"inputs": "hi"}') == {}
+
+
+@pytest.mark.parametrize("inputs", ["h\u00e9", ["a", "b"], {"question": "q", "context": "c"}, 0, ""])
+def test_inputs_are_kept_as_the_model_was_asked(inputs):
+    """Any input that JSON has."""
+    assert kept_by("inputs", b"{}", inputs=inputs) == {"inputs": inputs}
+
+
+def test_raw_bytes_are_kept_in_base64():
+    """A picture or a recording, whole, and bytes inside of an Avro record."""
+    raw = bytes(range(256))
+    encoded = base64.b64encode(raw).decode()
+    assert kept_by("inputs", raw, {"content-type": "image/png"}, raw) == {"inputs": encoded}
+    assert kept_by("body", raw, {"content-type": "image/png"}, raw) == {"body": encoded}
+    assert kept_by("inputs", b"", inputs={"text": "a", "blob": raw}) == {"inputs": {"text": "a", "blob": encoded}}
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes"),
+    [
+        (b'{"ticket": {"text": "h\xc3\xa9"}, "id": 7}', {}),
+        (gzip.compress('{"ticket": {"text": "h\u00e9"}, "id": 7}'.encode()), {"Content-Encoding": "gzip"}),
+        (
+            '{"ticket": {"text": "h\u00e9"}, "id": 7}'.encode("utf-16"),
+            {"content-type": "application/json; charset=utf-16"},
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", [None, "ticket.text"])
+def test_a_body_is_kept_as_it_was_read(data, attributes, path):
+    """All of the JSON that the input was picked out of, however it was written."""
+    assert kept_by("body", data, attributes, input_path=path) == {"body": {"ticket": {"text": "h\u00e9"}, "id": 7}}
+
+
+def test_a_text_is_its_own_body():
+    """As it was read, in whatever charset it was sent."""
+    kept = kept_by("body", "h\u00e9".encode("latin-1"), {"content-type": "text/plain; charset=latin-1"}, "h\u00e9")
+    assert kept == {"body": "h\u00e9"}
+
+
+def test_a_body_is_kept_out_of_its_envelope():
+    """What is in a push or an event; with an input path, which reads the envelope itself, all of it."""
+    event = {"specversion": "1.0", "id": "1", "source": "x", "type": "t", "data": {"inputs": "hi"}}
+    data = json.dumps(event).encode()
+    assert kept_by("body", data) == {"body": {"inputs": "hi"}}
+    assert kept_by("body", data, input_path="data.inputs") == {"body": event}
+
+
+def test_an_input_that_makes_the_result_too_large_is_refused():
+    """A body of six megabytes twice over is no message: a dead letter that says so."""
+    with pytest.raises(TooLarge):
+        kept_by("inputs", b"{}", inputs="x" * 10_000_000)
+
+
+def test_an_input_without_a_json_form_is_refused():
+    """Half a surrogate pair, which no decoder lets through, is told apart from a prediction's fault."""
+    with pytest.raises(NotJson, match="the input has no JSON form"):
+        kept_by("inputs", b"{}", inputs="\ud800")

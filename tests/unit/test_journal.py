@@ -115,22 +115,27 @@ _KILLERS = {
     "out of memory": "os.kill(os.getpid(), signal.SIGKILL)",
     "abort": "os.abort()",
     "hang": "time.sleep(600)",
+    # Native code that keeps Python's lock, so that no thread of the process gets to end it.
+    "hang that stops all threads": "re.match('(a+)+$', 'a' * 200 + 'b')",
 }
 
 _RUN = """
-import ctypes, json, os, signal, sys, time
+import ctypes, json, os, re, signal, sys, time
 sys.path[:0] = [{root!r}, {support!r}]
 import tiny_models as tiny
+from transforms.models import supervise
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.records import Failure, Message, Request
+supervise._GRACE_S = 1.0
+supervise.PREPARE_S = {prepare_s}
 handler = HuggingFaceModelHandler({model!r}, "text-classification", device="cpu", dtype="float32", max_forward_s=1.0)
 model = handler.load_model()
-forward = model.task.forward
+work = model.task.{step}
 def killing(batch):
-    if any("killer" in one.ask.inputs for one in batch):
+    if any("killer" in getattr(one, "ask", one).inputs for one in batch):
         {killer}
-    return forward(batch)
-model.task.forward = killing
+    return work(batch)
+model.task.{step} = killing
 def request(n):
     return Request("killer" if n == 617 else f"order number {{n}}", {{}}, Message(b"", {{}}, str(n), 1.0))
 def ended(one):
@@ -143,9 +148,16 @@ print(json.dumps([ended(one) for one in handler.run_inference([request(n) for n 
 @pytest.mark.parametrize("killer", list(_KILLERS))
 def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     """Started again as a runner does, the process dies twice and then gives 999 results and one KilledWorker."""
-    code = _RUN.format(
-        root=str(ROOT), support=str(ROOT / "tests" / "support"), model=tiny.sentiment(), killer=_KILLERS[killer]
-    )
+    assert_killer_is_found(tmp_path, killer=_KILLERS[killer], step="forward", prepare_s=600.0)
+
+
+def test_one_killer_before_the_forward(tmp_path: Path) -> None:
+    """Work on a message that hangs before its forward is ended too, and the message found."""
+    assert_killer_is_found(tmp_path, killer="time.sleep(600)", step="prepare", prepare_s=2.0)
+
+
+def assert_killer_is_found(tmp_path: Path, **how: object) -> None:
+    code = _RUN.format(root=str(ROOT), support=str(ROOT / "tests" / "support"), model=tiny.sentiment(), **how)
     environment = {**os.environ, "BEAM_HF_JOURNAL": str(tmp_path / "journal")}
     deaths = 0
     while True:

@@ -75,6 +75,7 @@ BAD = {
     "device": ["gpu", "CUDA", "tpu"],
     "dtype": ["bf16", "int8"],
     "on_too_long": ["cut", "drop"],
+    "result_input": ["all", "input"],
     "model_copies": ["0", "-1", "two", "1.5", "٣", "1_0"],
     "max_deaths": ["0", "101", "two", "1.5"],
     "max_forward_s": ["0", "-3", "soon", "inf"],

@@ -6,10 +6,12 @@ recording or a video goes along as a ``data:`` URI or in base64, and a link is r
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
 from transforms.models.errors import InvalidInput, brief
+from transforms.models.magic import UNKNOWN, content_type
 
 Messages = list[dict[str, Any]]
 
@@ -23,8 +25,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*(/[A-Za-z0-9_+.-]+)?")
 #: Keys of a message, beside its content, that some servers read pictures and the like from.
 _CARRIERS = re.compile("image|audio|video|media|file|picture|document|attachment", re.IGNORECASE)
 
-#: Base64, in any of its alphabets, too long to be a path.
+#: Base64, in any of its alphabets. A path can be written in it too, as long as one likes ("/proc/self/root/proc/…").
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{64,}[=\s]{0,8}")
+_BLANKS = re.compile(r"\s")
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def check_chat(value: Any) -> Messages:
@@ -90,11 +94,20 @@ def _check_links(value: Any, key: str, what: str) -> None:
         for each in value:
             _check_links(each, key, what)
     elif isinstance(value, str) and not (_is_content(value) or (key in _WORDS and _WORD.fullmatch(value))):
-        raise InvalidInput(f"{what}={brief(value)}: must be a data: URI or base64; nothing is fetched for a message")
+        raise InvalidInput(
+            f"{what}={brief(value)}: must be a data: URI, or base64 of a picture, a recording or a video;"
+            " nothing is fetched for a message"
+        )
 
 
 def _is_content(value: str) -> bool:
-    return value[:5].lower() == "data:" or _BASE64.fullmatch(value) is not None
+    """Whether ``value`` is content, and no name of any: a data URI, or base64 of what is known by its first bytes."""
+    if value[:5].lower() == "data:":
+        return True
+    if not _BASE64.fullmatch(value):
+        return False
+    head = _BLANKS.sub("", value[:64])[:16].translate(_URL_SAFE)
+    return content_type(base64.b64decode(head[: len(head) // 4 * 4])) != UNKNOWN
 
 
 def continued(content: Any, words: str) -> Any:

@@ -21,16 +21,16 @@ from transforms.models.supervise import Supervisor, end_process
 from transforms.models.tasks.base import Prepared, Task
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
-#: Bytes of messages that are pre-processed at once: tokens, like decoded images, take many times their size.
-CHUNK_BYTES = 32 * 1024 * 1024
+#: Bytes of messages that are pre-processed at once. Of texts, each character can be a token of 300 bytes.
+CHUNK_BYTES = {"text": 4 * 1024 * 1024, "image": 32 * 1024 * 1024, "audio": 32 * 1024 * 1024}
 
 
-def _fitting(requests: Sequence[Request]) -> int:
-    """How many of ``requests``, from the first on, are within ``CHUNK_BYTES``; one at the least."""
+def _fitting(requests: Sequence[Request], most: int) -> int:
+    """How many of ``requests``, from the first on, have ``most`` bytes together; one at the least."""
     total = 0
     for count, request in enumerate(requests):
         total += len(request.message.data)
-        if total > CHUNK_BYTES and count:
+        if total > most and count:
             return count
     return len(requests)
 
@@ -84,11 +84,12 @@ class LoadedModel:
         outcomes: dict[int, Prediction | Failure] = {}
         waiting = list(range(len(requests)))
         while waiting:
-            chunk = waiting[: _fitting([requests[i] for i in waiting[: self.task.chunk]])]
+            within = [requests[i] for i in waiting[: self.task.chunk]]
+            chunk = waiting[: _fitting(within, CHUNK_BYTES[self.task.entry.modality])]
             own = [requests[i] for i in chunk]
             with self._supervisor.in_work(own) as entry:
-                prepared = self._prepare(own)
-                entry.forward(())
+                with self._supervisor.preparing(entry):
+                    prepared = self._prepare(own)
                 results = self._run(own, prepared, entry, answers.counts)
             now = time.time()
             for index, result in zip(chunk, results, strict=True):

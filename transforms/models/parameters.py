@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidParameter, brief, cut
 
 
@@ -73,16 +74,23 @@ def fill(template: str, label: str) -> str:
 
 
 def texts(most: int) -> Parameter:
-    """A string, or a list of 1 to ``most`` strings."""
+    """A string, which may hold up to ``most`` between commas, or a list of 1 to ``most`` strings."""
     return Parameter(
-        f"a string, or a list of 1 to {most} strings",
-        lambda v: (isinstance(v, str) and v != "") or _is_texts(v, most),
+        f"a string with under {most} commas, or a list of 1 to {most} strings",
+        lambda v: (isinstance(v, str) and v != "" and v.count(",") < most) or _is_texts(v, most),
     )
 
 
-def text_list(most: int, least: int = 1) -> Parameter:
-    """A list of ``least`` to ``most`` strings."""
-    return Parameter(f"a list of {least} to {most} strings", lambda v: (least == 0 and v == []) or _is_texts(v, most))
+def text_list(most: int, least: int = 1, longest: int | None = None) -> Parameter:
+    """A list of ``least`` to ``most`` strings, of up to ``longest`` characters each."""
+    words = f"a list of {least} to {most} strings" + (f" of at most {longest} characters" if longest else "")
+    return Parameter(
+        words,
+        lambda v: (
+            (least == 0 and v == [])
+            or (_is_texts(v, most) and (longest is None or all(len(one) <= longest for one in v)))
+        ),
+    )
 
 
 def _is_int(value: Any) -> bool:
@@ -110,7 +118,9 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
         parameter = declared.get(name) if isinstance(name, str) else None
         if parameter is None:
             allowed = ", ".join(sorted(declared)) or "none"
-            raise InvalidParameter(f"parameters.{cut(str(name))}: {task} has no such parameter; it takes: {allowed}")
+            raise InvalidParameter(
+                f"parameters.{quoted(cut(str(name)))}: {task} has no such parameter; it takes: {allowed}"
+            )
         if value is None:
             if parameter.nullable:
                 valid[name] = None

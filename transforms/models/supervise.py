@@ -1,9 +1,10 @@
-"""Around a model's answers: messages that may kill the process run alone, and a forward that does not end is ended."""
+"""Around a model's answers: messages that may kill the process run alone, and work that does not end is ended."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import logging
 import os
 import threading
@@ -21,19 +22,25 @@ _LOG = logging.getLogger(__name__)
 #: Exit code of a process that ends itself (EX_SOFTWARE), after which a runner starts another.
 EXIT_CODE = 70
 
+#: Longest that messages of a batch may take to be read and cut into tokens: many times what any takes that ends.
+PREPARE_S = 600.0
+
+#: Seconds beyond its limit after which the process is ended from outside Python.
+_GRACE_S = 30.0
+_STDERR = 2
+
 
 class Supervisor:
     """Keeps a model's journal, and ends the process where nothing else can help.
 
-    ``max_forward_s`` is how long one forward may take; None sets no limit.
+    ``max_forward_s`` is how long one forward may take; None sets no limit. What comes before it has one in any case.
     """
 
     def __init__(self, journal: Journal, max_forward_s: float | None = None) -> None:
         self._journal = journal
         self._max_forward_s = max_forward_s
-        self._began: float | None = None
-        if max_forward_s is not None:
-            threading.Thread(target=self._watch, args=(max_forward_s,), name="forward limit", daemon=True).start()
+        self._work: dict[int, _Work] = {}
+        threading.Thread(target=self._watch, name="forward limit", daemon=True).start()
 
     def answer(
         self, work: Callable[[Sequence[Request]], Answers], requests: Sequence[Request], info: ModelInfo
@@ -63,27 +70,59 @@ class Supervisor:
             together.add(found)
         return dataclasses.replace(together, outcomes=[outcomes[index] for index in range(len(requests))])
 
-    def in_work(self, requests: Sequence[Request]) -> contextlib.AbstractContextManager[Entry]:
-        """``requests`` are in this process's hands while the block runs."""
-        return self._journal.in_work([identity(request.message) for request in requests])
+    @contextlib.contextmanager
+    def in_work(self, requests: Sequence[Request]) -> Iterator[Entry]:
+        """``requests`` are in this process's hands while the block runs; at first they are prepared."""
+        with self._journal.in_work([identity(request.message) for request in requests]) as entry:
+            yield entry
+
+    @contextlib.contextmanager
+    def preparing(self, entry: Entry) -> Iterator[None]:
+        """All of the requests in work are prepared while the block runs."""
+        with self._limited(PREPARE_S, "the preparation of a batch", ""):
+            yield
+        entry.forward(())
 
     @contextlib.contextmanager
     def forward(self, entry: Entry, indices: Sequence[int]) -> Iterator[None]:
-        """One forward of the requests at ``indices`` of those in work; one at a time."""
+        """One forward of the requests at ``indices`` of those in work."""
         entry.forward(indices)
-        self._began = time.monotonic()
+        try:
+            with self._limited(self._max_forward_s, "a forward", " (max_forward_s)"):
+                yield
+        finally:
+            entry.forward(())
+
+    @contextlib.contextmanager
+    def _limited(self, limit_s: float | None, what: str, why: str) -> Iterator[None]:
+        if limit_s is None:
+            yield
+            return
+        work = _Work(time.monotonic() + limit_s, f"{what} has taken {limit_s:g} s{why}")
+        self._work[id(work)] = work
         try:
             yield
         finally:
-            self._began = None
-            entry.forward(())
+            del self._work[id(work)]
 
-    def _watch(self, limit_s: float) -> None:
+    def _watch(self) -> None:
+        limit_s = self._max_forward_s or PREPARE_S
         while True:
+            # Native code that does not let go of Python's lock stops this thread too; the timer needs neither.
+            faulthandler.dump_traceback_later(limit_s + _GRACE_S, exit=True, file=_STDERR)
             time.sleep(min(1.0, limit_s / 4))
-            began = self._began
-            if began is not None and time.monotonic() - began > limit_s:
-                end_process(f"a forward has taken {limit_s:g} s (max_forward_s)")
+            now = time.monotonic()
+            for work in list(self._work.values()):
+                if now > work.until:
+                    end_process(work.words)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Work:
+    """What may run ``until`` then, on the monotonic clock, and what is said if it does not end."""
+
+    until: float
+    words: str
 
 
 def end_process(why: str) -> None:

@@ -24,7 +24,7 @@ GENERATION: Mapping[str, Parameter] = {
     "num_beams": integer(1, 32),
     "num_return_sequences": integer(1, 32),
     "seed": integer(0, 2**63 - 1),
-    "stop": text_list(most=16),
+    "stop": text_list(most=16, longest=256),
 }
 
 #: Those of models that read one text and write another, beside ``GENERATION``.

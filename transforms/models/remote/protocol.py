@@ -12,9 +12,9 @@ import orjson
 
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
+from transforms.models.magic import content_type
 from transforms.models.misfits import Misfit, are_objects
 from transforms.models.remote import chat_completions
-from transforms.models.remote.wire import content_type
 from transforms.models.task_entry import TaskEntry
 from transforms.models.task_parameters import DIMENSIONS, dimensions
 

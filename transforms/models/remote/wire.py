@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from transforms.models import inputs
+from transforms.models.magic import content_type
 from transforms.models.task_entry import TaskEntry
 from transforms.models.tasks.media import read_all
 
@@ -51,24 +52,3 @@ def _picture_chat(prompt: Any, sources: list[bytes | str]) -> list[dict[str, Any
 def _picture(data: bytes) -> dict[str, Any]:
     url = f"data:{content_type(data)};base64,{base64.b64encode(data).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
-
-
-_MAGIC = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"II*\0", "image/tiff"),
-    (b"MM\0*", "image/tiff"),
-    (b"fLaC", "audio/flac"),
-    (b"OggS", "audio/ogg"),
-    (b"ID3", "audio/mpeg"),
-    (b"\xff\xfb", "audio/mpeg"),
-)
-
-
-def content_type(data: bytes) -> str:
-    """The content type of an image or a recording, by its first bytes."""
-    if data[:4] == b"RIFF":
-        return "image/webp" if data[8:12] == b"WEBP" else "audio/wav"
-    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "application/octet-stream")

@@ -24,6 +24,9 @@ from transforms.models.tasks.vision import classify
 SAMPLES_A_TOKEN = 320
 
 
+#: Pieces that one recording may be read in.
+MAX_PIECES = 2_000
+
 #: Parameters of models that generate their text, which CTC models do not.
 _GENERATE = frozenset({"max_new_tokens", "num_beams", "language", "task"})
 
@@ -48,8 +51,8 @@ class AudioTask(Task):
         rate = self.extractor.sampling_rate
         return read_each([ask.inputs for ask in asks], lambda i, data: self.one(asks[i], decode_audio(data, rate)))
 
-    def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
-        """An element of one recording."""
+    def one(self, ask: Ask, sound: np.ndarray) -> Prepared | ElementError:
+        """An element of one recording, or what is wrong with it."""
         raise NotImplementedError
 
 
@@ -120,11 +123,27 @@ class SpeechRecognition(AudioTask):
         elif parameters.get("return_timestamps") == "char":
             raise InvalidParameter('parameters.return_timestamps="char": this model takes true or "word"')
 
-    def one(self, ask: Ask, sound: np.ndarray) -> Prepared:
+    def one(self, ask: Ask, sound: np.ndarray) -> Prepared | ElementError:
+        wrong = self._too_many_pieces(ask.parameters, len(sound) / self.extractor.sampling_rate)
+        if wrong:
+            return wrong
         chunked = "chunk_length_s" in ask.parameters
         together = not chunked and (self.pads or len(sound) <= self.fixed)
         group = (tuple(sorted(ask.parameters.items())), None if together else len(sound))
         return Prepared(ask, sound, Size(max(1, len(sound) // SAMPLES_A_TOKEN), 1, group))
+
+    def _too_many_pieces(self, given: Mapping[str, Any], seconds: float) -> InvalidParameter | None:
+        chunk = given.get("chunk_length_s")
+        if chunk is None:
+            return None
+        stride = given.get("stride_length_s", chunk / 6)  # transformers' own default, on either side
+        step = chunk - 2 * stride
+        if step > 0 and seconds <= MAX_PIECES * step:
+            return None
+        return InvalidParameter(
+            f"parameters.chunk_length_s={chunk:g}: less stride_length_s={stride:g} on either side that is over"
+            f" {MAX_PIECES:,} pieces of {seconds:.1f} s; make them longer"
+        )
 
     def forward(self, batch: Sequence[Prepared]) -> list[Any]:
         if self.pads and "chunk_length_s" not in batch[0].ask.parameters:

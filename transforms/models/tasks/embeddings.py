@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidParameter, TooLong, brief
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_parameters import dimensions
 from transforms.models.task_table import TASKS
@@ -18,6 +18,9 @@ from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_fin
 from transforms.models.tasks.pooling import SentenceModel, read_sentence_model
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import max_tokens
+
+#: Numbers in one prediction: each takes two characters at the least, and a message holds ten million.
+MAX_NUMBERS = 5_000_000
 
 
 class FeatureExtraction(TextTask):
@@ -85,6 +88,15 @@ class FeatureExtraction(TextTask):
                 prepared.append(self.too_long())
                 continue
             lengths = [len(row.ids) for row in own_rows]
+            width = getattr(self.config.get_text_config(), "hidden_size", None) or 1
+            if "pooling" in ask.parameters and sum(lengths) * width > MAX_NUMBERS:
+                prepared.append(
+                    InvalidInput(
+                        f"inputs has {sum(lengths):,} tokens, and their embeddings {width} numbers each: over the"
+                        f" {MAX_NUMBERS:,} that a message holds; send fewer texts, or leave out parameters.pooling"
+                    )
+                )
+                continue
             prepared.append(Prepared(ask, own_rows, Size(max(lengths), len(lengths)), sum(lengths), cut))
         return prepared
 

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidInput, cut
 
 #: Most pixels of an image before it is decoded: a small file can hold an image that fills all memory.
 MAX_PIXELS = 64_000_000
+
+#: How many times longer than the other a side may be: processors make the shorter one as long as the model wants it.
+MAX_RATIO = 200
 
 #: Image formats that are read. Pillow knows more, and hands some of them to other programs (EPS to Ghostscript).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -50,7 +54,7 @@ def decode_image(data: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise InvalidInput(f"inputs is not an image that can be read ({', '.join(FORMATS)})") from None
     except Exception as error:  # noqa: BLE001 (its plugins raise whatever a damaged file makes them)
-        reason = cut(str(error) or type(error).__name__, 200)
+        reason = quoted(cut(str(error) or type(error).__name__, 200))
         raise InvalidInput(f"inputs is not an image that can be read: {reason}") from None
 
 
@@ -58,6 +62,10 @@ def _check_size(image: Image.Image) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise InvalidInput(
             f"inputs is an image of {image.width}×{image.height} pixels; at most {MAX_PIXELS:,} are taken"
+        )
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise InvalidInput(
+            f"inputs is an image of {image.width}×{image.height} pixels; a side may be {MAX_RATIO} times the other"
         )
     width, length = (_tag(image, tag, 1) for tag in (_TILE_WIDTH, _TILE_LENGTH))
     if width * length > MAX_PIXELS:

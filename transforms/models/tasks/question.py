@@ -37,6 +37,7 @@ class QuestionAnswering(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        self.encoder.keeps = True
         if self.encoder.backend is None:
             raise ModelLoadError("question-answering needs a fast tokenizer (tokenizer.json); this model has none")
 
@@ -72,7 +73,7 @@ class QuestionAnswering(TextTask):
                 f"parameters: a window of {window} tokens leaves {room} for the context, which must be more than"
                 f" doc_stride={stride}; raise max_seq_len or lower doc_stride"
             )
-        rows = self.encoder.windows((words, context), window, stride)
+        rows = self.encoder.windows((words, context), window, stride, room - stride)
         if _CONTEXT not in rows[0].encoding.sequence_ids:
             return InvalidInput(f"inputs.context={brief(context)}: has no token for this model")
         wrong = self.too_short(rows)

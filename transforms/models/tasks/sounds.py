@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidInput, cut
 
 #: Most samples of a recording, as it is and at the model's rate: half an hour at 48 kHz.
@@ -33,7 +34,7 @@ def decode_audio(data: bytes, rate: int) -> np.ndarray:
         raise
     except Exception as error:  # noqa: BLE001 (libsndfile's own, and those of reading a damaged file)
         # The library's own message names the object in memory that was read.
-        reason = cut(str(getattr(error, "error_string", error)) or type(error).__name__, 200)
+        reason = quoted(cut(str(getattr(error, "error_string", error)) or type(error).__name__, 200))
         raise InvalidInput(f"inputs is not audio that can be read (WAV, FLAC, OGG, MP3): {reason}") from None
     if len(samples) and own_rate != rate:
         if len(samples) * rate > MAX_SAMPLES * own_rate:

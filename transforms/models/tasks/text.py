@@ -15,6 +15,9 @@ from transforms.models.sharing import Sharing
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.tokenizing import Encoder, Row, Text, load_tokenizer, max_tokens
 
+#: Padded tokens of one element's rows that are in the model at once; those of several elements are cut before.
+_MOST_TOKENS = {"cpu": 16_384, "cuda": 65_536}
+
 
 class TextTask(Task):
     """A task on one text a message, or on a text and its pair."""
@@ -79,7 +82,9 @@ class TextTask(Task):
     def run(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """The model's ``outputs`` for ``rows``, each ``[len(rows), …]``; a row's tokens begin at 0 on either side of
         padding. Rows that must not share a forward do not."""
-        parts = self.sharing.parts([len(row.ids) for row in rows])
+        lengths = [len(row.ids) for row in rows]
+        fit = max(1, _MOST_TOKENS[self.device.type] // (max(lengths) or 1))
+        parts = [part[i : i + fit] for part in self.sharing.parts(lengths) for i in range(0, len(part), fit)]
         done = [self._forward([rows[i] for i in part]) for part in parts]
         if len(parts) == 1:
             return done[0]

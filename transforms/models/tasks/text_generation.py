@@ -60,14 +60,18 @@ class TextGeneration(Writer):
         check_generation(parameters)
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
-        prompts = iter(self.encoder.encode([ask.inputs for ask in asks if isinstance(ask.inputs, str)]))
+        prompts = iter(self.encoder.encode([self._end(ask.inputs) for ask in asks if isinstance(ask.inputs, str)]))
         # A chat template writes the special tokens itself.
         chats = iter(
             self.encoder.encode(
-                [self._render(ask.inputs) for ask in asks if isinstance(ask.inputs, list)], special=False
+                [self._end(self._render(ask.inputs)) for ask in asks if isinstance(ask.inputs, list)], special=False
             )
         )
         return [self.one(ask, next(prompts if isinstance(ask.inputs, str) else chats)) for ask in asks]
+
+    def _end(self, prompt: str) -> str:
+        """As much of ``prompt`` as decides on the tokens that are left of it: its beginning is cut."""
+        return self.encoder.head(prompt, self.longest, end=True) if self.encoder.backend else prompt
 
     def _render(self, chat: Messages) -> str:
         begun = _prefilled(chat)
@@ -94,8 +98,8 @@ class TextGeneration(Writer):
         cut = keep < len(row.ids)
         if cut and self.loading.refuse_too_long and "truncate" not in ask.parameters:
             return TooLong(
-                f"inputs has {len(row.ids)} tokens; with {decoding.new_tokens} new ones that is over the model's"
-                f" {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
+                f"inputs has {len(row.ids)} tokens or more; with {decoding.new_tokens} new ones that is over the"
+                f" model's {longest}; shorten it, lower max_new_tokens, or run with on_too_long=truncate"
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,30 @@ import transformers
 
 from transforms.errors import quoted
 from transforms.models.backends import Model
-from transforms.models.errors import InvalidInput
+from transforms.models.errors import InvalidInput, TooLong
 
 #: A text, or a text and its pair.
 Text = str | tuple[str, str]
+
+#: Characters a token beyond which a text is looked at in part first. Most tokens of most texts are far shorter.
+_A_TOKEN = 16
+
+#: Characters of a text that nothing cuts. Tokens are some 300 bytes each before they are as few as the model takes.
+_MOST = 2_000_000
+
+#: Characters that are tokenised at once.
+_SLICE = 1_000_000
+
+#: Windows that one text may be read in.
+MAX_WINDOWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One tokenised row: ids, segment ids where the model reads them, and whether it was cut.
 
-    ``encoding`` is the Rust tokenizer's own record (offsets, words, overflow); None with a tokenizer in Python.
+    ``encoding`` is the Rust tokenizer's own record (offsets, words, overflow); None with a tokenizer in Python, and of
+    what was cut where nobody reads it.
     """
 
     ids: list[int]
@@ -50,14 +63,20 @@ class Encoder:
         self.pad_id = tokenizer.pad_token_id or 0
         self.left = tokenizer.padding_side == "left"
         self.pad_type_id = tokenizer.pad_token_type_id
+        #: Whether the encodings of rows that were cut are read too.
+        self.keeps = False
 
     def encode(self, texts: Sequence[Text], *, special: bool = True) -> list[Row]:
         """One row for each of ``texts``; ``special`` adds the model's special tokens."""
         if self.backend is None:
             return [self._encode_slowly(text, special) for text in texts]
-        # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
+        texts = [self._read(text) for text in texts]
         self._truncate(self.max_length, 0)
+        return [row for part in _slices(texts) for row in self._rows(part, special)]
+
+    def _rows(self, texts: Sequence[Text], special: bool) -> list[Row]:
         try:
+            # The Rust tokenizer itself: __call__ builds dicts nobody reads, which takes as long as tokenising.
             encodings = self.backend.encode_batch(texts, add_special_tokens=special)
         except Exception as error:
             # Its own errors have no class of their own; a pair of which only the second may be cut is one of them.
@@ -66,14 +85,66 @@ class Encoder:
             raise
         return [self._row(encoding) for encoding in encodings]
 
-    def windows(self, text: Text, max_length: int | None, stride: int) -> list[Row]:
-        """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``.
+    def _read(self, text: Text) -> Text:
+        """As much of ``text`` as decides on the tokens that are left of it."""
+        if isinstance(text, tuple):
+            return self.head(text[0]), self.head(text[1])
+        return self.head(text)
+
+    def head(self, text: str, most: int | None = None, end: bool = False) -> str:
+        """The beginning of ``text`` that holds twice ``most`` tokens, or its ``end``; all of it if it is not longer.
+
+        ``most`` is the model's maximum where none is given. Ten megabytes of a text of which the model reads two pages
+        would take gigabytes and half a minute.
+
+        Raises:
+          TooLong: there is no maximum, and it is too long for memory.
+        """
+        most = most or self.max_length
+        if most is None:
+            if len(text) > _MOST:
+                raise TooLong(f"inputs has {len(text):,} characters; at most {_MOST:,} are read at once")
+            return text
+        # Cut on the left, what is left of it has its places counted from the first character.
+        if not end and self.tokenizer.truncation_side == "left":
+            return text
+        size = 2 * most * _A_TOKEN
+        while size < len(text):
+            part = text[-size:] if end else text[:size]
+            if self._count(part) >= 2 * most:
+                return part
+            size *= 4
+        return text
+
+    def _count(self, text: str) -> int:
+        self._truncate(None, 0)
+        return len(self.backend.encode(text, add_special_tokens=False).ids)
+
+    def _has_over(self, text: str, most: int) -> bool:
+        """Whether ``text`` has more than ``most`` tokens."""
+        size = most
+        while len(text) * 24 > most:  # bytes a character, times what one byte can become when it is normalised
+            if self._count(text[:size]) > most:
+                return True
+            if size >= len(text):
+                break
+            size *= 4
+        return False
+
+    def windows(self, text: Text, max_length: int | None, stride: int, step: int) -> list[Row]:
+        """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``, each with ``step`` new ones.
 
         Raises:
           NotImplementedError: the model's tokenizer is one in Python, which knows no offsets.
+          TooLong: it would be read in more than ``MAX_WINDOWS``.
         """
         if self.backend is None:
             raise NotImplementedError("this model's tokenizer cannot split a text into windows; send shorter texts")
+        if self._has_over(text if isinstance(text, str) else text[1], MAX_WINDOWS * step):
+            raise TooLong(
+                f"inputs would be read in over {MAX_WINDOWS:,} windows with {step} new tokens each; shorten it, or let"
+                " the windows overlap less"
+            )
         self._truncate(max_length, stride)
         first = self.backend.encode(*((text,) if isinstance(text, str) else text))
         return [Row(e.ids, e.type_ids if self.segments else None, False, e) for e in (first, *first.overflowing)]
@@ -94,7 +165,8 @@ class Encoder:
     def _row(self, encoding: Any) -> Row:
         ids = encoding.ids
         cut = self.max_length is not None and len(ids) >= self.max_length and bool(encoding.overflowing)
-        return Row(ids, encoding.type_ids if self.segments else None, cut, encoding)
+        # An encoding holds on to all that was cut off.
+        return Row(ids, encoding.type_ids if self.segments else None, cut, encoding if self.keeps or not cut else None)
 
     def _encode_slowly(self, text: Text, special: bool) -> Row:
         pair = (text,) if isinstance(text, str) else text
@@ -126,6 +198,19 @@ class Encoder:
         if types is not None:
             inputs["token_type_ids"] = types
         return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+
+
+def _slices(texts: Sequence[Text]) -> Iterator[Sequence[Text]]:
+    """``texts`` in parts of ``_SLICE`` characters, or of one text."""
+    start = size = 0
+    for end, text in enumerate(texts):
+        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        if size + length > _SLICE and end > start:
+            yield texts[start:end]
+            start, size = end, 0
+        size += length
+    if start < len(texts):
+        yield texts[start:]
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:

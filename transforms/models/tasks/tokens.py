@@ -21,6 +21,9 @@ from transforms.models.tasks.tokenizing import Row
 #: Logits over a vocabulary that cost as much as one token: fill-mask needs a whole vocabulary of them a token.
 LOGITS_A_TOKEN = 8192
 
+#: Filled texts in one prediction: mask tokens times ``top_k``.
+MAX_FILLS = 10_000
+
 
 class TokenClassification(TextTask):
     """``inputs``: a text. ``prediction``: ``[{"entity", "score", "index", "word", "start", "end"}]``, in text order.
@@ -35,6 +38,7 @@ class TokenClassification(TextTask):
 
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
+        self.encoder.keeps = True
         if self.encoder.backend is None:
             raise ModelLoadError("token-classification needs a fast tokenizer (tokenizer.json); this model has none")
         # Only its grouping is used, which reads the model's labels.
@@ -56,7 +60,9 @@ class TokenClassification(TextTask):
 
     def windowed(self, ask: Ask) -> Prepared | ElementError:
         """An element of one row for each window of its text."""
-        rows = self.encoder.windows(ask.inputs, self.encoder.max_length, ask.parameters["stride"])
+        longest, stride = self.encoder.max_length, ask.parameters["stride"]
+        room = (longest or 0) - self.tokenizer.num_special_tokens_to_add(pair=False)
+        rows = self.encoder.windows(ask.inputs, longest, stride, max(1, room - stride))
         wrong = self.too_short(rows)
         if wrong:
             return wrong
@@ -120,6 +126,11 @@ class FillMask(TextTask):
             return InvalidInput(f"inputs has no mask token {where}; write {self.tokenizer.mask_token} where to fill")
         if row.truncated and self.loading.refuse_too_long:
             return self.too_long()
+        masks, most = row.ids.count(self.tokenizer.mask_token_id), ask.parameters.get("top_k", 5)
+        if masks * most > MAX_FILLS:
+            return InvalidParameter(
+                f"parameters.top_k={most}: with {masks} mask tokens that is over {MAX_FILLS:,} texts; ask for fewer"
+            )
         targets = ask.parameters.get("targets")
         candidates = None if targets is None else self._target_ids(targets)
         length = len(row.ids)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
+from transforms.errors import quoted
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
 from transforms.models.inputs import Ask
@@ -64,7 +65,7 @@ class ImageTask(Task):
             pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
         except ValueError as error:
             raise InvalidInput(
-                f"inputs is an image that the model's processor refuses: {cut(str(error), 200)}"
+                f"inputs is an image that the model's processor refuses: {quoted(cut(str(error), 200))}"
             ) from error
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
         group = (tuple(pixels.shape[1:]), self.group(ask))
