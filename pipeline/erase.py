@@ -24,8 +24,8 @@ from pipeline.matchers import TableName, seconds, table_name, text
 BUFFER_S = 35 * 60
 
 _ABOUT = (
-    "Deletes the audit rows that --where names. Without --yes it only counts them. Rows of the last half hour cannot be "
-    "deleted yet: they are waited for, unless --no_wait. Ends with 1 if any such row is left."
+    "Deletes the audit rows that --where names. Without --yes it only counts them. Rows of the last half hour cannot "
+    "be deleted yet: they are waited for, unless --no_wait. Ends with 1 if any such row is left."
 )
 FLAGS = (
     Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, required=True),

@@ -24,6 +24,7 @@ from pipeline.matchers import (
     Endpoint,
     Integer,
     TableName,
+    attribute_names,
     jmespath_expression,
     json_object,
     path,
@@ -177,6 +178,19 @@ FLAGS: tuple[Flag, ...] = (
         group=_AUDIT,
     ),
     Flag(
+        "audit_prediction",
+        "whether the audit row holds what the model answered",
+        default="full",
+        choices=("full", "none"),
+        group=_AUDIT,
+    ),
+    Flag(
+        "audit_attributes",
+        "which of the input's attributes the row holds: none, or names with commas between; without it, all",
+        attribute_names,
+        group=_AUDIT,
+    ),
+    Flag(
         "summary_table",
         "BigQuery table, PROJECT:DATASET.TABLE, with a row a pane of each window: counts, quantiles, drift",
         table_name,
@@ -271,6 +285,8 @@ class Settings:
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
+    audit_prediction: str = _default("audit_prediction")
+    audit_attributes: frozenset[str] | None = None
     summary_table: TableName | None = None
     summary_topic: str | None = None
     metrics_file: Path | None = None

@@ -43,6 +43,7 @@ class _Answer:
     batch_size: int
     inference_ms: float
     prepared: Prepared
+    tokens_written: int | None
 
 
 class LoadedModel:
@@ -136,12 +137,18 @@ class LoadedModel:
         places = [place for place, one in enumerate(prepared) if isinstance(one, Prepared)]
         ready = [one for one in prepared if isinstance(one, Prepared)]
 
+        writes = type(self.task).tokens_written is not Task.tokens_written
+
         def forward(chosen: list[int]) -> list[_Answer | ElementError]:
             batch = [ready[i] for i in chosen]
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
             elapsed = (time.perf_counter() - started) * 1000
+
+            def count(place: int) -> int | None:
+                return self.task.tokens_written(outputs[place]) if writes else None
+
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -150,8 +157,8 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one)
-                for answer, one in zip(answers, batch, strict=True)
+                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, count(place))
+                for place, (answer, one) in enumerate(zip(answers, batch, strict=True))
             ]
 
         sizes = [self.task.planned(one) for one in ready]
@@ -177,4 +184,5 @@ class LoadedModel:
             result.batch_size,
             result.inference_ms,
             now,
+            result.tokens_written,
         )

@@ -58,6 +58,7 @@ class _Answer:
     tokens: int | None
     rows: int
     ms: float
+    generated: int | None
 
 
 class Endpoint:
@@ -138,8 +139,12 @@ class Endpoint:
             tokens, generated = reply.tokens(answer)
             counts.tokens_read += tokens or 0
             counts.tokens_generated += generated
-            own = tokens if len(asks) == 1 else None  # a total says nothing of one row
-            return [one if isinstance(one, ElementError) else _Answer(one, own, len(asks), reply.ms) for one in rows]
+            # A total says nothing of one row.
+            own, written = (tokens, generated or None) if len(asks) == 1 else (None, None)
+            return [
+                one if isinstance(one, ElementError) else _Answer(one, own, len(asks), reply.ms, written)
+                for one in rows
+            ]
 
         return read
 
@@ -227,7 +232,8 @@ class Endpoint:
         counted = [one.tokens for one in answers]
         tokens = None if None in counted else sum(counted)
         slowest = max(one.ms for one in answers)
-        return Prediction(request, prediction, info, tokens, False, answers[0].rows, slowest, now)
+        written = answers[0].generated if len(answers) == 1 else None
+        return Prediction(request, prediction, info, tokens, False, answers[0].rows, slowest, now, written)
 
 
 async def _all(coroutines: Sequence[Awaitable[Any]]) -> list[Any]:
