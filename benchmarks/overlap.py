@@ -12,7 +12,6 @@ this machine does.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import os
@@ -118,8 +117,10 @@ def work(way: Way, table: TableName, name: str, inputs: Sequence[str], latency_s
     keys = {key: ThreadPoolExecutor(1) for key in turns.keys}
     writers = ThreadPoolExecutor(WRITERS)
     time.sleep(max(0.0, begin - time.time()))
-    batches = itertools.groupby(requests, key=lambda _: turns.key(0.0))
-    waiting = [keys[key].submit(bundle, list(batch)) for key, batch in batches]
+    waiting = []
+    for batch in [requests[start : start + BUNDLE] for start in range(0, len(requests), BUNDLE)]:
+        key, *_ = [turns.key(0.0) for _ in batch]
+        waiting.append(keys[key].submit(bundle, batch))
     written = [each.result() for each in waiting]
     for each in written:
         if each is not None:

@@ -219,7 +219,7 @@ class Subscriber:
 
     def _is_repeat(self, message: Message) -> bool:
         name = message.attributes.get(self._id_attribute) if self._id_attribute else None
-        if name is None:
+        if not name:  # an empty one identifies nothing
             return False
         now = time.monotonic()
         while self._seen and (

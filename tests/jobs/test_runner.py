@@ -202,16 +202,16 @@ def test_a_stuck_bundle_is_said(source, monkeypatch, caplog):
 
 
 def test_repeats_by_attribute_are_dropped(source):
-    """Of messages with the same id attribute the first is handed over; a replayed one counts as another."""
+    """Of messages with the same id attribute the first is handed over; a replayed one is another, and no id is none."""
     resources = fresh("repeats")
-    ids = ["a", "b", "a", "a", "c", "b"]
+    ids = ["a", "b", "a", "a", "c", "b", "", ""]
     messages = [Message(b"%d" % n, {"key": key}) for n, key in enumerate(ids)]
     messages += [Message(b"none"), Message(b"none"), Message(b"replayed", {"key": "a", "dead_letter_attempt": "1"})]
     publish_all(resources.input_topic, messages)
     found = source(resources, id_attribute="key")
-    taken = take(found, 6)
+    taken = take(found, 8)
     taken += found.take(0.5)
-    assert Counter(m.attributes.get("key", m.data) for m in taken) == {"a": 2, "b": 1, "c": 1, b"none": 2}
+    assert Counter(m.attributes.get("key", m.data) for m in taken) == {"a": 2, "b": 1, "c": 1, "": 2, b"none": 2}
     found.done(taken)
     found.close()
     assert left(resources) == []

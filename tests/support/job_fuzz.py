@@ -29,14 +29,19 @@ _VALUES: dict[str, tuple[str | None, ...]] = {
         *("max_by(inputs, &s).s", "ceil(to_number(inputs))", "merge(@, inputs)", "contains(inputs, parameters)"),
         *("inputs[::0]", "join(`,`, inputs)", "sum(inputs[*])", "&inputs", "map(&abs(@), inputs)", "sort_by(@, &n)"),
     ),
+    # The others are of topics with a schema.
+    "input_format": ("auto", "auto", "json", "cloudevents"),
     "id_attribute": (None, "id", "ID"),
     "timestamp_attribute": (None, "ts", "ts", "ce-time"),
+    "allowed_lateness": (None, "0", "60"),
+    "window_early_s": (None, None, "1"),
     "window": ("fixed:60", "fixed:0.001", "fixed:316224000", "sliding:600:7", "session:3600", "global"),
     "max_batch_size": (None, "1", "7"),
     "max_batch_tokens": (None, "16", "64"),
     "max_batch_latency_ms": (None, "20"),
     "model_copies": ("1", "2"),
 }
+_TABLES = {"summary_table"}
 #: Flags with choices that are about the machine.
 _NOT_DRAWN = {"device", "dtype", "engine"}
 #: Defaults for a task's messages, of those parameters that it has.
@@ -68,18 +73,21 @@ class Lane:
         """A lane of ``task``, the same one for a ``seed``."""
         random = Random(f"{seed}/{task}")
         choices = {flag.name: flag.choices for flag in FLAGS if flag.choices and flag.name not in _NOT_DRAWN}
-        drawn = {name: random.choice(values) for name, values in {**_VALUES, **choices}.items()}
+        drawn = {name: random.choice(values) for name, values in {**choices, **_VALUES}.items()}
         known = {name: value for name, value in _PARAMETERS.items() if name in TASKS[task].parameters}
         # Generations are to be short in any case.
         kept = {name: known[name] for name in known if random.random() < 0.5 or name == "max_new_tokens"}
         if kept:
             drawn["inference_params"] = json.dumps(kept)
+        if drawn["window"] != "global" and random.random() < 0.5:
+            drawn["summary_table"] = "summary"
         return cls(task, {name: value for name, value in drawn.items() if value is not None})
 
-    def arguments(self) -> list[str]:
-        """The lane's flags as a command has them."""
+    def arguments(self, dataset: str) -> list[str]:
+        """The lane's flags as a command has them; its tables are in ``dataset``."""
+        tables = [f"--{name}={dataset}.{value}" for name, value in self.flags.items() if name in _TABLES]
         model = [f"--model={task_fuzz.MODELS[self.task]()}", f"--task={self.task}", "--device=cpu", "--dtype=float32"]
-        return model + [f"--{name}={value}" for name, value in self.flags.items()]
+        return model + tables + [f"--{name}={value}" for name, value in self.flags.items() if name not in _TABLES]
 
 
 def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], Counter[str]]:
@@ -90,10 +98,11 @@ def run(lane: Lane, count: int, seed: int, folder: Path) -> tuple[Counter[str], 
     """
     resources = fresh("fuzz")
     sent = made(lane.task, count, seed)
+    table = resources.audit_table
+    arguments = lane.arguments(f"{table.project}:{table.dataset}")
     environment = {"OMP_NUM_THREADS": "1", "BEAM_HF_JOURNAL": str(folder / "journal")}
-    with fake_job(
-        [*resources.flags(), *lane.arguments()], folder / "log", Behaviour(), environment, real_job.run
-    ) as job:
+    with fake_job([*resources.flags(), *arguments], folder / "log", Behaviour(), environment, real_job.run) as job:
+        job.until_running()
         ids = publish_all(resources.input_topic, sent)
         groups = _groups(dict(zip(ids, sent, strict=True)), lane.flags.get("id_attribute"))
         ledger = collect(resources, len(groups), 600)
@@ -122,7 +131,7 @@ def _groups(sent: dict[str, Message], id_attribute: str | None) -> list[set[str]
     found: dict[Any, set[str]] = {}
     for message_id, message in sent.items():
         own = message.attributes.get(id_attribute) if id_attribute else None
-        key = message_id if own is None else (message.attributes.get(ATTEMPT, ""), own)
+        key = message_id if not own else (message.attributes.get(ATTEMPT, ""), own)
         found.setdefault(key, set()).add(message_id)
     return list(found.values())
 

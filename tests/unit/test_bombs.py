@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models as tiny
+import tiny_writers as writers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,6 +40,11 @@ _BOMBS: dict[str, tuple[str, str, str]] = {
     "a prompt": ("text-generation", "causal", "LONG"),
     "a context in windows that overlap": ("question-answering", "answering", '{"question": "a", "context": LONG}'),
     "a thousand texts": ("feature-extraction", "body", "['a ' * 4_900] * 1_000"),
+    "a query beside a thousand texts": (
+        "text-ranking",
+        "ranker",
+        '{"query": LONG[:9_000_000], "texts": ["a"] * 1_000}',
+    ),
     "many masks": ("fill-mask", "masked", "'[MASK] ' * 500"),
 }
 _PARAMETERS = {
@@ -56,7 +62,8 @@ def megabytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name))
 folder, task, parameters = json.loads(sys.argv[1])
-answer(folder, task, {{"question": "a", "context": "b"}} if "question" in task else "[MASK]", **parameters)
+small = {{"question-answering": {{"question": "a", "context": "b"}}, "text-ranking": {{"query": "a", "texts": ["b"]}}}}
+answer(folder, task, small.get(task, "[MASK]"), **parameters)
 before = megabytes("VmRSS")
 inputs = {inputs}
 ended = answer(folder, task, inputs, **parameters)
@@ -72,7 +79,7 @@ def test_a_message_takes_no_more_memory_than_its_size_allows(bomb: str) -> None:
     code = _RUN.format(
         root=str(ROOT), support=str(ROOT / "tests" / "support"), here=str(ROOT / "tests" / "unit"), inputs=inputs
     )
-    given = json.dumps([getattr(tiny, model)(), task, _PARAMETERS.get(task, {})])
+    given = json.dumps([getattr(writers if model == "ranker" else tiny, model)(), task, _PARAMETERS.get(task, {})])
     done = subprocess.run([sys.executable, "-c", code, given], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2_000:]
     *ended, megabytes = done.stdout.split()
@@ -106,7 +113,6 @@ def test_what_is_read_of_a_long_text_is_what_is_left_of_it(model: Callable[[], s
     [
         ("zero-shot-classification", tiny.entailment, "a", {"candidate_labels": "a," * 200}, "under 100 commas"),
         ("text-generation", tiny.causal, "a", {"stop": ["a" * 100_000]}, "at most 256 characters"),
-        ("feature-extraction", tiny.body, ["a " * 200] * 1_000, {"pooling": "none"}, "send fewer texts"),
         ("automatic-speech-recognition", tiny.letters, None, {"chunk_length_s": 1e-6}, "make them longer"),
         (
             "automatic-speech-recognition",
@@ -125,6 +131,13 @@ def test_what_would_take_for_ever_is_refused(
     sound = tiny.wav(tiny.tone(0.2), 16_000)
     ended = answer(model(), task, sound if inputs is None else inputs, **parameters)
     assert isinstance(ended, Failure) and words in ended.error, ended
+
+
+def test_token_embeddings_that_no_message_holds_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each token has as many numbers as the model is wide."""
+    monkeypatch.setattr("transforms.models.tasks.embeddings.MAX_NUMBERS", 1_000)
+    ended = answer(tiny.body(), "feature-extraction", ["a " * 60] * 4, pooling="none")
+    assert isinstance(ended, Failure) and "send fewer texts" in ended.error, ended
 
 
 @pytest.mark.parametrize("size", [(1, 20_000), (30_000, 2)])

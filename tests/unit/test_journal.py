@@ -15,8 +15,10 @@ import pytest
 import tiny_models as tiny
 from streams import ROOT
 
+from transforms.models.answers import Answers
 from transforms.models.journal import Journal, identity
-from transforms.records import Message
+from transforms.models.supervise import Supervisor
+from transforms.records import Message, ModelInfo, Prediction, Request
 
 
 @pytest.fixture
@@ -101,6 +103,19 @@ def test_nothing_that_a_message_holds_is_written(where: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(where.stat().st_mode) == 0o700
 
 
+def test_what_kills_one_model_is_not_blamed_by_another(where: Path) -> None:
+    """Two jobs on one machine may read the same topic, each with a model of its own."""
+    request = Request("x", {}, Message(b"x", {}, "17", 5.0))
+    die_with(where, ["one/17@5.000000"], [0])
+    die_with(where, ["one/17@5.000000"], [0])
+    info = ModelInfo("t", "m", "r", "cpu", "float32")
+    prediction = Prediction(request, 1, info)
+    for scope, ended in (("one/", "Failure"), ("other/", "Prediction")):
+        supervisor = Supervisor(Journal(where), None, scope)
+        answers = supervisor.answer(lambda requests: Answers([prediction]), [request], info)
+        assert [type(one).__name__ for one in answers.outcomes] == [ended]
+
+
 def test_memory_of_deaths_is_bounded(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest are kept."""
     monkeypatch.setattr("transforms.models.journal._REMEMBERED", 3)
@@ -145,7 +160,10 @@ print(json.dumps([ended(one) for one in handler.run_inference([request(n) for n 
 """
 
 
-@pytest.mark.parametrize("killer", list(_KILLERS))
+@pytest.mark.parametrize(
+    "killer",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("abort", "out of memory") else name for name in _KILLERS],
+)
 def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     """Started again as a runner does, the process dies twice and then gives 999 results and one KilledWorker."""
     assert_killer_is_found(tmp_path, killer=_KILLERS[killer], step="forward", prepare_s=600.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import threading
@@ -188,7 +189,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         # A generation on a CPU may well take an hour; nothing else may.
         slow = task.model.generates and kind == "cpu"
         limit_s = spec.max_forward_s or (None if slow else _MAX_FORWARD_S)
-        supervisor = Supervisor(Journal(max_deaths=spec.max_deaths), limit_s)
+        scope = hashlib.blake2b(repr(info).encode(), digest_size=6).hexdigest()
+        supervisor = Supervisor(Journal(max_deaths=spec.max_deaths), limit_s, f"{scope}/")
         return LoadedModel(task, info, spec.defaults(task.entry), spec.max_batch_size, budget, thread, supervisor)
 
     def run_inference(

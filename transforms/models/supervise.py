@@ -34,11 +34,13 @@ class Supervisor:
     """Keeps a model's journal, and ends the process where nothing else can help.
 
     ``max_forward_s`` is how long one forward may take; None sets no limit. What comes before it has one in any case.
+    ``scope`` tells models apart: what kills one may be answered by another that reads the same topic on this machine.
     """
 
-    def __init__(self, journal: Journal, max_forward_s: float | None = None) -> None:
+    def __init__(self, journal: Journal, max_forward_s: float | None = None, scope: str = "") -> None:
         self._journal = journal
         self._max_forward_s = max_forward_s
+        self._scope = scope
         self._work: dict[int, _Work] = {}
         threading.Thread(target=self._watch, name="forward limit", daemon=True).start()
 
@@ -47,7 +49,7 @@ class Supervisor:
     ) -> Answers:
         """``work(requests)``, where what is blamed for a death runs alone and first, or not at all."""
         deaths = self._journal.deaths()
-        blamed = {i: identity(request.message) for i, request in enumerate(requests)} if deaths else {}
+        blamed = {i: self._who(request) for i, request in enumerate(requests)} if deaths else {}
         blamed = {i: who for i, who in blamed.items() if who in deaths}
         if not blamed:
             return work(requests)
@@ -73,8 +75,11 @@ class Supervisor:
     @contextlib.contextmanager
     def in_work(self, requests: Sequence[Request]) -> Iterator[Entry]:
         """``requests`` are in this process's hands while the block runs; at first they are prepared."""
-        with self._journal.in_work([identity(request.message) for request in requests]) as entry:
+        with self._journal.in_work([self._who(request) for request in requests]) as entry:
             yield entry
+
+    def _who(self, request: Request) -> str:
+        return self._scope + identity(request.message)
 
     @contextlib.contextmanager
     def preparing(self, entry: Entry) -> Iterator[None]:

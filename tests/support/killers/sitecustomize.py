@@ -55,8 +55,8 @@ def _plant_watch(module: Any) -> None:
     module._GRACE_S = 5.0
     made = module.Supervisor.__init__
 
-    def init(self: Any, journal: Any, limit_s: float | None = None) -> None:
-        made(self, journal, float(os.environ["PLANTED_LIMIT_S"]) if "PLANTED_LIMIT_S" in os.environ else limit_s)
+    def init(self: Any, journal: Any, limit_s: float | None = None, *rest: Any) -> None:
+        made(self, journal, float(os.environ["PLANTED_LIMIT_S"]) if "PLANTED_LIMIT_S" in os.environ else limit_s, *rest)
 
     module.Supervisor.__init__ = init
 
