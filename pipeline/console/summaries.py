@@ -1,4 +1,4 @@
-"""Summaries: the newest rows of the summary table, oldest window first."""
+"""Summaries: the newest windows of the summary table, each as its newest pane has it, oldest first."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from pipeline.matchers import TableName
 
 _WINDOWS = 200
 
+#: Panes accumulate: the newest holds what those before it held. A recount is exact, and counts before any.
+_QUERY = """
+SELECT * FROM `{table}`
+QUALIFY ROW_NUMBER() OVER (
+  PARTITION BY job, variant, window_start, window_end ORDER BY IF(pane = 'recount', 1, 0) DESC, computed_time DESC) = 1
+ORDER BY window_start DESC LIMIT {windows}
+"""
+
 
 def read(table: TableName) -> list[dict[str, Any]]:
     """One entry a window, its JSON columns decoded."""
-    answer = audit.run(table, f"SELECT * FROM `{table}` ORDER BY window_start DESC LIMIT {_WINDOWS}")
+    answer = audit.run(table, _QUERY.format(table=table, windows=_WINDOWS))
     names = [column["name"] for column in answer["columns"]]
     windows = [dict(zip(names, row, strict=True)) for row in reversed(answer["rows"])]
     for window in windows:

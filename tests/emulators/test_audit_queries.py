@@ -32,6 +32,8 @@ PARAMETERS = {
     "input_sha256": hashlib.sha256(b"body 4").hexdigest(),
     "customer": "c-1",
     "job": "job",
+    "price_read": "0.5",
+    "price_written": "2",
 }
 
 
@@ -190,3 +192,11 @@ def test_a_long_job_name_leaves_the_row_id_within_its_quota():
     }
     assert len(ids) == 3 and all(len(each) <= 128 for each in ids)
     assert row_id(failure(1), long) == row_id(failure(1), long)
+
+
+def test_tokens_and_cost(table):
+    """Each day's results with their tokens and what these cost; a message with two rows counts once."""
+    title = next(each for each in QUERIES if each.startswith("Tokens and their cost"))
+    (found,) = ask(table, title)
+    assert found["tokens_read"] == 3 * found["messages"] and found["tokens_written"] is None
+    assert found["cost"] == pytest.approx(found["tokens_read"] * 0.5 / 1e6, abs=1e-4)

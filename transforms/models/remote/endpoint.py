@@ -140,10 +140,10 @@ class Endpoint:
             counts.tokens_read += tokens or 0
             counts.tokens_generated += generated
             # A total says nothing of one row.
-            own, written = (tokens, generated or None) if len(asks) == 1 else (None, None)
+            own = (tokens, generated or None) if len(asks) == 1 else (None, None)
+            count = len(asks)
             return [
-                one if isinstance(one, ElementError) else _Answer(one, own, len(asks), reply.ms, written)
-                for one in rows
+                one if isinstance(one, ElementError) else _Answer(one, own[0], count, reply.ms, own[1]) for one in rows
             ]
 
         return read
