@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
+import fake_job  # noqa: E402
 import journal  # noqa: E402
 import scenarios  # noqa: E402
 from streams import Servers  # noqa: E402
@@ -61,6 +62,7 @@ def main() -> int:
         "seed": args.seed,
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
     }
+    fake_job.PRELOAD = ["real_job"]
     kept = True
     args.report.mkdir(parents=True, exist_ok=True)
     if args.only and (args.report / "chaos.json").exists():

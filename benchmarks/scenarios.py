@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import real_job
 import stock_job
 from chaos import Collector, Load, account
 from fake_job import Behaviour, fake_job, run
 from faults import Answer, DropHalf, GrpcProxy, Hang, HttpProxy
 from fuzz import payload
-from restarts import restarted
 from streams import Servers, fresh, use_pubsub
 from tiny_models import sentiment
 
@@ -158,22 +158,27 @@ def killers(servers: Servers, work: Path, count: int, rate: float) -> dict[str, 
         return Message(json.dumps({"inputs": text}).encode(), {"n": str(n)})
 
     flags = [*resources.flags(), f"--model={sentiment()}", "--task=text-classification", "--max_forward_s=5"]
-    with (
-        Load(resources.input_topic, rate, make) as load,
-        Collector(resources) as collected,
-        restarted(flags, work / "log", work / "journal") as lives,
-    ):
-        while len(load.sent) < count:
-            time.sleep(0.1)
-        load.stop()
-        _settle(collected, load.sent, patience=150)
-        code = lives.drain()
+    environment = {"BEAM_HF_JOURNAL": str(work / "journal"), "OMP_NUM_THREADS": "1"}
+    codes: list[int | None] = []
+    with Load(resources.input_topic, rate, make) as load, Collector(resources) as collected:
+        while True:
+            with fake_job(flags, work / "log", Behaviour(lease_s=10), environment, real_job.run_with_killers) as job:
+                while job.alive and (len(load.sent) < count or set(load.sent) - collected.first.keys()):
+                    time.sleep(0.2)
+                    if len(load.sent) >= count:
+                        load.stop()
+                if job.alive:
+                    code = job.drain()
+                    break
+                codes.append(job.process.exitcode)
+                if len(codes) > 3 * len(kinds):
+                    raise RuntimeError(f"it dies again and again: {codes} {job.words()[-2_000:]}")
         found = account(resources, load.sent, collected)
     blamed = {load.sent[n] for n in planted}
     return {
         "killers": len(planted),
-        "deaths": len(lives.codes),
-        "exit_codes": sorted(lives.codes),
+        "deaths": len(codes),
+        "exit_codes": sorted(codes),
         **found.as_dict(),
         "killers_dead_lettered": len(blamed & collected.letters.keys()),
         "healthy_dead_lettered": len(collected.letters.keys() - blamed),

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline import flags
-from pipeline.checks import cloud, identity, model, permissions, resources, schemas
+from pipeline.checks import cloud, endpoint, identity, model, permissions, resources, schemas
 from pipeline.checks.finding import Finding
 from pipeline.flags import Flag, UsageError
 from pipeline.options import FLAGS, Settings, parse
@@ -35,6 +35,7 @@ def examine(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     yield from resources.check(settings)
     yield from schemas.check(settings)
     yield from permissions.check(settings, options)
+    yield from endpoint.check(settings, options)
     yield from model.check(settings)
     yield from cloud.check(settings, options)
 

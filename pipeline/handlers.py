@@ -12,6 +12,7 @@ from pipeline import extras
 from pipeline.options import FLAGS, Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
+from transforms.records import ModelInfo
 
 if TYPE_CHECKING:
     from transforms.models.handler import HuggingFaceModelHandler
@@ -25,6 +26,8 @@ _FLAG_OF = {
     "timeout_s": "endpoint_timeout_s",
     "max_wait_s": "endpoint_max_wait_s",
     "concurrency": "endpoint_concurrency",
+    "auth": "endpoint_auth",
+    "impersonate": "endpoint_impersonate",
 }
 _FIELD = re.compile(r"`(\w+)(=[^`]*)?`")
 
@@ -61,16 +64,19 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     return local
 
 
-def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> None:
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> ModelInfo | None:
     """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
+
+    Returns what was loaded, as far as the handler says.
 
     Raises:
         ModelLoadError: it cannot be loaded, whatever the library's own error was.
     """
     if not settings.local:
-        return
+        return None
     try:
-        handler.load_model()
+        info = getattr(handler.load_model(), "info", None)
+        return info if isinstance(info, ModelInfo) else None
     except ModelLoadError:
         raise
     except Exception as error:  # any of a model's library
@@ -119,6 +125,12 @@ def endpoint_handler(settings: Settings, token: TokenSource | None) -> EndpointM
         timeout_s=settings.endpoint_timeout_s,
         max_wait_s=settings.endpoint_max_wait_s,
         concurrency=settings.endpoint_concurrency,
+        auth=settings.endpoint_auth,
+        impersonate=settings.endpoint_impersonate,
+        requests_per_s=settings.endpoint_requests_per_s,
+        tokens_per_min=settings.endpoint_tokens_per_min,
+        hedge_s=settings.endpoint_hedge_after_s,
+        cache_mib=settings.endpoint_cache_mib,
         on_too_long=settings.on_too_long,
         max_batch_latency_ms=_latency_ms(settings),
     )

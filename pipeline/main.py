@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler = handlers.make_handler(settings)
         preflight.check(settings)
         preflight.make_summary_table(settings)
-        handlers.load(handler, settings)
+        info = handlers.load(handler, settings)
     except flags.UsageError as error:
         return flags.wrong_usage(error)
     except ModelLoadError as error:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = pipeline.run()
     if runner is None:
         return 0
-    with sidecars.beside(result, settings):
+    with sidecars.beside(result, settings, info):
         return _run_until_drained(result, runner)
 
 

@@ -58,6 +58,12 @@ NAME = Matching(
     r"(?!goog)[A-Za-z][A-Za-z0-9_-]{0,99}",
     "a letter, then letters, digits, hyphens and underscores",
 )
+#: https://cloud.google.com/iam/docs/service-account-types; an email of a Google-managed one has its project elsewhere.
+SERVICE_ACCOUNT = Matching(
+    "service account",
+    r"[a-z0-9][a-z0-9.-]{0,62}@[a-z0-9][a-z0-9.-]{2,100}\.gserviceaccount\.com",
+    "NAME@PROJECT.iam.gserviceaccount.com",
+)
 TOKEN_SOURCE = Matching(
     "token source",
     r"env:[A-Za-z_]\w*|file:\S+|secret:projects/[^/\s]+/secrets/[^/\s]+/versions/[^/\s]+",
@@ -81,15 +87,18 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Takes a URL, or ``provider:NAME``."""
+    """Takes a URL, ``vertex:`` and the name of an endpoint there, or ``provider:NAME``."""
 
-    pattern: ClassVar[str] = r"https?://[^\s/]+(/\S*)?|provider:[a-z][a-z0-9-]*"
+    pattern: ClassVar[str] = (
+        r"https?://[^\s/]+(/\S*)?|provider:[a-z][a-z0-9-]*"
+        rf"|vertex:projects/({_PROJECT}|[0-9]+)/locations/[a-z][a-z0-9-]*/endpoints/[a-z0-9][a-z0-9-]*"
+    )
 
     def __call__(self, given: str) -> str:
-        use = "use https://HOST/PATH, provider:auto or provider:NAME"
+        use = "use https://HOST/PATH, vertex:projects/P/locations/L/endpoints/ID, provider:auto or provider:NAME"
         if not re.fullmatch(self.pattern, given, re.ASCII):
             raise ValueError(f"not a URL; {use}")
-        if not given.startswith("provider:"):
+        if not given.startswith(("provider:", "vertex:")):
             try:
                 host = urlsplit(given)
                 if not host.hostname or host.port == 0:

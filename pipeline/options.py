@@ -15,7 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipeline import beam_flags, flags
 from pipeline.flags import Flag, UsageError, help_text
 from pipeline.matchers import (
+    COUNT,
     DECIMAL,
+    SERVICE_ACCOUNT,
     SUBSCRIPTION,
     TABLE,
     TOKEN_SOURCE,
@@ -28,6 +30,7 @@ from pipeline.matchers import (
     jmespath_expression,
     json_object,
     path,
+    positive,
     seconds,
     table_name,
 )
@@ -208,8 +211,22 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "endpoint",
-        "endpoint to ask in place of local weights: its URL, or provider:NAME (provider:auto) for Inference Providers",
+        "endpoint to ask in place of local weights: its URL, vertex:projects/P/locations/L/endpoints/ID, or "
+        "provider:NAME (provider:auto) for Inference Providers",
         Endpoint(),
+        group=_REMOTE,
+    ),
+    Flag(
+        "endpoint_auth",
+        "what the endpoint is shown: --hf_token_source's token, the worker's Google access token or ID token, or "
+        "nothing; without it, hf with such a source, google for Google's own hosts, google-id for Cloud Run, else none",
+        choices=("hf", "google", "google-id", "none"),
+        group=_REMOTE,
+    ),
+    Flag(
+        "endpoint_impersonate",
+        "service account to show the endpoint in place of the worker's own",
+        SERVICE_ACCOUNT,
         group=_REMOTE,
     ),
     Flag(
@@ -233,6 +250,29 @@ FLAGS: tuple[Flag, ...] = (
         "most requests under way at once, per worker process",
         Integer(1, 1024),
         "16",
+        group=_REMOTE,
+    ),
+    Flag(
+        "endpoint_requests_per_s",
+        "most requests a second, per worker process",
+        positive,
+        group=_REMOTE,
+        regex=DECIMAL,
+    ),
+    Flag(
+        "endpoint_tokens_per_min", "most tokens a minute, read and generated, per worker process", COUNT, group=_REMOTE
+    ),
+    Flag(
+        "endpoint_hedge_after_s",
+        "seconds after which a request without an answer is sent once more, one in ten at the most; without it, never",
+        seconds,
+        group=_REMOTE,
+        regex=DECIMAL,
+    ),
+    Flag(
+        "endpoint_cache_mib",
+        "MiB of answers kept per worker process, given again to the same question; without it, none",
+        Integer(1, 65_536),
         group=_REMOTE,
     ),
 )
@@ -296,6 +336,12 @@ class Settings:
     endpoint_timeout_s: float = _default("endpoint_timeout_s")
     endpoint_max_wait_s: float = _default("endpoint_max_wait_s")
     endpoint_concurrency: int = _default("endpoint_concurrency")
+    endpoint_auth: str | None = None
+    endpoint_impersonate: str | None = None
+    endpoint_requests_per_s: float | None = None
+    endpoint_tokens_per_min: int | None = None
+    endpoint_hedge_after_s: float | None = None
+    endpoint_cache_mib: int | None = None
     job: str = ""
     #: One start of the job, unlike any other.
     run: str = field(

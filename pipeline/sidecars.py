@@ -16,7 +16,9 @@ from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineResult
 
 from pipeline.aside import ASIDE
+from pipeline.job_card import JobCard
 from pipeline.options import Settings
+from transforms.records import ModelInfo
 
 _LOGGER = logging.getLogger(__name__)
 _METRICS_EVERY_S = 2.0
@@ -25,20 +27,22 @@ _ASIDE_S = 15.0
 
 
 @contextlib.contextmanager
-def beside(result: PipelineResult, settings: Settings) -> Iterator[None]:
+def beside(result: PipelineResult, settings: Settings, info: ModelInfo | None = None) -> Iterator[None]:
     """Keeps what ``settings`` ask for up to date while the block runs, and once more at its end."""
     stop = threading.Event()
     threads = []
-    if settings.metrics_file:
-        path = settings.metrics_file
-        threads.append(_repeat(lambda: write_metrics(result, path), _METRICS_EVERY_S, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(10)
-        ASIDE.close(_ASIDE_S)
+    with contextlib.ExitStack() as at_end:
+        if settings.metrics_file:
+            path, card = settings.metrics_file, JobCard(settings, info)
+            at_end.callback(card.close)
+            threads.append(_repeat(lambda: write_metrics(result, path, card), _METRICS_EVERY_S, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(10)
+            ASIDE.close(_ASIDE_S)
 
 
 def _repeat(action: Callable[[], object], every_s: float, stop: threading.Event) -> threading.Thread:
@@ -56,9 +60,9 @@ def _repeat(action: Callable[[], object], every_s: float, stop: threading.Event)
     return thread
 
 
-def write_metrics(result: PipelineResult, path: Path) -> None:
+def write_metrics(result: PipelineResult, path: Path, card: JobCard) -> None:
     """Writes the job's metrics as they are; a reader sees the old file or the new one, never half of it."""
-    data = json.dumps({"time": time.time(), **snapshot(result)})
+    data = json.dumps({"time": time.time(), **snapshot(result), **card.told()})
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft.write_text(data, "utf-8")

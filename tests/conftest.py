@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 # No test may leave this machine: not for a model, not for credentials.
 # And none may be blamed for the deaths of an earlier run, whose messages had the same ids.
 os.environ["BEAM_HF_JOURNAL"] = tempfile.mkdtemp(prefix="journal-")
+os.environ["BEAM_HF_CACHE"] = tempfile.mkdtemp(prefix="cache-")
 os.environ.update(HF_HUB_OFFLINE="1", NO_GCE_CHECK="true", TOKENIZERS_PARALLELISM="false")
 os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
 
@@ -21,6 +22,11 @@ from streams import Servers
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Bytes give a test no name: some hold the time of their making, and workers must collect the same names."""
+    return argname if isinstance(val, bytes) else None
 
 
 @pytest.fixture(scope="session")

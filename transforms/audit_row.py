@@ -70,6 +70,7 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         truncated=prediction.truncated if prediction else None,
         batch_size=prediction.batch_size if prediction else None,
         inference_ms=round(prediction.inference_ms, 3) if prediction else None,
+        cached=prediction.cached if prediction else None,
         total_ms=round((now - message.publish_time) * 1000, 3),
         attributes=orjson.dumps(dict(attributes)).decode() if attributes else "{}",
         ordering_key=message.ordering_key or None,

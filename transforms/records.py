@@ -100,7 +100,8 @@ class Prediction:
 
     ``prediction`` has the shape that ``model.task`` has on a Hugging Face endpoint; NumPy arrays stand for lists.
     ``tokens`` counts what the model read after truncation (``None`` where the task has none), ``batch_size`` the
-    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time.
+    elements in the micro-batch, ``inference_ms`` that micro-batch's forward time. ``cached`` says whether it is an
+    earlier answer to the same question, None where none are kept.
     """
 
     request: Request
@@ -113,6 +114,7 @@ class Prediction:
     time: float = 0.0
     #: Tokens that the model wrote, where it writes any.
     tokens_generated: int | None = None
+    cached: bool | None = None
 
 
 @travels
@@ -130,8 +132,9 @@ class Result:
         """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
         made = self.prediction
         run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
+        added = (made.tokens_generated, made.cached)
         place = excerpt.find(self.prediction_json, self.data)
-        return made.request.message, made.model, run, place, self.data, self.attributes, self.ordering_key
+        return made.request.message, made.model, run + added, place, self.data, self.attributes, self.ordering_key
 
     @classmethod
     def unpacked(
@@ -206,6 +209,7 @@ class AuditRow:
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
     inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")
+    cached: bool | None = column("BOOLEAN", "whether it is an endpoint's earlier answer to the same question")
     total_ms: float | None = column("FLOAT", "from publish to processed")
     attributes: str | None = column("JSON", "the input's attributes")
     ordering_key: str | None = column("STRING", "the input's ordering key")

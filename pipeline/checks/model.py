@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pipeline.checks.finding import Finding, flag
 from pipeline.clients import words
-from pipeline.handlers import as_flags, make_handler, weights_handler
+from pipeline.handlers import as_flags, load, make_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.token import TokenSource
@@ -67,7 +67,10 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:
     subject = flag("model", model)
     try:
-        task = weights_handler(settings, lambda: token).check()
+        handler = weights_handler(settings, lambda: token)
+        task = handler.check()
+        # This machine is where the job would run: what only a load can tell is told here too.
+        load(handler, settings)
     except ModelLoadError as error:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
         return

@@ -14,6 +14,8 @@ from transforms.records import Message
 #: Characters of an input or a prediction that a list shows, and of a body that a page of its own does.
 PREVIEW = 300
 BODY = 20_000
+#: Bytes of a body that are parsed for a list's row.
+_PARSED = 65_536
 
 
 def readable(message: Message | None, limit: int = PREVIEW) -> str | None:
@@ -34,7 +36,7 @@ def readable(message: Message | None, limit: int = PREVIEW) -> str | None:
 
 def input_text(message: Message | None) -> str | None:
     """What the model was asked, where the body is JSON with ``inputs``; else the body."""
-    if message is None or len(message.data) > 65_536:
+    if message is None or len(message.data) > _PARSED:
         return readable(message)
     try:
         inputs = orjson.loads(message.data)["inputs"]
@@ -94,6 +96,11 @@ def _own(message: Message | None) -> dict[str, str]:
 def _prediction(story: Story) -> str | None:
     if story.status != "ok" or story.output is None or story.label is not None:
         return None
+    if len(story.output.data) <= _PARSED:
+        try:
+            return orjson.dumps(orjson.loads(story.output.data)["prediction"]).decode()[:PREVIEW]
+        except (ValueError, KeyError, TypeError):
+            return None
     _, found, rest = story.output.data[: 4 * PREVIEW].decode("utf-8", "ignore").partition('"prediction":')
     return (rest if found else "")[:PREVIEW] or None
 

@@ -185,6 +185,28 @@ resource "google_secret_manager_secret_iam_member" "worker_reads_token" {
   member    = local.worker
 }
 
+# Ask the one Vertex AI endpoint for predictions, and see what runs behind it.
+# https://cloud.google.com/vertex-ai/docs/general/endpoint-access-control
+resource "google_vertex_ai_endpoint_iam_member" "worker_predicts" {
+  provider = google-beta
+  for_each = { for endpoint in var.vertex_endpoint[*] : "endpoint" => split("/", endpoint) }
+  project  = each.value[1]
+  location = each.value[3]
+  endpoint = each.value[5]
+  role     = "roles/aiplatform.user"
+  member   = local.worker
+}
+
+# Call the one Cloud Run service.
+resource "google_cloud_run_v2_service_iam_member" "worker_invokes" {
+  for_each = { for service in var.cloud_run_service[*] : "service" => split("/", service) }
+  project  = each.value[1]
+  location = each.value[3]
+  name     = each.value[5]
+  role     = "roles/run.invoker"
+  member   = local.worker
+}
+
 # On a Shared VPC it is Dataflow's own account that puts workers into the host project's subnetwork; in a network of this
 # project it may already. https://cloud.google.com/dataflow/docs/guides/specifying-networks#shared
 resource "google_compute_subnetwork_iam_member" "dataflow_uses_subnetwork" {

@@ -83,6 +83,8 @@ resource "google_dataflow_flex_template_job" "inference" {
     google_storage_bucket_iam_member.worker_sees_bucket,
     google_artifact_registry_repository_iam_member.worker_pulls,
     google_secret_manager_secret_iam_member.worker_reads_token,
+    google_vertex_ai_endpoint_iam_member.worker_predicts,
+    google_cloud_run_v2_service_iam_member.worker_invokes,
     google_compute_subnetwork_iam_member.dataflow_uses_subnetwork,
   ]
 }

@@ -72,6 +72,26 @@ variable "hf_token" {
   description = "Whether to make a secret for a Hugging Face token; its value is added by hand and never in Terraform's state."
 }
 
+variable "vertex_endpoint" {
+  type        = string
+  default     = null
+  description = "Vertex AI endpoint that workers may call, for --endpoint=vertex:…: projects/PROJECT/locations/LOCATION/endpoints/ID."
+  validation {
+    condition     = var.vertex_endpoint == null || can(regex("^projects/[^/]+/locations/[^/]+/endpoints/[^/]+$", var.vertex_endpoint))
+    error_message = "Use projects/PROJECT/locations/LOCATION/endpoints/ID, without vertex: before it."
+  }
+}
+
+variable "cloud_run_service" {
+  type        = string
+  default     = null
+  description = "Cloud Run service that workers may call, for --endpoint_auth=google-id: projects/PROJECT/locations/LOCATION/services/NAME."
+  validation {
+    condition     = var.cloud_run_service == null || can(regex("^projects/[^/]+/locations/[^/]+/services/[^/]+$", var.cloud_run_service))
+    error_message = "Use projects/PROJECT/locations/LOCATION/services/NAME, as gcloud run services describe gives it."
+  }
+}
+
 variable "private_network" {
   type        = bool
   default     = false

@@ -37,7 +37,7 @@ def small_memory(megabytes: int) -> Iterator[Path]:
 
 def check(killer: str, lives: Restarted, resources, ids: list[str]) -> None:
     """Of ``ids`` the killer at 617 is a dead letter after two deaths, and all others are results, each with its row."""
-    ledger = collect(resources, len(ids), 400)
+    ledger = collect(resources, len(ids), 900)
     assert set(ledger.ended()) == set(ids), (lives.codes, lives.words()[-3_000:])
     letters = {each.attributes["dead_letter_message_id"]: each.attributes for each in ledger.dead_letters}
     assert set(letters) == {ids[617]}

@@ -67,6 +67,12 @@ def test_a_jobs_metrics_are_those_of_its_messages(servers, minilm, tmp_path):
     assert distributions["model_load_ms"]["count"] == 1
     assert counters["tokens"] == 3 * sum(n + 3 for n in range(20))
     assert abs(found["time"] - time.time()) < 60
+    job_card = found["job"]
+    assert (job_card["subscription"], job_card["task"]) == (resources.input_subscription, "feature-extraction")
+    assert (
+        job_card["model"] == minilm and job_card["device"].startswith("cpu, ") and job_card["started"] < found["time"]
+    )
+    assert job_card["revision"].startswith("sha256:") and found["log"][-1].endswith("INFO pipeline: drained")
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
     assert any(line["message"] == "drained" and line["severity"] == "INFO" for line in lines)
 

@@ -32,6 +32,8 @@ ACCOUNT = "launcher@my-project.iam.gserviceaccount.com"
 #: What the fake's token endpoint hands out; no staged file may hold it.
 ACCESS_TOKEN = "ya29.fake-access-token"
 
+_OVERRIDDEN = ("AIPLATFORM", "RUN", "CLOUDRESOURCEMANAGER")
+
 
 @dataclass
 class FakeCloud:
@@ -47,6 +49,8 @@ class FakeCloud:
     folder: str = ""
     token_scopes: str = "https://www.googleapis.com/auth/cloud-platform"
     token_revoked: bool = False
+    #: Beginning of paths at which there is nothing, as where a service has no such method.
+    mute: str = ""
     port: int = 0
     bigquery: str = ""
     _uploads: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class FakeCloud:
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.key_file(folder)),
             "STORAGE_EMULATOR_HOST": self.url,
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.url}/compute/v1/",
+            **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{name}": f"{self.url}/" for name in _OVERRIDDEN},
             "NO_GCE_CHECK": "true",
         }
 
@@ -167,6 +172,16 @@ class FakeCloud:
     def list_jobs(self, *_: Any) -> tuple[int, Any]:
         return 200, {"jobs": [{key: job[key] for key in ("id", "name", "currentState")} for job in self.jobs]}
 
+    def service_permissions(self, match: re.Match, _: Any, body: bytes) -> tuple[int, Any]:
+        """Of Vertex AI, Cloud Run and Resource Manager, whose bodies are alike."""
+        if match[0].startswith(self.mute or "none"):
+            return _not_found(match[0])
+        return 200, {"permissions": [p for p in json.loads(body)["permissions"] if p not in self.denied]}
+
+    def services(self, match: re.Match, *_: Any) -> tuple[int, Any]:
+        name = f"projects/{match[1]}/locations/europe-west4/services/tei"
+        return 200, {"services": [{"name": name, "uri": "https://tei-abc-ez.a.run.app"}]}
+
     def region(self, match: re.Match, *_: Any) -> tuple[int, Any]:
         quotas = self.regions.get(match[1])
         return _not_found(match[1]) if quotas is None else (200, {"name": match[1], "quotas": quotas})
@@ -188,6 +203,10 @@ _ROUTES = (
     ("POST", r"/v1b3/projects/[^/]+/locations/[^/]+/jobs", FakeCloud.create_job),
     ("GET", r"/v1b3/projects/[^/]+/locations/[^/]+/jobs", FakeCloud.list_jobs),
     ("POST", r"/bigquery/v2/projects/.*:testIamPermissions", FakeCloud.table_permissions),
+    ("POST", r"/v1beta1/projects/.*/endpoints/[^/]+:testIamPermissions", FakeCloud.service_permissions),
+    ("POST", r"/v1/projects/[^/]+:testIamPermissions", FakeCloud.service_permissions),
+    ("POST", r"/v2/projects/.*/services/[^/]+:testIamPermissions", FakeCloud.service_permissions),
+    ("GET", r"/v2/projects/([^/]+)/locations/-/services", FakeCloud.services),
     ("GET", r"/compute/v1/projects/[^/]+/regions/([^/]+)", FakeCloud.region),
 )
 

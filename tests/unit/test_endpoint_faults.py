@@ -332,3 +332,13 @@ def test_a_redirect_does_not_carry_the_token_away(monkeypatch, hasty):
         ):
             run(fake.url, ["a"], token=TokenSource("env:SECRET_TOKEN"), max_wait_s=0.2)
         assert other.seen == []
+
+
+def test_an_outage_of_days_is_waited_out():
+    """However often it was probed, the breaker goes on probing: its back-off grows over no bound."""
+    breaker = circuit_breaker.CircuitBreaker("e", 1)
+    breaker._probes = 5000
+    breaker.is_open = True
+    breaker.under_way = 1
+    breaker.leave(circuit_breaker.Verdict.BUSY, 0.0)
+    assert breaker._probe_at - circuit_breaker.time.monotonic() <= circuit_breaker.LAST_PROBE_S

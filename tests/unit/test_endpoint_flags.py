@@ -140,7 +140,8 @@ def test_hub_models_on_inference_providers(hub, monkeypatch):
     assert chat.prediction == [{"generated_text": "HiHello."}] and chat.model.model == "org/model"
     embed, talk = hub.posts
     assert embed.path == "/hf-inference/models/org/model/pipeline/feature-extraction"
-    assert talk.payload == {"model": "groq-model", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+    said = [{"role": "user", "content": "Hi"}]
+    assert talk.payload == {"model": "groq-model", "stream": False, "messages": said, "max_tokens": 3}
     assert {embed.token, talk.token} == {"hf_providerToken1234"}
 
 

@@ -87,7 +87,7 @@ def test_a_certificate_of_one_s_own_can_be_trusted(tmp_path):
         code += "print(Handler(sys.argv[1], 'feature-extraction').probe())"
         command = [sys.executable, "-c", code, fake.url]
         environment = {**os.environ, "SSL_CERT_FILE": tls[0]}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert "org/embedder" in done.stdout, done.stderr
 
 

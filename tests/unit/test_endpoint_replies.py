@@ -407,5 +407,5 @@ def test_no_log_line_quotes_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     """An answer that does not fit may be made of the input: log and failed bundle say only what was expected."""
     with FakeEndpoint(script=lambda n, path, payload: Fault(200, {"echo": "secret words"})).running() as fake:
         with pytest.raises(EndpointUnavailable, match="200, but expected lists of numbers, got …") as error:
-            run(fake.url, "feature-extraction", ["secret words"], max_wait_s=0.3)
+            run(fake.url, "feature-extraction", ["secret words"], max_wait_s=5.0)
         assert "secret" not in caplog.text and "secret" not in str(error.value) and "expected" in caplog.text

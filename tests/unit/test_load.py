@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +331,81 @@ def test_a_bucket_that_refuses_or_is_empty(bucket: list[str]) -> None:
     """The error names the URI, and the role that is missing."""
     assert "the folder is empty or does not exist" in failure("gs://models/none")
     assert "roles/storage.objectViewer" in failure("gs://private/tiny")
+
+
+def shorten(file: Path, count: int) -> None:
+    file.write_bytes(file.read_bytes()[:count])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda file: shorten(file, 98_000), "was cut off: it has 98,000 of its 98,276 bytes"),
+        (lambda file: shorten(file, 1_000), "was cut off in its header, at 1,000 bytes"),
+        (lambda file: shorten(file, 5), "was cut off in its header, at 5 bytes"),
+        (lambda file: shorten(file, 0), "was cut off in its header, at 0 bytes"),
+        (lambda file: file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"), "git lfs pull"),
+        (lambda file: file.write_bytes(b"\x02" + b"\0" * 7 + b"[]" + b"\0" * 50), "a header that cannot be read"),
+    ],
+)
+def test_weights_that_broke_off_are_told_before_a_load(
+    tmp_path: Path, break_it: Callable[[Path], object], words: str
+) -> None:
+    """A look at the folder finds them, in one line with the way out; no weight is read for it."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    break_it(folder / "model.safetensors")
+    found = failure(folder)
+    assert words in found and "\n" not in found
+
+
+def test_a_shard_that_is_not_there(tmp_path: Path) -> None:
+    """What the index names is looked for."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00003.safetensors", "c": "model-3"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "names 'model-00002-of-00003.safetensors', which is not there (2 files are lacking)" in failure(folder)
+
+
+@pytest.mark.parametrize("labels", [{"0": "bad", "2": "good"}, {"1": "bad", "2": "good"}])
+def test_labels_with_gaps(tmp_path: Path, labels: dict[str, str]) -> None:
+    """An output without a name is told before the first message that would have had it."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": labels}))
+    assert "id2label in config.json names 2 outputs and not output" in failure(folder)
+
+
+def test_a_model_that_cannot_answer_anything_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    """One small message is answered first: here the processor makes pictures of a size that the model refuses."""
+    folder = copy(tiny.animals(), tmp_path / "m")
+    config = json.loads((folder / "preprocessor_config.json").read_text())
+    config["size"] = {"height": 48, "width": 48}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    found = failure(folder, "image-classification", load=True)
+    assert "cannot answer an example of image-classification: ValueError" in found and "\n" not in found
+
+
+def test_a_choice_is_kept_for_the_machine_and_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was measured on a quiet day stands on a busy one, for that model alone; a lost file is no error."""
+    monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path / "cache"))
+    cpu = torch.device("cpu")
+    for speedup, first, other in ((2.2, torch.bfloat16, torch.bfloat16), (0.6, torch.bfloat16, torch.float32)):
+        monkeypatch.setattr(device, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        assert device.pick_dtype("auto", cpu, "a at main") == first
+        assert device.pick_dtype("auto", cpu, f"b at {speedup}") == other
+    assert device.pick_dtype("float32", cpu, "a at main") == torch.float32
+    (tmp_path / "cache" / "choices.json").write_text("{")
+    assert device.pick_dtype("auto", cpu, "a at main") == torch.float32
+    monkeypatch.setenv("BEAM_HF_CACHE", "/proc/nobody")
+    assert device.pick_dtype("auto", cpu, "c") == torch.float32
+
+
+def test_a_choice_is_told_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The format, and why: measured, or chosen before."""
+    monkeypatch.setattr(device, "bfloat16_speedup", lambda: 0.6)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            device.pick_dtype("auto", torch.device("cpu"), "told at main")
+    first, second = (record.getMessage() for record in caplog.records if "dtype auto" in record.getMessage())
+    assert "float32: bfloat16 is multiplied 0.60 times as fast" in first
+    assert "float32: as was chosen on this machine before" in second

@@ -94,10 +94,24 @@ BAD = {
     "summary_table": ["summary", "my-project:summary"],
     "summary_topic": ["summary", "projects/my-project/subscriptions/summary"],
     "log_format": ["yaml", "JSON"],
-    "endpoint": ["localhost:8080", "ftp://host/x", "provider:", "provider:A B", "https://host:99999/"],
+    "endpoint": [
+        "localhost:8080",
+        "ftp://host/x",
+        "provider:",
+        "provider:A B",
+        "https://host:99999/",
+        "vertex:projects/p/locations/l",
+        "vertex:1234",
+    ],
     "endpoint_timeout_s": ["0", "never"],
     "endpoint_max_wait_s": ["-1"],
     "endpoint_concurrency": ["0", "lots"],
+    "endpoint_auth": ["googel", "HF"],
+    "endpoint_impersonate": ["me@example.com", "worker", "a@p.iam.gserviceaccount.com@evil.example"],
+    "endpoint_requests_per_s": ["0", "-1", "nan"],
+    "endpoint_tokens_per_min": ["0", "1.5", "many"],
+    "endpoint_hedge_after_s": ["0", "soon"],
+    "endpoint_cache_mib": ["0", "99999999", "1GiB"],
 }
 
 

@@ -40,18 +40,20 @@ def pairs(tasks: list[str], names: list[str]) -> list[Pair]:
         if not architectures:  # any body that reads text embeds
             every = modeling_auto.MODEL_MAPPING_NAMES.values()
             architectures = {name for value in every for name in ([value] if isinstance(value, str) else value)}
-            architectures = {name for name in architectures if _reads_text(name)}
+            architectures = {name for name in architectures if _reads(name, task)}
         found += [(task, name) for name in sorted(architectures)]
     return [pair for pair in found if pair[0] in INPUTS and (not names or any(name in pair[1] for name in names))]
 
 
-def _reads_text(name: str) -> bool:
+def _reads(name: str, task: str) -> bool:
     import transformers
 
     try:
         names = inspect.signature(getattr(transformers, name).forward).parameters
     except (AttributeError, ImportError):  # mapped, and not there: said so in the table
         return True
+    if task == "image-feature-extraction":
+        return "pixel_values" in names and not {"input_ids", "decoder_input_ids"} & names.keys()
     return "input_ids" in names and not {"pixel_values", "input_features", "input_values"} & names.keys()
 
 

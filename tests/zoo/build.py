@@ -11,6 +11,7 @@ import transformers as t
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
+from zoo import media
 from zoo.shrink import shrink
 
 #: Ids at the end of a vocabulary that no text has.
@@ -34,6 +35,9 @@ def build(folder: Path, task: str, architecture: str) -> None:
       NotBuilt: its configuration cannot be made small, or it needs a package that is not here.
     """
     torch.manual_seed(11)
+    if task in media.TASKS:
+        _build_media(folder, task, architecture)
+        return
     try:
         kind = getattr(t, architecture)
         tokenizer = tokenizer_for(task, architecture)
@@ -65,6 +69,24 @@ def build(folder: Path, task: str, architecture: str) -> None:
         lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or [""]
         raise NotBuilt(f"{type(error).__name__}: {' '.join(lines)[:200]}") from error
     tokenizer.save_pretrained(folder)
+
+
+def _build_media(folder: Path, task: str, architecture: str) -> None:
+    try:
+        kind = getattr(t, architecture)
+        config = shrink(kind.config_class, 64, **media.words(kind.config_class))
+        with torch.device("meta"):
+            size = sum(each.numel() for each in kind(config).parameters())
+        if size > MOST:
+            raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
+        model = kind(config)
+        enliven(model)
+        model.eval().save_pretrained(folder)
+        media.save_parts(folder, task, config)
+    except NotBuilt:
+        raise
+    except Exception as error:
+        raise NotBuilt(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
 def enliven(model: Any) -> None:

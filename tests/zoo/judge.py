@@ -18,6 +18,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
+from zoo import media
 from zoo.build import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
@@ -76,7 +77,7 @@ def judge(folder: Path, task: str) -> Verdict:
             return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
-    which = engine.task.sharing.which  # type: ignore[attr-defined]
+    which = engine.task.sharing.which if hasattr(engine.task, "sharing") else "all"
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
 
 
@@ -279,6 +280,7 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "text2text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False}),
     "text-ranking": (_RANKS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+    **media.INPUTS,
 }
 
 REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
@@ -291,4 +293,5 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "text2text-generation": _rewritten,
     "text-ranking": _ranked,
     "text-generation": _generated,
+    **media.REFERENCES,
 }

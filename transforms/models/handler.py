@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
@@ -22,6 +23,7 @@ from transforms.models.loaded_model import LoadedModel
 from transforms.models.spec import ModelSpec, freeze
 from transforms.models.supervise import Supervisor
 from transforms.models.task_table import TASKS, find
+from transforms.models.weights import check_weights
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 _LOG = logging.getLogger(__name__)
@@ -135,10 +137,16 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
 
         spec = self.spec
         listing = load.list_files(spec.model, spec.revision, self._token())
-        task = pick_task(spec.task, load.check_files(listing), listing.names, spec.model)
+        config = load.check_files(listing)
+        task = pick_task(spec.task, config, listing.names, spec.model)
         if task.reads_text:
             load.check_tokenizer(listing)
         entry = task.entry
+        folder = Path(spec.model).expanduser() / listing.root()
+        if folder.is_dir():  # else the weights are looked at once they are fetched
+            check_weights(folder, spec.model, entry.name)
+        if entry.name in load.LABELLED:
+            load.check_labels(config, spec.model)
         spec.defaults(entry)
         if spec.task is None:
             self.spec = replace(spec, task=entry.name)
@@ -170,12 +178,13 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         return thread.submit(self._load_on, thread).result()
 
     def _load_on(self, thread: ThreadPoolExecutor) -> LoadedModel:
-        from transforms.models.tasks.adapters import build_task
+        from transforms.models.tasks.adapters import build_task, transformer_path
 
         started = time.perf_counter()
         name = self.check()
         spec = self.spec
         folder = load.fetch(spec.model, spec.revision, self._token())
+        check_weights(folder.path / transformer_path(folder.path), spec.model, name)
         task = build_task(spec, TASKS[name], folder.path)
         place = task.loading.place
         info = ModelInfo(name, spec.model, folder.revision, str(place.device), str(place.dtype).removeprefix("torch."))

@@ -7,7 +7,7 @@ Weights are read from safetensors only, and no code that a model brings is ever 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 #: Files that a tokenizer is read from, among them those of tokenizers in Python.
 _TOKENIZER = re.compile(r"[^/]*(token|vocab|merges|bpe|spm|sentencepiece|spiece)[^/]*|[^/]+\.model")
+
+#: Tasks whose answers are the model's own labels.
+LABELLED = frozenset(
+    {
+        *("text-classification", "token-classification", "image-classification", "audio-classification"),
+        *("object-detection", "image-segmentation"),
+    }
+)
 
 _OTHER_WEIGHTS = (".bin", ".pt", ".h5", ".ckpt", ".onnx")
 
@@ -143,6 +151,23 @@ def check_files(listing: Listing) -> dict[str, Any]:
         f"`model={model}`: model_type {kind!r} in config.json is unknown to the installed transformers;"
         " upgrade transformers, or use another model"
     )
+
+
+def check_labels(config: Mapping[str, Any], model: str) -> None:
+    """Refuses labels with gaps: the first message with that answer would have no name for it.
+
+    Raises:
+      ModelLoadError: an output has no label.
+    """
+    labels = config.get("id2label")
+    if not isinstance(labels, Mapping) or not labels:
+        return
+    lacking = next((i for i in range(len(labels)) if str(i) not in labels and i not in labels), None)
+    if lacking is not None:
+        raise ModelLoadError(
+            f"`model={model}`: id2label in config.json names {len(labels)} outputs and not output {lacking};"
+            f" give each of 0 to {len(labels) - 1} its label"
+        )
 
 
 def _check_modules(listing: Listing) -> None:

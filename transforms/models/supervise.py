@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import faulthandler
@@ -42,6 +43,8 @@ class Supervisor:
         self._max_forward_s = max_forward_s
         self._scope = scope
         self._work: dict[int, _Work] = {}
+        # At the interpreter's end its threads stand still, and nobody would put the timer off any more.
+        atexit.register(faulthandler.cancel_dump_traceback_later)
         threading.Thread(target=self._watch, name="forward limit", daemon=True).start()
 
     def answer(

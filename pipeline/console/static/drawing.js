@@ -29,7 +29,7 @@ export function draw(figures, width, step, pick) {
   const box = (id, x, y, wide, tall, label, more = "") => pressable(
     s(`g.node.${id}${more}${id === step ? ".chosen" : ""}`, { "data-key": `node ${id}`, "aria-pressed": String(id === step) }, s("rect", { x, y, width: wide, height: tall, rx: 10 }), s("text", { x: x + wide / 2, y: y + tall / 2 + 5 }, label)),
     `${label.trim()}: show what passed and what failed`, () => pick(id === step ? "" : id));
-  const shape = width < LEAST ? standing(along, drops, dead, box) : lying(Math.min(width, 1500), along, drops, dead, box);
+  const shape = width < LEAST ? standing(Math.min(width, 340), along, drops, dead, box) : lying(Math.min(width, 1500), along, drops, dead, box);
   return s("svg.flow", { viewBox: `0 0 ${shape.width} ${shape.height}`, width: shape.width, height: shape.height, role: "group", "aria-label": `The pipeline: ${count(figures.results)} results, ${count(dead)} dead letters` },
     s("defs", {}, arrow("arrow"), arrow("arrow-bad")), shape.parts);
 }
@@ -59,8 +59,8 @@ function lying(width, along, drops, dead, box) {
   ] };
 }
 
-function standing(along, drops, dead, box) {
-  const width = 316, wide = 112, tall = 42, gap = 44, side = 96;
+function standing(width, along, drops, dead, box) {
+  const wide = 100, tall = 42, gap = 44, side = 106;
   const y = (place) => place * (tall + gap) + 2;
   const shown = box("dead", width - side, y(1), side, y(4) + tall - y(1), "Dead letters", dead ? "" : ".none");
   shown.append(s("text.big", { x: width - side / 2, y: y(2) + tall + gap / 2 + 36 }, fits(dead)));

@@ -24,6 +24,6 @@ export function show(place, { figures }) {
     job.models_file && ["Models file", job.models_file],
   ].filter(Boolean);
   fill(place, h("h2.sr", {}, "The job"), h("dl.facts", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, value)))),
-    log.length > 0 && h("details", { open }, h("summary", {}, `Its last ${log.length} log lines`), h("pre.log", { tabindex: 0, dir: "auto" }, log.join("\n"))),
+    log.length > 0 && h("details", { open }, h("summary", {}, `Its last log line${log.length === 1 ? "" : `s, ${log.length}`}`), h("pre.log", { tabindex: 0, dir: "auto" }, log.join("\n"))),
     !figures.metrics && h("p.note", {}, about.names["metrics file"] ? `The job has not written ${about.names["metrics file"]} yet.` : "Start job and console with the same --metrics_file to see its device, since when it runs, and its log."));
 }

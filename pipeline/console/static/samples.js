@@ -36,6 +36,6 @@ function show(place, step, { passed, failed }) {
     !["input", "output"].includes(step) && card(`${name}: failed last`, failed.length ? h("button.link", { type: "button", "data-key": "bench", onclick: bench }, "all of them") : null, failed.length ? h("ul.list", {}, failed.map(row)) : h("p.note", {}, "None here that fits."))));
 }
 
-const row = (each) => h("li.item", {}, h("span.when", { title: full(each.ended ?? each.published) }, clock(each.ended ?? each.published)),
+const row = (each) => h("li.item.sample", {}, h("span.when", { title: full(each.ended ?? each.published) }, clock(each.ended ?? each.published)),
   h("span.what", { dir: "auto" }, thumbnail(each), storyLink(each.message_id, each.input || `message ${each.message_id}`), each.error && h("small.error-words", { dir: "auto" }, `${each.stage} · ${each.error_type}: ${each.error}`)),
   h("span.said", {}, each.status === "ok" && each.label !== null ? chip(each.label) : each.status === "dead_letter" ? h("span.pill.bad", {}, each.state || "dead letter") : each.status === null ? h("span.pill.quiet", {}, "on its way") : null));

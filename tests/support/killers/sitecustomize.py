@@ -8,6 +8,7 @@ long a forward may take.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.abc
 import os
 import re
@@ -71,6 +72,12 @@ _PLANTS = {
     "transforms.models.supervise": _plant_watch,
     "pipeline.direct.leases": _plant_leases,
 }
+
+
+def plant_now() -> None:
+    """Plants in what is imported already."""
+    for name, plant in _PLANTS.items():
+        plant(importlib.import_module(name))
 
 
 class _Planter(importlib.abc.MetaPathFinder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import time
@@ -11,10 +12,15 @@ from collections.abc import Callable
 import torch
 
 from transforms.models import threads
+from transforms.models.backends.remembered import choice
 from transforms.models.errors import ModelLoadError
+
+_LOG = logging.getLogger(__name__)
 
 #: A matrix product must be this many times faster for a model to gain: attention and activations gain nothing.
 _WORTH_IT = 1.5
+#: The least of so many measurements counts: a busy moment must not tip the scales.
+_MEASUREMENTS = 3
 
 #: Kernels that oneDNN, and torch's wrapper of it, each keep: enough for every shape of one forward, whose layers share
 #: them. The default of 1,024 keeps those of batches whose shape never comes again, at hundreds of MiB.
@@ -56,28 +62,44 @@ def _why_none() -> str:
     return f"torch needs CUDA {torch.version.cuda} and sees {torch.cuda.device_count()} devices"
 
 
-def pick_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """The number format for ``asked``; ``auto`` is bfloat16 where the hardware multiplies it faster than float32."""
+def pick_dtype(asked: str, device: torch.device, model: str = "") -> torch.dtype:
+    """The number format for ``asked``; ``auto`` is bfloat16 where the hardware multiplies it faster than float32.
+
+    On a CPU that is measured once for ``model`` and kept: the same job on the same machine gives the same answers.
+    """
     if asked != "auto":
         dtype: torch.dtype = getattr(torch, asked)
         return dtype
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        why = "by what the GPU multiplies"
+    elif model:
+        name, why = choice(f"dtype of {model}", ("bfloat16", "float32"), _measured_dtype)
     else:
-        fast = bfloat16_speedup() >= _WORTH_IT
-    return torch.bfloat16 if fast else torch.float32
+        name, why = _measured_dtype()
+    _LOG.info("dtype auto is %s: %s", name, why)
+    chosen: torch.dtype = getattr(torch, name)
+    return chosen
+
+
+def _measured_dtype() -> tuple[str, str]:
+    speedup = bfloat16_speedup()
+    name = "bfloat16" if speedup >= _WORTH_IT else "float32"
+    return name, f"bfloat16 is multiplied {speedup:.2f} times as fast as float32 here, and {_WORTH_IT} is asked"
 
 
 @functools.cache
 def bfloat16_speedup() -> float:
-    """How many times faster than float32 this CPU multiplies bfloat16 matrices, measured in a few milliseconds.
+    """How many times faster than float32 this CPU multiplies bfloat16 matrices at the least, measured in milliseconds.
 
     The CPU's flags do not tell: with AVX512-BF16 and no AMX it is 0.6 times on some and 2.2 times on others.
     """
     rows, weight = torch.ones(256, 768), torch.ones(768, 768)
     half_rows, half_weight = rows.bfloat16(), weight.bfloat16()
     linear = torch.nn.functional.linear
-    return times_faster(lambda: linear(rows, weight), lambda: linear(half_rows, half_weight))
+    return min(
+        times_faster(lambda: linear(rows, weight), lambda: linear(half_rows, half_weight)) for _ in range(_MEASUREMENTS)
+    )
 
 
 @torch.inference_mode()

@@ -54,7 +54,7 @@ class TorchEngine(Engine):
         bound_kernel_caches()
         device = pick_device(spec.device)
         share_threads(spec.model_copies)
-        dtype = pick_dtype(spec.dtype, device)
+        dtype = pick_dtype(spec.dtype, device, f"{spec.model} at {spec.revision or 'no revision'}")
         return Place(device, dtype)
 
     def load(self, source: Source, place: Place) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
@@ -12,6 +13,8 @@ from google.api_core.retry import exponential_sleep_generator
 from transforms.errors import BundleError, quoted
 from transforms.models.errors import ElementError
 from transforms.models.remote.circuit_breaker import CircuitBreaker
+from transforms.models.remote.hedge import Hedge
+from transforms.models.remote.pace import Limits, guess_tokens
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.reading import Read, Reading, read_reply
 from transforms.models.remote.reply import Reply, Verdict
@@ -55,7 +58,14 @@ class RequestCounts:
     bisections: int = 0
     tokens_read: int = 0
     tokens_generated: int = 0
+    hedged: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
     throttled_s: float = 0.0
+
+
+#: Where a request would take the token to another host than those that it is for; nothing was sent.
+_ELSEWHERE = Reading(Reply(0), Verdict.DENIED, words="the token is for another host than this request goes to")
 
 
 class Question(NamedTuple):
@@ -71,7 +81,16 @@ class Caller:
     ``small`` is a question that any healthy endpoint of its task answers: it probes where nothing was answered yet.
     """
 
-    def __init__(self, name: str, token: TokenKeeper, concurrency: int, timeout_s: float, max_wait_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        token: TokenKeeper,
+        concurrency: int,
+        timeout_s: float,
+        max_wait_s: float,
+        limits: Limits | None = None,
+        hedge_s: float | None = None,
+    ) -> None:
         self.name = name
         self.breaker = CircuitBreaker(name, concurrency)
         self.token = token
@@ -79,11 +98,16 @@ class Caller:
         self.max_wait_s = max_wait_s
         self.small: Question | None = None
         self._transport = Transport(concurrency)
+        self._limits = limits or Limits(None, None)
+        self._hedge = Hedge(self.breaker, hedge_s)
         self._good: Question | None = None
 
     async def once(self, post: Post, timeout_s: float, read: Read) -> Reading:
         """One attempt, whatever comes of it, past the circuit breaker: to look at an endpoint."""
-        return await self._read(await self._transport.send(post, await self._token(), timeout_s), read)
+        token = await self._token()
+        if not self.token.goes_to(post.url):
+            return _ELSEWHERE
+        return await self._read(await self._transport.send(post, token, timeout_s), read)
 
     async def ask(self, post: Post, read: Read, counts: RequestCounts, alone: bool) -> Any:
         """What ``read`` makes of the answer to ``post``.
@@ -105,7 +129,8 @@ class Caller:
             good = self._good or self.small
             if probe and good is not None and good.post is not post:
                 # What went well before is the better probe: this request may be what the endpoint fails on.
-                found = await self._attempt(good.post, good.read, counts)
+                found, paced = await self._attempt(good.post, good.read, counts)
+                deadline = deadline + paced if deadline is not None else None
                 if found is None or found.verdict is not Verdict.OK:
                     deadline = deadline or time.monotonic() + self.max_wait_s
                 if good is self.small and found is not None and found.verdict is Verdict.REFUSED:
@@ -113,7 +138,9 @@ class Caller:
                 continue
             counts.retries += attempts > 0
             attempts += 1
-            found = await self._attempt(post, read, counts)
+            found, paced = await self._attempt(post, read, counts)
+            # Our own pace is no silence of the endpoint's.
+            deadline = deadline + paced if deadline is not None else None
             if found is None:
                 continue  # there is another token now
             if found.verdict is Verdict.OK:
@@ -139,22 +166,36 @@ class Caller:
             if time.monotonic() >= deadline:
                 self._give_up()
 
-    async def _attempt(self, post: Post, read: Read, counts: RequestCounts) -> Reading | None:
-        """One attempt inside the breaker, as it was understood; None where there is another token now."""
-        sent_at = time.monotonic()
+    async def _attempt(self, post: Post, read: Read, counts: RequestCounts) -> tuple[Reading | None, float]:
+        """One attempt inside the breaker, as it was understood; None where there is another token now.
+
+        The second is for how many seconds its turn was waited for.
+        """
+        guess = guess_tokens(post.body, post.generates)
         found: Reading | None = None
+        paced, spent = 0.0, None
+        sent_at = time.monotonic()
         try:
+            paced = await self._limits.take(guess)
+            counts.throttled_s += paced
+            sent_at = time.monotonic()
             try:
                 token = await self._token()
             except TokenError as error:
                 found = Reading(Reply(0), Verdict.DENIED, words=str(error))
-                return found
+                return found, paced
+            if not self.token.goes_to(post.url):
+                found = _ELSEWHERE
+                return found, paced
             counts.requests += 1
-            found = await self._read(await self._transport.send(post, token, self.timeout_s), read)
+            send = functools.partial(self._transport.send, post, token, self.timeout_s)
+            found = await self._read(await self._hedge.send(send, counts), read)
+            spent = found.tokens
             if found.verdict is Verdict.DENIED and await asyncio.to_thread(self.token.refused, token):
                 found = None
-            return found
+            return found, paced
         finally:
+            self._limits.settle(guess, spent)
             if found is None:
                 self.breaker.leave(None, sent_at)
             else:

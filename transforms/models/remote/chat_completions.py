@@ -8,6 +8,7 @@ from transforms.models.chats import continued
 from transforms.models.errors import InvalidParameter, brief
 from transforms.models.inputs import Ask
 from transforms.models.misfits import Misfit
+from transforms.models.task_entry import TaskEntry
 
 _NAMES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n"}
 _NONE = ("typical_p", "num_beams", "truncate")
@@ -17,6 +18,15 @@ _TEXT_PARTS = ("text", "output_text")
 
 #: What a message may have in place of a content: a call of a tool, a refusal, or thoughts that took all the tokens.
 _IN_PLACE = ("tool_calls", "function_call", "refusal", "reasoning_content", "reasoning")
+
+
+#: The tasks whose answer is text that the model writes.
+WRITES = ("text-generation", "image-text-to-text")
+
+
+def generates(task: TaskEntry) -> bool:
+    """Whether ``task`` is one of writing text."""
+    return task.name in WRITES
 
 
 def is_chat(ask: Ask) -> bool:
@@ -37,7 +47,8 @@ def parameters(ask: Ask) -> dict[str, Any]:
             raise InvalidParameter(f"parameters.{name}: chat and completion endpoints have none; leave it out")
     if given.pop("do_sample", None) is False:
         given.setdefault("temperature", 0)
-    return {_NAMES.get(name, name): value for name, value in given.items()}
+    # Not every server waits with its answer where nothing is said.
+    return {"stream": False, **{_NAMES.get(name, name): value for name, value in given.items()}}
 
 
 def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:

@@ -68,6 +68,18 @@ class CircuitBreaker:
             return not self.under_way and time.monotonic() >= self._probe_at
         return self.under_way < int(self.limit)
 
+    def hold(self) -> bool:
+        """Takes one place more, if there is one to spare and the endpoint is not away; :meth:`let_go` gives it back."""
+        if self.is_open or self._waiting or not self._has_room():
+            return False
+        self.under_way += 1
+        return True
+
+    def let_go(self) -> None:
+        """Gives a place back that :meth:`hold` took."""
+        self.under_way -= 1
+        self._wake()
+
     def leave(self, verdict: Verdict | None, sent_at: float, words: str = "", retry_after: float = 0.0) -> None:
         """Gives the place back, with what became of the request; None where that says nothing about the endpoint."""
         self.under_way -= 1
@@ -86,6 +98,9 @@ class CircuitBreaker:
                 self.limit, self._cut_at = max(1.0, self.limit / 2), now
             if self.is_open or self._in_a_row >= FAILURES:
                 self._open(now, words, retry_after)
+        self._wake()
+
+    def _wake(self) -> None:
         for turn in self._waiting:
             if not turn.done():
                 turn.set_result(None)
@@ -98,7 +113,7 @@ class CircuitBreaker:
             _LOG.warning("%s does not answer (%s); probing it until it does, all else waits", self.name, words)
         elif now < self._probe_at:
             return  # another request of before, failing late
-        pause = min(LAST_PROBE_S, FIRST_PROBE_S * 2**self._probes)
+        pause = min(LAST_PROBE_S, FIRST_PROBE_S * 2 ** min(self._probes, 30))  # an outage may last for days
         self._probes += 1
         self._probe_at = now + max(retry_after, pause * random.uniform(0.75, 1.0))  # noqa: S311 - jitter
 

@@ -11,22 +11,20 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models.errors import ModelLoadError
 from transforms.models.remote.caller import RequestCounts
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
+from transforms.models.remote.identity import source, usual_auth
+from transforms.models.remote.metrics import BATCH_MS, COUNTERS, NAMESPACE, Report
 from transforms.models.remote.probe import EndpointAway, probe
-from transforms.models.remote.provider import PREFIX
 from transforms.models.spec import freeze, thaw
 from transforms.models.task_table import endpoint_task
-from transforms.models.token import TokenKeeper, TokenSource
+from transforms.models.token import Source, TokenKeeper, TokenSource
 from transforms.records import Failure, ModelInfo, Prediction, Request
 
 _LOG = logging.getLogger(__name__)
-_NAMESPACE = "EndpointModelHandler"
 _T = TypeVar("_T")
 
 #: Elements gathered before they are asked: enough to keep every place busy to the end of a batch.
@@ -35,28 +33,8 @@ _GATHER = {False: 1024, True: 128}
 #: Seconds between two updates of the metrics while a batch is under way: a stall must show before it ends.
 _REPORT_S = 5.0
 
-_COUNTERS = {
-    name: Metrics.counter(_NAMESPACE, name)
-    for name in (
-        "predictions",
-        "failures",
-        "requests",
-        "retries",
-        "bisections",
-        "tokens_read",
-        "tokens_generated",
-        "throttled_ms",
-        "breaker_opened",
-        # Dataflow's autoscaler knows it by this name, and adds no workers for what only waits.
-        "cumulativeThrottlingSeconds",
-    )
-}
-_BREAKER_OPEN = Metrics.gauge(_NAMESPACE, "breaker_open")
-_CONCURRENCY = Metrics.gauge(_NAMESPACE, "concurrency")
-_BATCH_MS = Metrics.distribution(_NAMESPACE, "batch_ms")
-
 # DirectRunner sets a DoFn up for every bundle; what is known of an endpoint (its breaker above all) must outlive that.
-_RESIDENT: dict[tuple[EndpointSpec, TokenSource | None], Endpoint] = {}
+_RESIDENT: dict[tuple[EndpointSpec, Source | None], Endpoint] = {}
 _REGISTRY = threading.Lock()
 
 
@@ -72,14 +50,22 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
     ``docs/endpoints.md`` has the kinds of servers, and every metric.
 
     Args:
-      endpoint: URL of a server, or ``provider:NAME`` (``provider:auto``) for Inference Providers.
+      endpoint: URL of a server, ``vertex:projects/P/locations/L/endpoints/ID``, or for Inference Providers
+        ``provider:NAME`` (``provider:auto``).
       task: Hugging Face name of the task.
       model: id by which the endpoint knows the model; needed for a provider, and where a server runs several.
       parameters: defaults for the ``parameters`` of every message.
-      token: where the token is read, on the worker; None sends none.
+      token: where a Hugging Face token is read, on the worker.
+      auth: what the endpoint is shown: ``hf`` that token, ``google`` an access token and ``google-id`` an ID token of
+        the account that the worker runs as, ``none`` nothing; None is ``hf`` with a token, ``google`` for Google's own
+        hosts, ``google-id`` for Cloud Run, else ``none``.
+      impersonate: service account to be shown instead of the worker's own.
       timeout_s: longest one attempt may take.
       max_wait_s: longest a request waits for an endpoint that does not answer.
       concurrency: most requests under way at once, in this process.
+      requests_per_s, tokens_per_min: bounds that this process keeps to; None sets none.
+      hedge_s: seconds after which a request without an answer is sent a second time; None never does.
+      cache_mib: how much of the answers is kept, to be given again for the same question; None keeps none.
       on_too_long: ``truncate`` asks a server that can to cut inputs over its maximum; ``dead_letter`` lets it refuse.
       max_batch_latency_ms: how long Beam may gather elements across bundles; None gathers within a bundle only.
     """
@@ -92,9 +78,15 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         model: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         token: TokenSource | None = None,
+        auth: str | None = None,
+        impersonate: str | None = None,
         timeout_s: float = 30.0,
         max_wait_s: float = 600.0,
         concurrency: int = 16,
+        requests_per_s: float | None = None,
+        tokens_per_min: float | None = None,
+        hedge_s: float | None = None,
+        cache_mib: int | None = None,
         on_too_long: str = "truncate",
         max_batch_latency_ms: int | None = None,
     ) -> None:
@@ -108,8 +100,14 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
             concurrency=concurrency,
             timeout_s=timeout_s,
             max_wait_s=max_wait_s,
+            requests_per_s=requests_per_s,
+            tokens_per_min=tokens_per_min,
+            hedge_s=hedge_s,
+            cache_mib=cache_mib,
         )
         self.token = token
+        self.auth = auth or usual_auth(endpoint, token is not None)
+        self.impersonate = impersonate
         self.max_batch_latency_ms = max_batch_latency_ms
 
     def check(self) -> str:
@@ -120,8 +118,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         """
         task = endpoint_task(self.spec.task)
         pick_server(self.spec, task, None, self.spec.model or "")
-        if self.spec.endpoint.startswith(PREFIX) and self.token is None:
-            raise ModelLoadError(f"`endpoint={self.spec.endpoint}` needs `token`: say where one is read")
+        self._source()
         thaw(self.spec.parameters, task)
         return task.name
 
@@ -140,16 +137,19 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
     def load_model(self) -> Endpoint:
         """The endpoint, as this process knows it already if it was asked before."""
-        key = (self.spec, self.token)
+        key = (self.spec, self._source())
         with _REGISTRY:
             if key not in _RESIDENT:
                 _RESIDENT[key] = self._new()
             return _RESIDENT[key]
 
+    def _source(self) -> Source | None:
+        return source(self.spec.endpoint, self.auth, self.token, self.impersonate)
+
     def _new(self) -> Endpoint:
         self.check()
         task = endpoint_task(self.spec.task)
-        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self.token))
+        return Endpoint(self.spec, task, thaw(self.spec.parameters, task), TokenKeeper(self._source()))
 
     def run_inference(
         self, batch: Sequence[Request], model: Endpoint, inference_args: dict[str, Any] | None = None
@@ -159,7 +159,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           EndpointUnavailable: the endpoint gave no answer for ``max_wait_s``.
         """
-        counts, report = RequestCounts(), _Report(model)
+        counts, report = RequestCounts(), Report(model)
         started = time.perf_counter()
         running = _run(model.answer(batch, counts))
         try:
@@ -172,9 +172,9 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         if len(outcomes) != len(batch):
             raise RuntimeError(f"{len(batch)} elements gave {len(outcomes)} outcomes; this is a bug")
         failures = sum(isinstance(outcome, Failure) for outcome in outcomes)
-        _COUNTERS["predictions"].inc(len(outcomes) - failures)
-        _COUNTERS["failures"].inc(failures)
-        _BATCH_MS.update(int((time.perf_counter() - started) * 1000))
+        COUNTERS["predictions"].inc(len(outcomes) - failures)
+        COUNTERS["failures"].inc(failures)
+        BATCH_MS.update(int((time.perf_counter() - started) * 1000))
         return outcomes
 
     def get_num_bytes(self, batch: Sequence[Request]) -> int:
@@ -182,7 +182,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         return sum(len(request.message.data) for request in batch)
 
     def get_metrics_namespace(self) -> str:
-        return _NAMESPACE
+        return NAMESPACE
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
@@ -191,34 +191,6 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         if self.max_batch_latency_ms is not None:
             kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
         return kwargs
-
-
-class _Report:
-    """Adds what a running batch has cost since the last update; Beam counts in the bundle's own thread only."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._breaker = endpoint.caller.breaker
-        self._most = endpoint.spec.concurrency
-        self._told: dict[str, int] = {"breaker_opened": self._breaker.opened}
-
-    def update(self, counts: RequestCounts, elapsed_s: float) -> None:
-        values = {
-            "requests": counts.requests,
-            "retries": counts.retries,
-            "bisections": counts.bisections,
-            "tokens_read": counts.tokens_read,
-            "tokens_generated": counts.tokens_generated,
-            "throttled_ms": int(counts.throttled_s * 1000),
-            "breaker_opened": self._breaker.opened,
-            # This thread's share: requests wait side by side, and a second of theirs is not one of it.
-            "cumulativeThrottlingSeconds": int(min(elapsed_s, counts.throttled_s / self._most)),
-        }
-        for name, value in values.items():
-            if value != self._told.get(name, 0):
-                _COUNTERS[name].inc(value - self._told.get(name, 0))
-                self._told[name] = value
-        _BREAKER_OPEN.set(int(self._breaker.is_open))
-        _CONCURRENCY.set(int(self._breaker.limit))
 
 
 def _run(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:

@@ -7,31 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from transforms.models.errors import ElementError, ModelLoadError, foreign
-from transforms.models.inputs import Ask
 from transforms.models.remote.caller import Caller
 from transforms.models.remote.discover import EndpointSpec, discover
 from transforms.models.remote.provider import NobodyServes
 from transforms.models.remote.reading import NOT_JSON, Reading
 from transforms.models.remote.reply import Verdict
 from transforms.models.remote.rows import read_rows
+from transforms.models.remote.small import small_ask
 from transforms.models.task_entry import TaskEntry
-from transforms.models.token import TokenError
+from transforms.models.token import TokenError, TokenKeeper
 from transforms.records import ModelInfo
 
 #: Seconds between the attempts of a look: one that meets a busy moment says nothing yet.
 _PAUSES_S = (0.2, 1.0)
-
-
-def small_ask(task: TaskEntry, parameters: Mapping[str, Any]) -> Ask | None:
-    """Something small to ask any model of ``task``; None where there is nothing that all of them take."""
-    if task.small is None:
-        return None
-    given = dict(parameters)
-    for name in task.needed:
-        given.setdefault(name, ["a", "b"])
-    if task.name == "text-generation":
-        given["max_new_tokens"] = 1
-    return Ask(task.small, given)
 
 
 async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters: Mapping[str, Any]) -> ModelInfo:
@@ -42,7 +30,7 @@ async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters:
         or that it answers, and never with what the task gives.
       EndpointAway: it does not answer now, and may later.
     """
-    about = await discover(caller, spec, task)
+    about = await discover(caller, spec, task, parameters)
     ask = small_ask(task, parameters)
     if ask is None:
         return about.info
@@ -62,7 +50,7 @@ async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters:
         raise ModelLoadError(f"`parameters`: {error}") from None
     except NobodyServes as error:
         raise ModelLoadError(f"`endpoint={spec.endpoint}`: {foreign(caller.token.scrub(str(error)))}") from None
-    _explain(found, spec, task, caller.token.at_hand()[1] is not None)
+    _explain(found, spec, task, caller.token)
     return about.info
 
 
@@ -70,7 +58,7 @@ class EndpointAway(RuntimeError):
     """The endpoint does not answer now; nothing needs mending for it to do so later."""
 
 
-def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, has_token: bool) -> None:
+def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, token: TokenKeeper) -> None:
     """Raises what the answer to a small question means for an operator, if it means anything."""
     where, verdict, reply = f"`endpoint={spec.endpoint}`", found.verdict, found.reply
     said = foreign(found.misfit or found.words)
@@ -82,7 +70,7 @@ def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, has_token: boo
     if found.misfit or unfit is not None or (found.in_body and verdict is Verdict.BROKEN):
         raise ModelLoadError(f"{where}: no answer to `task={task.name}`: {said}; check the task and the URL")
     if verdict is Verdict.DENIED:
-        raise ModelLoadError(f"{where}: {said}; {_token_advice(reply.status, has_token)}")
+        raise ModelLoadError(f"{where}: {said}; {token.advice(reply.status)}")
     if verdict is Verdict.WRONG or "certificate" in reply.words:
         advice = {
             404: "check the URL, and `model` where the server runs several",
@@ -93,13 +81,3 @@ def _explain(found: Reading, spec: EndpointSpec, task: TaskEntry, has_token: boo
         raise ModelLoadError(f"{where}: {said}" + (f"; {way_out}" if way_out else ""))
     if verdict in (Verdict.BUSY, Verdict.BROKEN):
         raise EndpointAway(f"{where}: {said}")
-
-
-def _token_advice(status: int, has_token: bool) -> str:
-    if not has_token:
-        return "it wants a token; say where to read it, `token`"
-    if status == 401:
-        return "the token is expired or wrong; put a valid one where `token` points"
-    return (
-        "the token lacks a permission: for a provider 'Make calls to Inference Providers', else access to the endpoint"
-    )

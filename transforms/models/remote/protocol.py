@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
 from transforms.models.magic import content_type
-from transforms.models.misfits import Misfit, are_objects
+from transforms.models.misfits import Misfit
 from transforms.models.remote import chat_completions
 from transforms.models.task_entry import TaskEntry
 from transforms.models.task_parameters import DIMENSIONS, dimensions
@@ -24,16 +24,33 @@ ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One HTTP request, still without a token."""
+    """One HTTP request, still without a token. ``generates`` is how many tokens may come of it, at the most."""
 
     url: str
     body: bytes | None
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str = "POST"
+    generates: int = 0
 
     @classmethod
     def json(cls, url: str, payload: Any, headers: Mapping[str, str] | None = None) -> Post:
         return cls(url, orjson.dumps(payload), {**(headers or {}), "content-type": "application/json"})
+
+
+class Server(Protocol):
+    """A kind of server.
+
+    ``rows`` inputs go into one request, and no more than ``most_bytes``; where that is a bound, it has a ``size(ask)``.
+    """
+
+    rows: int
+
+    @property
+    def most_bytes(self) -> int | None: ...
+
+    def post(self, asks: Sequence[Ask]) -> Post: ...
+
+    def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]: ...
 
 
 class InferenceApi:
@@ -44,6 +61,7 @@ class InferenceApi:
     """
 
     rows = 1
+    most_bytes = None
 
     def __init__(self, task: TaskEntry, url: str, model: str) -> None:
         self.task = task
@@ -83,10 +101,38 @@ class InferenceApi:
         return [chat_completions.read(answer, asks[0], self.task.name)] if chat else [answer]
 
 
+def beside(task: TaskEntry, ask: Ask, truncate: bool) -> dict[str, Any]:
+    """The parameters that Text Embeddings Inference takes beside its inputs.
+
+    Raises:
+      InvalidParameter: it has none for one of them.
+    """
+    given = {"truncate": truncate, **with_dimensions(ask.parameters)}
+    if task.name == "text-ranking":
+        for name in ("top_k", "return_text"):  # of all scores, which come back, both are made here
+            given.pop(name, None)
+        return given
+    if task.name == "sentence-similarity":
+        if "dimensions" in given:
+            raise InvalidParameter("parameters.dimensions: this server compares whole embeddings; leave it out")
+        return given
+    if task.name == "feature-extraction":
+        if "pooling" in given:
+            raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
+        return given
+    function = given.pop("function_to_apply", None)
+    given.pop("top_k", None)
+    if function not in (None, "none"):
+        raise InvalidParameter(f"parameters.function_to_apply={brief(function)}: this server takes none, or its own")
+    return {**given, "raw_scores": function == "none"}
+
+
 class TextEmbeddings:
     """Text Embeddings Inference: several rows a request where its route takes them, parameters beside them."""
 
     tasks = ("feature-extraction", "text-classification", "sentence-similarity", "text-ranking")
+
+    most_bytes = None
 
     def __init__(self, task: TaskEntry, url: str, rows: int, truncate: bool) -> None:
         self.task = task
@@ -95,99 +141,25 @@ class TextEmbeddings:
         self.truncate = truncate
 
     def post(self, asks: Sequence[Ask]) -> Post:
-        given = {"truncate": self.truncate, **_with_dimensions(asks[0].parameters)}
+        given = beside(self.task, asks[0], self.truncate)
         if self.task.name == "text-ranking":
-            for name in ("top_k", "return_text"):  # of all scores, which come back, both are made here
-                given.pop(name, None)
             return Post.json(f"{self.url}/rerank", {**asks[0].inputs, **given})
         if self.task.name == "sentence-similarity":
-            if "dimensions" in given:
-                raise InvalidParameter("parameters.dimensions: this server compares whole embeddings; leave it out")
             return Post.json(f"{self.url}/similarity", {"inputs": asks[0].inputs, "parameters": given})
         if self.task.name == "feature-extraction":
-            if "pooling" in given:
-                raise InvalidParameter("parameters.pooling: this server pools as it was started; leave it out")
             return Post.json(f"{self.url}/embed", {"inputs": [ask.inputs for ask in asks], **given})
-        function = given.pop("function_to_apply", None)
-        given.pop("top_k", None)
-        if function not in (None, "none"):
-            raise InvalidParameter(
-                f"parameters.function_to_apply={brief(function)}: this server takes none, or its own"
-            )
         pairs = [list(ask.inputs.values()) if isinstance(ask.inputs, dict) else [ask.inputs] for ask in asks]
-        return Post.json(f"{self.url}/predict", {"inputs": pairs, **given, "raw_scores": function == "none"})
+        return Post.json(f"{self.url}/predict", {"inputs": pairs, **given})
 
     def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
         return one_each(answer, asks) if self.task.name in ("feature-extraction", "text-classification") else [answer]
 
 
-class OpenAi:
-    """An OpenAI-compatible server, by its ``…/v1`` URL: chats, completions, embeddings, and the others' ``/rerank``."""
-
-    def __init__(self, task: TaskEntry, url: str, model: str) -> None:
-        if task.name not in ("text-generation", "image-text-to-text", "feature-extraction", "text-ranking"):
-            raise ModelLoadError(
-                f"`task={task.name}`: an OpenAI-compatible endpoint (its URL ends in /v1) has none; it has"
-                " text-generation, image-text-to-text, feature-extraction and text-ranking"
-            )
-        self.task = task
-        self.url = url
-        self.model = model
-        self.rows = ROWS if task.name == "feature-extraction" else 1
-
-    def post(self, asks: Sequence[Ask]) -> Post:
-        ask, model = asks[0], {"model": self.model or "default"}
-        if self.task.name == "feature-extraction":
-            unknown = ask.parameters.keys() & {"normalize", "truncate", "prompt_name", "pooling"}
-            if unknown:
-                raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
-            asked = _with_dimensions(ask.parameters)
-            return Post.json(f"{self.url}/embeddings", {**model, "input": [ask.inputs for ask in asks], **asked})
-        if self.task.name == "text-ranking":
-            unknown = ask.parameters.keys() & {"raw_scores", "truncate"}
-            if unknown:
-                raise InvalidParameter(f"parameters.{min(unknown)}: an OpenAI-compatible server has none; leave it out")
-            pair = {"query": ask.inputs["query"], "documents": ask.inputs["texts"]}
-            return Post.json(f"{self.url}/rerank", {**model, **pair})
-        if chat_completions.is_chat(ask):
-            return Post.json(
-                f"{self.url}/chat/completions", {**model, "messages": ask.inputs, **chat_completions.parameters(ask)}
-            )
-        return Post.json(f"{self.url}/completions", {**model, "prompt": ask.inputs, **chat_completions.parameters(ask)})
-
-    def read(self, answer: Any, asks: Sequence[Ask]) -> list[Any]:
-        if self.task.name == "text-ranking":
-            results = answer.get("results") if isinstance(answer, dict) else None
-            if not are_objects(results, "index", "relevance_score"):
-                raise Misfit(f'expected {{"results": [{{"index": …, "relevance_score": …}}]}}, got {brief(answer)}')
-            return [[{"index": one["index"], "score": one["relevance_score"]} for one in answer["results"]]]
-        if self.task.name != "feature-extraction":
-            return [chat_completions.read(answer, asks[0], self.task.name)]
-        data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, list) or not all(isinstance(one, dict) and "embedding" in one for one in data):
-            raise Misfit(f'expected {{"data": [{{"embedding": …}}]}}, got {brief(answer)}')
-        return one_each([one["embedding"] for one in _in_order(data)], asks)
-
-
-def _with_dimensions(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_dimensions(given: Mapping[str, Any]) -> dict[str, Any]:
     """``given``, with an embedding's length under the one name that servers have for it."""
     asked = dimensions(given)
     others = {name: value for name, value in given.items() if name not in DIMENSIONS}
     return others if asked is None else {**others, "dimensions": asked}
-
-
-def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``data`` by its indices; without any it is in the order of the inputs.
-
-    Raises:
-      Misfit: it has some of them only, one twice, or others than these: whose row is whose cannot be told.
-    """
-    indices: list[Any] = [one.get("index") for one in data]
-    if not any("index" in one for one in data):
-        return data
-    if not all(type(index) is int for index in indices) or sorted(indices) != list(range(len(data))):
-        raise Misfit(f"expected each index once, got {brief(indices)}")
-    return [data[place] for place in sorted(range(len(data)), key=indices.__getitem__)]
 
 
 def one_each(answer: Any, asks: Sequence[Ask]) -> list[Any]:

@@ -31,6 +31,7 @@ class Provider:
     """A provider by name, or ``auto``. Generation is a chat: a prompt is sent as the user's only message."""
 
     rows = 1
+    most_bytes = None
 
     def __init__(self, task: TaskEntry, name: str, model: str) -> None:
         if name != "auto" and name not in PROVIDERS:
@@ -40,7 +41,7 @@ class Provider:
         self.name = name
         self.model = model
         self.asked = task.name
-        self.generates = task.name in ("text-generation", "image-text-to-text")
+        self.generates = chat_completions.generates(task)
         self.task = "conversational" if self.generates else task.name
         tasks = dict(PROVIDERS).get(name, {})  # type: ignore[call-overload]
         if name != "auto" and self.task not in tasks:

@@ -30,7 +30,7 @@ class Reading(NamedTuple):
     ``reply`` is the one that was meant: where an answer of 200 holds an error, it has that error's status. ``misfit``
     says what came where a server answered, and not what was asked for, and ``logged`` says it without the
     answer, which may be made of the input; ``in_body`` is true where only the answer's
-    words tell that it is an error, and they may quote the input.
+    words tell that it is an error, and they may quote the input. ``tokens`` is what an answer cost, where it says so.
     """
 
     reply: Reply
@@ -41,6 +41,7 @@ class Reading(NamedTuple):
     logged: str = ""
     pause_s: float = 0.0
     in_body: bool = False
+    tokens: int | None = None
 
 
 def read_reply(reply: Reply, read: Read) -> Reading:
@@ -57,7 +58,9 @@ def read_reply(reply: Reply, read: Read) -> Reading:
             if verdict not in (Verdict.BUSY, Verdict.REFUSED):
                 verdict = Verdict.BROKEN  # were it the token or the URL, nothing else would be answered either
             return Reading(meant, verdict, words=meant.describe(), pause_s=meant.retry_after(), in_body=True)
-        return Reading(reply, Verdict.OK, read(reply, answer))
+        counted, generated = reply.tokens(answer)
+        spent = None if counted is None else counted + generated
+        return Reading(reply, Verdict.OK, read(reply, answer), tokens=spent)
     except Misfit as error:
         words, redacted = str(error), error.redacted()
     except Exception as error:

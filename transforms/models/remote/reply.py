@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import email.utils
 import enum
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-#: Longest that a server is believed when it says how long to wait, in seconds: then it is asked again.
-LONGEST_WAIT_S = 300.0
-
-#: More tokens than any request has; a count above it would spoil every sum that it goes into.
-_MOST_TOKENS = 1_000_000_000
+from transforms.models.remote import usage, waits
+from transforms.models.remote.waits import LONGEST_WAIT_S as LONGEST_WAIT_S
 
 #: What stands where a server had no number to write, and is no JSON.
 _NO_NUMBER = re.compile(rb"NaN|Infinity|\d[eE]\+?\d{3}")
@@ -64,25 +59,15 @@ class Reply:
 
     def tokens(self, answer: Any) -> tuple[int | None, int]:
         """Tokens that the server read (None where it does not say) and generated."""
-        usage = answer.get("usage") if isinstance(answer, dict) else None
-        if isinstance(usage, dict):
-            return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")) or 0
-        read = self.headers.get("x-prompt-tokens") or self.headers.get("x-compute-tokens")
-        return _count(read), _count(self.headers.get("x-generated-tokens")) or 0
+        return usage.tokens(self.headers, answer)
 
     def retry_after(self) -> float:
         """Seconds that the server asks to wait, up to ``LONGEST_WAIT_S``; 0 where it does not say."""
-        text = self.headers.get("retry-after", "").strip()
-        if not text:
-            return self._loading()
         try:
-            if text.replace(".", "", 1).isdigit():
-                seconds = float(text)
-            else:
-                seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return 0.0
-        return min(LONGEST_WAIT_S, max(0.0, seconds))
+            answer = self.json() if self.body[:1] in (b"{", b"[") else None
+        except ValueError:
+            answer = None
+        return waits.wait_s(self.headers, answer) or self._loading()
 
     def _loading(self) -> float:
         """A server that loads its model may say how long that takes."""
@@ -110,13 +95,6 @@ class Reply:
         return self.said() if self.status == 0 else f"{self.status}: {self.said()}"
 
 
-def _count(value: Any) -> int | None:
-    """``value`` as a number of tokens, in figures or in a header's digits; None where it cannot be one."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
-
-
 def error_in(found: Any) -> str:
     """The message in the ways that Hugging Face's servers, OpenAI's and FastAPI write an error."""
     if not isinstance(found, dict):
@@ -137,7 +115,7 @@ _WAIT = {408, 409, 425, 429, 503, 529}
 #: An endpoint that is paused, starts or runs out of memory answers 400 all the same.
 NOT_THE_INPUT = re.compile(
     r"\bpaused\b|not stopped|initializ|scaled to zero|scaling (up|from)|is (currently )?loading|not ready|"
-    r"out of memory",
+    r"out of memory|dedicated (dns|endpoint|domain)|(not|n't|no|any) (have |be |been )?(any |a )?(deployed|traffic)",
     re.I,
 )
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from transforms.models.errors import NonFinite
 from transforms.models.inputs import Ask
-from transforms.models.remote.discover import Server
-from transforms.models.remote.protocol import one_each
+from transforms.models.remote.protocol import Server, one_each
 from transforms.models.task_entry import TaskEntry
 
 

@@ -30,6 +30,7 @@ from transforms.models.tasks.similarity import SentenceSimilarity
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.text_generation import TextGeneration
 from transforms.models.tasks.tokens import FillMask, TokenClassification
+from transforms.models.tasks.trial import try_out
 from transforms.models.tasks.vision import (
     ImageClassification,
     ImageFeatureExtraction,
@@ -123,6 +124,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         if isinstance(task, TextTask):
             with task.model.running():
                 measure(task)
+        try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error

@@ -1,0 +1,154 @@
+"""The filter language: what each term means, in the book, as SQL and for windows."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from console_data import letter, result
+
+from pipeline.console import audit, filter_sql, window_filter
+from pipeline.console.actions import Refused
+from pipeline.console.book import Book
+from pipeline.console.filters import matcher, parse
+from pipeline.console.story import reason
+from pipeline.matchers import TableName
+from transforms.records import Message
+
+NOW = time.time()
+
+
+@pytest.fixture(scope="module")
+def book() -> Book:
+    """Two results, a minute apart, and two dead letters."""
+    book = Book()
+    asked = Message(b'{"inputs": "Wo bleibt mein Paket?"}', {"customer": "Acme Ltd", "odd:key": "v"}, "1", NOW - 61)
+    book.published(Message(asked.data, asked.attributes, "1", publish_time=NOW - 61))
+    first = result("1", [{"label": "refund", "score": 0.9}], model="my-org/tickets", variant="b", customer="Acme Ltd")
+    second = result("2", [{"label": 'a "quoted" label', "score": 0.4}], model="other")
+    for message, at in ((first, NOW - 60), (second, NOW)):
+        book.result(Message(message.data, message.attributes, f"o{at}", publish_time=at))
+    for message_id, error in (("3", "inputs is 'dict', not a text"), ("4", "inputs is 'list', not a text")):
+        dead = letter(message_id, error=error, error_type="InvalidInput")
+        book.dead_letter(Message(dead.data, dead.attributes, f"d{message_id}", publish_time=NOW))
+    return book
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("", {"1", "2", "3", "4"}),
+        ("label:refund", {"1"}),
+        ("label:REFUND", {"1"}),
+        ('label:"a \\"quoted\\" label"', {"2"}),
+        ("-label:refund", {"2", "3", "4"}),
+        ("score<0.6", {"2"}),
+        ("score>=90%", {"1"}),
+        ("score>0.4 score<=0.9", {"1"}),
+        ("latency>500", {"1"}),
+        ("latency>2s", set()),
+        ("age>30s", {"1"}),
+        ("since:30s", {"2", "3", "4"}),
+        ("until:30s", {"1"}),
+        ("stage:predict", {"3", "4"}),
+        ("error:InvalidInput is:waiting", {"3", "4"}),
+        ('reason:"inputs is …, not a text"', {"3", "4"}),
+        ("status:result", {"1", "2"}),
+        ("status:dead-letter", {"3", "4"}),
+        ("variant:b", {"1"}),
+        ("model:other", {"2"}),
+        ("task:text-classification", {"1", "2"}),
+        ("id:3", {"3"}),
+        ("3", {"3"}),
+        ('customer="Acme Ltd"', {"1"}),
+        ("customer=acme", set()),
+        ('"odd:key"=v', {"1"}),
+        ("paket", {"1"}),
+        ('"mein paket"', {"1"}),
+        ("mein -paket", set()),
+        ("list", {"4"}),
+        ("http://example.com", set()),
+        ("label=refund", set()),
+    ],
+)
+def test_each_term_means_what_it_says(book, q, expected):
+    """Fields, numbers, times, attributes, words and their opposites."""
+    found = book.newest("ok", 10, 0, q)[0]
+    cases, _ = book.cases(matcher(q))
+    assert {each.message_id for each in found} | {each.letter.message_id for each in cases} == expected
+
+
+@pytest.mark.parametrize("q", ["score<high", "age>x", "since:yesterday", "until:25:99", "latency>1 score<"])
+def test_a_term_that_is_none_is_said(q):
+    """A number or a time that is none is refused, by name and with what it may be; a sign without a value is words."""
+    if q.endswith("<"):
+        assert len(parse(q)) == 2
+        return
+    with pytest.raises(Refused, match="no number|no time"):
+        parse(q)
+
+
+def test_a_time_without_a_zone_is_utc():
+    """Dates and times are in UTC where they say no zone, and in their own where they do."""
+    (plain,), (zoned,), (there,) = (
+        parse(f"since:{each}") for each in ("2026-01-31T12:00", "2026-01-31T12:00:00Z", "2026-01-31T17:30+05:30")
+    )
+    assert plain.number == zoned.number == there.number == 1_769_860_800
+
+
+def test_the_same_cause_has_the_same_reason():
+    """Quoted words, numbers and ids are of one message; what is left is the cause."""
+    pairs = [
+        ("field 'a' is 7, not a text", "field 'b c' is 12.5, not a text"),
+        ("512 tokens, the model reads 128", "4,711 tokens, the model reads 128"),
+        ("no object at 0xdeadbeef01", "no object at 0x7f3c21"),
+        ('unknown key "x"', 'unknown key "yy"'),
+    ]
+    assert all(reason(one) == reason(other) for one, other in pairs)
+    assert reason("inputs is missing") != reason("inputs is no text")
+    assert '"' not in reason('a single " in it')
+
+
+TABLE = TableName("my-project", "inference", "audit")
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        "label:refund score<0.6 stage:predict latency>5 age>5m since:15m status:result -error:Odd",
+        "customer=it's \"x'); DROP TABLE t; --\" variant:b",
+        '"odd key"="a \\" b"',
+        "",
+    ],
+)
+def test_a_filter_as_sql_is_one_reading_statement(q):
+    """Whatever stands in a filter, its SQL reads, and is let through by the same check as any other."""
+    audit.check(filter_sql.select(TABLE, parse(q)))
+
+
+def test_what_the_table_does_not_know_is_said():
+    """A dead letter's state and its reason are the console's own."""
+    for q in ("is:waiting", "reason:x"):
+        with pytest.raises(Refused, match="only this console knows"):
+            filter_sql.select(TABLE, parse(q))
+
+
+def test_windows_are_narrowed_by_time_label_and_number():
+    """A window belongs to a range that it overlaps; words and terms about single messages leave it alone."""
+    windows = [
+        {
+            "window_start": f"2026-01-31T12:0{n}:00+00:00",
+            "window_end": f"2026-01-31T12:0{n + 1}:00+00:00",
+            "labels": {"A": n},
+            "messages": 10 * n,
+        }
+        for n in range(1, 4)
+    ]
+
+    def found(q: str) -> list[int]:
+        return [each["messages"] for each in window_filter.narrow(windows, q)]
+
+    assert found("since:2026-01-31T12:02:30") == [20, 30]
+    assert found("until:2026-01-31T12:02:00") == [10]
+    assert found("messages>10 messages<30") == [20]
+    assert found("label:B") == [] and found("label:a") == found("customer=x words") == [10, 20, 30]

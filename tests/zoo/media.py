@@ -1,0 +1,175 @@
+"""The zoo's pictures and recordings: tiny models of their tasks, what they are asked, and transformers' own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_models as tiny
+import torch
+import transformers as t
+from PIL import Image
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+
+from transforms.models.tasks.fallback import to_json
+from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.sounds import decode_audio
+from transforms.models.tasks.vision import load_image_processor
+
+IMAGES = (
+    "image-classification",
+    "image-feature-extraction",
+    "object-detection",
+    "image-segmentation",
+    "depth-estimation",
+)
+SOUNDS = ("audio-classification", "automatic-speech-recognition")
+TASKS = (*IMAGES, *SOUNDS)
+
+#: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
+_SMALL: Mapping[str, Any] = {
+    "conv_dim": (32, 32, 32, 32, 32, 32, 32),
+    "tdnn_dim": (32, 32, 32, 32, 32),
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "codevector_dim": 32,
+    "hidden_sizes": None,
+    "xvector_output_dim": 32,
+    "num_labels": 3,
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone": None,
+    "fusion_hidden_size": 32,
+    "num_queries": 20,
+}
+_LABELS = {"id2label": {0: "cat", 1: "dog", 2: "bird"}, "label2id": {"cat": 0, "dog": 1, "bird": 2}}
+
+
+def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
+    """What a configuration of ``kind`` is given beside what ``shrink`` makes of its sizes."""
+    default = kind()
+    found: dict[str, Any] = {
+        name: value for name, value in _SMALL.items() if value is not None and hasattr(default, name)
+    }
+    for name, value in vars(default).items():
+        if re_lists(name) and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
+            found[name] = _narrow(name, value)
+    if "backbone" in found or getattr(default, "backbone_config", None) is not None:
+        names = ["stage2", "stage3", "stage4"]
+        found["backbone_config"] = t.ResNetConfig(
+            embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], out_features=names
+        )
+    return found
+
+
+def re_lists(name: str) -> bool:
+    """Whether a list of numbers says how wide or how deep each stage is."""
+    return name in ("depths", "hidden_sizes", "embed_dims", "embed_dim", "num_heads", "neck_hidden_sizes") or name in (
+        "decoder_hidden_sizes",
+        "encoder_hidden_size",
+        "num_attention_heads",
+        "layer_depths",
+    )
+
+
+def _narrow(name: str, value: Sequence[int]) -> list[int]:
+    if "depth" in name:
+        return [1] * len(value)
+    if "head" in name:
+        return [min(each, 2) for each in value]
+    return [16 * (i + 1) for i in range(len(value))]
+
+
+def save_parts(folder: Path, task: str, config: t.PreTrainedConfig) -> None:
+    """The processor, and the tokenizer where a text comes out, as an ordinary folder has them."""
+    if task in IMAGES:
+        _picture_processor(config).save_pretrained(folder)
+        return
+    _extractor(config).save_pretrained(folder)
+    if task == "automatic-speech-recognition":
+        for file in Path(tiny.letters()).glob("*token*"):
+            (folder / file.name).write_bytes(file.read_bytes())
+        for file in Path(tiny.letters()).glob("vocab*"):
+            (folder / file.name).write_bytes(file.read_bytes())
+
+
+def _picture_processor(config: t.PreTrainedConfig) -> Any:
+    names = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type, "ViTImageProcessor")
+    if isinstance(names, Mapping):
+        names = names.get("pil") or next(iter(names.values()))
+    name = names if isinstance(names, str) else next(each for each in names if each)
+    processor = getattr(t, name)()
+    side = getattr(config, "image_size", None)
+    if isinstance(side, int):
+        for part in ("size", "crop_size"):
+            own = getattr(processor, part, None)
+            if own and "height" in own:
+                setattr(processor, part, {"height": side, "width": side})
+            elif own and "shortest_edge" in own:
+                setattr(processor, part, {"shortest_edge": side})
+    elif getattr(processor, "size", None) and "longest_edge" in processor.size:
+        processor.size = {"shortest_edge": 64, "longest_edge": 96}
+    return processor
+
+
+def _extractor(config: t.PreTrainedConfig) -> Any:
+    name = FEATURE_EXTRACTOR_MAPPING_NAMES.get(config.model_type, "Wav2Vec2FeatureExtractor")
+    return getattr(t, name)()
+
+
+def _pictures() -> list[bytes]:
+    """Of several sizes, shapes and kinds of pixel."""
+    noise = [tiny.picture(width, height, seed) for seed, (width, height) in enumerate([(40, 30), (30, 64), (200, 90)])]
+    grey, alpha = noise[0].convert("L"), noise[1].convert("RGBA")
+    ramp = Image.fromarray(np.tile(np.arange(0, 256, 2, dtype=np.uint8), (128, 1))).convert("RGB")
+    return [tiny.png(each) for each in (*noise, grey, alpha, ramp, noise[0])]
+
+
+def _sounds() -> list[bytes]:
+    """Of several lengths, rates and loudness; one of two channels."""
+    tones = [tiny.tone(0.7), tiny.tone(1.5, 220.0), tiny.tone(0.7, 880.0) * 0.1, tiny.tone(2.2, 330.0)]
+    return [*map(tiny.wav, tones), tiny.wav(tiny.tone(1.0, 440.0, 8000), 8000)]
+
+
+Reference = Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]
+
+
+def _piped(task: str) -> Reference:
+    def reference(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+        make: Any = t.pipeline
+        if task in IMAGES:
+            pipe = make(task, model=str(folder), image_processor=load_image_processor(folder), device="cpu")
+        else:
+            pipe = make(task, model=str(folder), device="cpu", dtype=torch.float32)
+        answers: list[Any] = []
+        for each in inputs:
+            try:
+                with torch.inference_mode():
+                    answers.append(to_json(pipe(_decoded(task, each, pipe), **parameters)))
+            except Exception as error:
+                answers.append(error)
+        return answers
+
+    return reference
+
+
+def _decoded(task: str, data: bytes, pipe: Any) -> Any:
+    if task in IMAGES:
+        return decode_image(data)
+    rate = pipe.feature_extractor.sampling_rate
+    return {"raw": decode_audio(data, rate), "sampling_rate": rate}
+
+
+INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
+    "image-classification": (_pictures(), {"function_to_apply": "none"}),
+    "image-feature-extraction": (_pictures(), {}),
+    "object-detection": (_pictures(), {"threshold": 0.0}),
+    "image-segmentation": (_pictures(), {}),
+    "depth-estimation": (_pictures(), {}),
+    "audio-classification": (_sounds(), {"function_to_apply": "none"}),
+    "automatic-speech-recognition": (_sounds(), {}),
+}
+REFERENCES: dict[str, Reference] = {task: _piped(task) for task in TASKS}

@@ -1,0 +1,63 @@
+"""Safetensors files looked at without being read: that each holds all that its header says, and that none is missing.
+
+A download that broke off, or a disk that was full, leaves a file that begins as it should.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transforms.models.errors import ModelLoadError
+
+#: The longest header that the format allows (https://github.com/huggingface/safetensors#format).
+_LONGEST_HEADER = 100_000_000
+_POINTER = b"version https://git-lfs"
+
+
+def check_weights(folder: Path, model: str, task: str) -> None:
+    """Looks at the weights in ``folder``.
+
+    Raises:
+      ModelLoadError: a file was cut off, is none, or is named by the index and not there.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            named = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelLoadError(
+                f"`model={model}`: cannot be loaded for {task}: {index.name} is no index of weights; fetch it again"
+            ) from None
+        lacking = sorted(str(name) for name in named if not (folder / str(name)).is_file())
+        if lacking:
+            raise ModelLoadError(
+                f"`model={model}`: cannot be loaded for {task}: {index.name} names {lacking[0]!r}, which is not there"
+                f"{f' ({len(lacking)} files are lacking)' if len(lacking) > 1 else ''}; fetch the model again"
+            )
+    for file in sorted(folder.glob("*.safetensors")):
+        why = _fault(file)
+        if why:
+            raise ModelLoadError(f"`model={model}`: cannot be loaded for {task}: {file.name} {why}")
+
+
+def _fault(file: Path) -> str:
+    """What is wrong with ``file``, with the way out; nothing if it is whole."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        start = opened.read(8)
+        if (start + opened.read(len(_POINTER) - 8)) == _POINTER:
+            return "is a pointer of Git LFS and no weights; run: git lfs pull"
+        length = int.from_bytes(start, "little")
+        opened.seek(8)
+        if len(start) < 8 or length > min(_LONGEST_HEADER, size - 8):
+            return f"was cut off in its header, at {size:,} bytes, or is no safetensors file; fetch it again"
+        try:
+            header = json.loads(opened.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            needs = 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return "has a header that cannot be read; fetch it again"
+    if size < needs:
+        return f"was cut off: it has {size:,} of its {needs:,} bytes; fetch it again"
+    return ""
