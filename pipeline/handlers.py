@@ -88,6 +88,8 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> ModelInfo 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
     """The handler of local weights, unchecked."""
     extras.need(f"--model={settings.model}", "torch", "torch", "transformers", "safetensors")
+    if settings.engine == "openvino":
+        extras.need("--engine=openvino", "openvino", "openvino")
     # Torch takes seconds to import, and a wrong flag should be told at once.
     from transforms.models.handler import HuggingFaceModelHandler
 
@@ -96,6 +98,7 @@ def weights_handler(settings: Settings, token: Callable[[], str | None] | None) 
         settings.model,
         settings.task,
         revision=settings.revision,
+        engine=settings.engine,
         device=settings.device,
         dtype=settings.dtype,
         parameters=settings.inference_params,

@@ -96,6 +96,13 @@ FLAGS: tuple[Flag, ...] = (
         group=_MODEL,
     ),
     Flag(
+        "engine",
+        "what runs the model; auto takes OpenVINO where it is installed, faster than torch and of the same answers",
+        default="auto",
+        choices=("auto", "torch", "openvino"),
+        group=_MODEL,
+    ),
+    Flag(
         "device",
         "where the model runs; auto takes CUDA where there is one",
         default="auto",
@@ -310,6 +317,7 @@ class Settings:
     result_input: str = _default("result_input")
     id_attribute: str | None = None
     timestamp_attribute: str | None = None
+    engine: str = _default("engine")
     device: str = _default("device")
     dtype: str = _default("dtype")
     on_too_long: str = _default("on_too_long")

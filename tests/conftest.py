@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 # No test may leave this machine: not for a model, not for credentials.
 # And none may be blamed for the deaths of an earlier run, whose messages had the same ids.
 os.environ["BEAM_HF_JOURNAL"] = tempfile.mkdtemp(prefix="journal-")
+# Converted models are kept from run to run, and apart from the user's.
+os.environ["BEAM_HF_OPENVINO"] = str(Path(tempfile.gettempdir()) / f"beam-hf-tests-{os.getuid()}")
 os.environ["BEAM_HF_CACHE"] = tempfile.mkdtemp(prefix="cache-")
 os.environ.update(HF_HUB_OFFLINE="1", NO_GCE_CHECK="true", TOKENIZERS_PARALLELISM="false")
 os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)

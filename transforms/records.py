@@ -91,6 +91,7 @@ class ModelInfo:
     revision: str
     device: str
     dtype: str
+    engine: str | None = None
 
 
 @travels
@@ -200,6 +201,7 @@ class AuditRow:
     model_revision: str | None = column("STRING", "commit hash, or hash of a local folder's weights")
     device: str | None = column("STRING", "where the model ran")
     dtype: str | None = column("STRING", "number format it ran in")
+    engine: str | None = column("STRING", "what computed the answer: torch or openvino; none for an endpoint's")
     prediction: str | None = column("JSON", "the model's answer")
     input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
     input_bytes: int = column("INTEGER", "length of the input")

@@ -13,7 +13,7 @@ from streams import fresh
 from pipeline.emulators.process import Server, spawn
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE_MS = 60_000
+PATIENCE_MS = 180_000
 
 
 @pytest.fixture(scope="session")

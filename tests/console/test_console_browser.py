@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def fake_job(resources, tmp_path) -> Iterator[None]:
         stdout=log,
         stderr=log,
     )
+    # The page gives a message up after a minute; on a busy machine a job may take that long to start.
+    deadline = time.monotonic() + 300
+    while b"running; " not in (tmp_path / "job.log").read_bytes() and time.monotonic() < deadline:
+        assert process.poll() is None, (tmp_path / "job.log").read_text()
+        time.sleep(0.1)
     yield
     process.kill()
     process.wait()

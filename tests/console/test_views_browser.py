@@ -68,6 +68,10 @@ def windows(table: TableName) -> None:
                 "psi_label": 0.5 if n > 17 else 0.01,
             }
         )
+    # What an earlier pane of the first window had, and what a recount of the second found.
+    before = {"computed_time": (began - datetime.timedelta(minutes=1)).isoformat(), "pane_index": -1}
+    rows.append({**rows[0], **before, "pane": "early", "messages": 1})
+    rows.append({**rows[1], "run": "b", "pane": "recount", "messages": 101})
     assert clients.bigquery_client(table.project).insert_rows_json(str(table), rows) == []
 
 
@@ -106,7 +110,7 @@ def filled(servers, tmp_path_factory) -> Iterator[tuple[Server, dict[str, str]]]
 
 def opened(browser: Any, server: Server, address: str = "", **context: Any) -> Any:
     page = browser.new_context(**context).new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.goto(f"http://{server.address}/#{address}")
     page.wait_for_selector(".status.live")
     return page
@@ -299,6 +303,9 @@ def test_labels_keep_their_colours_and_charts_their_gaps(browser, filled):
     assert page.evaluate(colour) == before
     page.wait_for_selector("main table")
     assert page.locator(".pill.bad >> text=shifted").count() == 2
+    assert page.locator("main tbody tr").count() == 17
+    counts = page.locator("main tbody tr td:nth-child(2)").all_inner_texts()
+    assert counts == [*["100"] * 15, "101", "100"] and page.is_visible("tbody >> text=recounted")
     gaps = page.evaluate(
         """async () => { const { Lines } = await import("/static/lines.js");
         const chart = new Lines("x", [{ name: "a", className: "c1", at: 1 }], { gap: 15 });

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import pytest
-from fake_job import fake_job
+from fake_job import Behaviour, fake_job
 from google.cloud import bigquery
 from google.pubsub_v1 import SubscriberClient, types
 from streams import PATIENCE_S, collect, fresh, text_message
@@ -116,7 +116,7 @@ def test_a_chaotic_run_is_proved_complete_and_a_deleted_row_is_named(servers, tm
     begun = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=5)
     total = 0
     for kill in (True, True, False):
-        with fake_job(resources.flags(), tmp_path / "log") as job:
+        with fake_job(resources.flags(), tmp_path / "log", Behaviour(lease_s=10)) as job:
             job.until_running()
             messages = [text_message(f"number {n}") for n in range(60)]
             publish.publish_all(resources.input_topic, [*messages, Message(b"\xff"), Message(b'{"inputs": 1}')])

@@ -149,7 +149,7 @@ def test_the_architecture_tells_the_task(model: Any, task: str) -> None:
         ({"device": "tpu"}, "`device=tpu`: must be auto, cpu, cuda or cuda:N"),
         ({"dtype": "int8"}, "`dtype=int8`: must be auto, float32"),
         ({"on_too_long": "ignore"}, "`on_too_long=ignore`: must be truncate, dead_letter"),
-        ({"engine": "abacus"}, "`engine=abacus`: must be auto, torch"),
+        ({"engine": "abacus"}, "`engine=abacus`: must be auto, openvino, torch"),
         ({"model_copies": 0}, "`model_copies=0`: must be 1 or more"),
         ({"max_batch_tokens": 0}, "`max_batch_tokens=0`: must be 1 or more"),
         ({"time_limit_s": 0.0}, "`time_limit_s=0.0`: must be over 0"),

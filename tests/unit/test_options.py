@@ -73,6 +73,7 @@ BAD = {
     "timestamp_attribute": ["googtime", " "],
     "inference_params": ["{", "[1]", "top_k=3", "7", '{"a": NaN}', '{"a": 1e400}', '{"a": 1, "a": 2}'],
     "device": ["gpu", "CUDA", "tpu"],
+    "engine": ["onnx", "Torch", "openvino,torch"],
     "dtype": ["bf16", "int8"],
     "on_too_long": ["cut", "drop"],
     "result_input": ["all", "input"],

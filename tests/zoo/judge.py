@@ -47,12 +47,13 @@ class Verdict:
 Answer = Any
 
 
-def judge(folder: Path, task: str) -> Verdict:
+def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
     """``equal`` (in mixed batches), ``grouped``, ``alone``, ``refused``, or ``wrong`` with what was seen."""
     inputs, parameters = INPUTS[task]
-    handler = HuggingFaceModelHandler(str(folder), task, device="cpu", dtype="float32", max_batch_tokens=1_000_000)
+    words: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_batch_tokens": 1_000_000, "engine": engine}
+    handler = HuggingFaceModelHandler(str(folder), task, **words)
     try:
-        engine = handler._load()  # a fresh one: the registry would keep every model of the zoo
+        model = handler._load()  # a fresh one: the registry would keep every model of the zoo
     except ModelLoadError as error:
         line = str(error).partition(": ")[2]
         if "\n" in str(error):
@@ -60,10 +61,10 @@ def judge(folder: Path, task: str) -> Verdict:
         return Verdict("refused", line + (" (transformers answers)" if _reference_answers(folder, task) else ""))
     except Exception as error:
         return Verdict("wrong", f"the launch raised {type(error).__name__}: {str(error)[:120]}")
-    engine.budget = Budget(1_000_000)  # all that may share a forward does, however much padding that takes
-    alone = [_ask(engine, [each], parameters)[0] for each in inputs]
+    model.budget = Budget(1_000_000)  # all that may share a forward does, however much padding that takes
+    alone = [_ask(model, [each], parameters)[0] for each in inputs]
     for what, order in _orders(len(inputs)):
-        answers = _ask(engine, [inputs[i] for i in order], parameters)
+        answers = _ask(model, [inputs[i] for i in order], parameters)
         for i, answer in zip(order, answers, strict=True):
             difference = differ(alone[i], answer)
             if difference:
@@ -77,7 +78,7 @@ def judge(folder: Path, task: str) -> Verdict:
             return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
-    which = engine.task.sharing.which if hasattr(engine.task, "sharing") else "all"
+    which = model.task.sharing.which if hasattr(model.task, "sharing") else "all"
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
 
 

@@ -17,6 +17,7 @@ from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models import load, metrics
 from transforms.models.answers import Answers
+from transforms.models.backends import pick_engine
 from transforms.models.bisect import Budget
 from transforms.models.journal import Journal
 from transforms.models.loaded_model import LoadedModel
@@ -71,7 +72,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
       model: hub id, local folder, or ``gs://`` folder. Weights are read from safetensors; no code from it is run.
       task: Hugging Face name of the task; None picks the one that the model's architecture stands for.
       revision: branch, tag or commit of a hub model.
-      engine: ``auto`` or ``torch``: what loads the model and runs it.
+      engine: what runs the model: ``torch``, ``openvino``, or ``auto``, which is the faster of those installed that
+        agree. OpenVINO is for CPUs and for tasks with one forward, and gives way to torch where its answers differ.
       device: ``auto`` (CUDA where present), ``cpu``, ``cuda`` or ``cuda:N``.
       dtype: ``auto`` (bfloat16 where the hardware is faster with it), ``float32``, ``bfloat16`` or ``float16``.
       parameters: defaults for the ``parameters`` of every message.
@@ -142,6 +144,7 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         if task.reads_text:
             load.check_tokenizer(listing)
         entry = task.entry
+        pick_engine(spec.engine, entry)
         folder = Path(spec.model).expanduser() / listing.root()
         if folder.is_dir():  # else the weights are looked at once they are fetched
             check_weights(folder, spec.model, entry.name)
@@ -187,7 +190,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         check_weights(folder.path / transformer_path(folder.path), spec.model, name)
         task = build_task(spec, TASKS[name], folder.path)
         place = task.loading.place
-        info = ModelInfo(name, spec.model, folder.revision, str(place.device), str(place.dtype).removeprefix("torch."))
+        dtype = str(place.dtype).removeprefix("torch.")
+        info = ModelInfo(name, spec.model, folder.revision, str(place.device), dtype, task.model.engine)
         kind = place.device.type
         budget = Budget(
             spec.max_batch_tokens or _MAX_TOKENS[kind], None if task.model.generates else _MAX_PADDING[kind]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transforms.barrier import failure, tell
 from transforms.errors import BundleError
 from transforms.models.answers import Answers
+from transforms.models.backends import ENGINES
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
 from transforms.models.errors import ElementError, NotYet, Unexpected, is_device_lost
 from transforms.models.inputs import Ask
@@ -43,7 +45,11 @@ class _Answer:
     batch_size: int
     inference_ms: float
     prepared: Prepared
+<<<<<<< HEAD
     tokens_written: int | None
+=======
+    engine: str
+>>>>>>> main
 
 
 class LoadedModel:
@@ -65,6 +71,8 @@ class LoadedModel:
     ) -> None:
         self.task = task
         self.info = info
+        #: One for each engine: what was not checked on another one is answered by torch.
+        self._infos = defaultdict(lambda: info, {name: replace(info, engine=name) for name in ENGINES})
         self.parameters = parameters
         self.max_batch_size = max_batch_size
         self.budget = budget
@@ -144,11 +152,15 @@ class LoadedModel:
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
+<<<<<<< HEAD
             elapsed = (time.perf_counter() - started) * 1000
 
             def count(place: int) -> int | None:
                 return self.task.tokens_written(outputs[place]) if writes else None
 
+=======
+            elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
+>>>>>>> main
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -157,8 +169,13 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
+<<<<<<< HEAD
                 answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, count(place))
                 for place, (answer, one) in enumerate(zip(answers, batch, strict=True))
+=======
+                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, engine)
+                for answer, one in zip(answers, batch, strict=True)
+>>>>>>> main
             ]
 
         sizes = [self.task.planned(one) for one in ready]
@@ -178,7 +195,7 @@ class LoadedModel:
         return Prediction(
             request,
             result.prediction,
-            self.info,
+            self._infos[result.engine],
             prepared.tokens,
             prepared.truncated,
             result.batch_size,

@@ -68,7 +68,7 @@ def measure(task: TextTask) -> None:
     Raises:
       ModelLoadError: the model cannot answer a text, or answers one text in two ways.
     """
-    rows = _rows(task)
+    rows = sample(task)
     # An engine without a module keeps nothing between two forwards.
     before, weights = _state(task.model.module), _versions(task.model.module)
     try:
@@ -89,7 +89,7 @@ def measure(task: TextTask) -> None:
             task.sharing.which = "length"
         alone = [task.raw([row])[0] for row in rows]
     limit = math.sqrt(torch.finfo(task.dtype).eps)  # rounding is far below it, and padding that is read far above
-    again = _distance([alone[0], alone[-1]], [task.raw([row])[0] for row in (rows[0], rows[-1])])
+    again = distance([alone[0], alone[-1]], [task.raw([row])[0] for row in (rows[0], rows[-1])])
     if not again <= limit:
         raise ModelLoadError(
             f"the model gives two answers to one text (they differ by {again:.1%}), so none can be relied on;"
@@ -131,11 +131,11 @@ def _settle(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
                 task.encoder.pad_id, task.encoder.left = pad_id, left
                 if own is None:
                     config.pad_token_id = pad_id
-                distance = _beside(task, rows, alone)
-                if distance <= limit:
+                far = _beside(task, rows, alone)
+                if far <= limit:
                     _LOG.info("texts share a forward, padded on the %s with id %d", "left" if left else "right", pad_id)
                     return
-                tried.append(f"{distance:.1%}" if math.isfinite(distance) else "an error")
+                tried.append(f"{far:.1%}" if math.isfinite(far) else "an error")
     task.encoder.pad_id, task.encoder.left = ids[0], preferred
     if own is None:
         config.pad_token_id = ids[0]
@@ -152,7 +152,7 @@ def _settle(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor], 
         config.pad_token_id = own
 
 
-def _rows(task: TextTask) -> list[Any]:
+def sample(task: TextTask) -> list[Any]:
     """Rows of rising length, none of them cut, the shortest of nothing but a space."""
     most = _TOKENS[task.model.generates]
     longest = min(most, task.longest or most) - 2
@@ -190,21 +190,21 @@ def _pad_ids(task: TextTask, own: int | None) -> Iterator[int]:
 def _beside(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:
     """How far the answers of ``rows`` in one batch lie from those ``alone``."""
     try:
-        return _distance(alone, task.raw(rows))
+        return distance(alone, task.raw(rows))
     except Exception:  # noqa: BLE001 (whatever this way of sharing cannot do, another may)
         return math.inf
 
 
-def _distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
+def distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float:
     """The largest distance between two answers to one row, as a share of the answer's own size."""
     worst = 0.0
     for one, other in zip(ones, others, strict=True):
         if one.shape != other.shape:
             return math.inf
         size = float(one.double().norm())
-        distance = float((one.double() - other.double()).norm())
-        worst = max(worst, distance / size if size else distance)
-        if math.isnan(distance):
+        far = float((one.double() - other.double()).norm())
+        worst = max(worst, far / size if size else far)
+        if math.isnan(far):
             return 0.0 if bool((one.isnan() == other.isnan()).all()) else math.inf
     return worst
 

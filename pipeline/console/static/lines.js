@@ -81,7 +81,7 @@ export class Lines {
     const axis = { stroke: soft, font: "12px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const paint = (each) => colour(each.className);
     this.chart = new uPlot({
-      width, height, padding: [8, 12, 0, 0], legend: { show: false }, focus: { alpha: 1 },
+      width, height, padding: [8, 24, 0, 0], legend: { show: false }, focus: { alpha: 1 },
       cursor: { drag: { x: Boolean(this.onRange), y: false, setScale: false }, points: { size: 6 }, y: false },
       scales: {
         x: { time: true, range: (u, min, max) => this.span || (min === max ? [min - 30, max + 30] : [min, max]) },

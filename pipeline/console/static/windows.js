@@ -41,6 +41,7 @@ export async function update() {
   }
 }
 
+const PANES = { early: "so far", recount: "recounted" };
 const at = (text) => Date.parse(text) / 1000;
 
 function show(windows) {
@@ -66,7 +67,7 @@ function show(windows) {
         h("thead", {}, h("tr", {}, [[`Window, ${zone()}`], ["Messages", 1], ["Dead letters", 1], ["First label"], ["Score p50", 1], ["Latency p50", 1], ["p99", 1], ["Input p50", 1], ["PSI label", 1], ["Labels"]].map(([each, number]) => h(number ? "th.number" : "th", { scope: "col" }, each)))),
         h("tbody", {}, windows.map((w, i) => [w, verdicts[i]]).reverse().slice(0, 60).map(([w, [kind, words]]) => {
           const first = Object.entries(w.labels || {}).sort((a, b) => b[1] - a[1])[0];
-          return h("tr", {}, h("td.short", { title: `${full(at(w.window_start))} to ${full(at(w.window_end))}` }, h("button.link", { type: "button", title: "results of this window", onclick: () => narrow([`since:${inFilter(at(w.window_start))}`, `until:${inFilter(at(w.window_end))}`], "results") }, `${clock(at(w.window_start))} – ${clock(at(w.window_end))}`)), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
+          return h("tr", {}, h("td.short", { title: `${full(at(w.window_start))} to ${full(at(w.window_end))}` }, h("button.link", { type: "button", title: "results of this window", onclick: () => narrow([`since:${inFilter(at(w.window_start))}`, `until:${inFilter(at(w.window_end))}`], "results") }, `${clock(at(w.window_start))} – ${clock(at(w.window_end))}`), PANES[w.pane] && h("small", {}, ` ${PANES[w.pane]}`), w.variant && h("small", {}, ` ${w.variant}`)), h("td.number", {}, count(w.messages)), h("td.number", {}, count(w.dead_letters)),
             h("td.short", { dir: "auto" }, first ? `${first[0]} ${share(first[1], Object.values(w.labels).reduce((a, b) => a + b, 0))}` : "–"),
             h("td.number", {}, w.score_p50?.toFixed(3) ?? "–"), h("td.number", {}, ms(w.latency_p50_ms)), h("td.number", {}, ms(w.latency_p99_ms)), h("td.number", {}, w.input_bytes_p50 === null ? "–" : `${count(w.input_bytes_p50)} B`),
             h("td.number", {}, w.psi_label?.toFixed(3) ?? "–"), h("td.short", {}, kind && h(`span.pill.${kind}`, {}, words)));

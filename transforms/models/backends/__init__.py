@@ -7,6 +7,7 @@ torch's, whatever an engine makes of them. Imports no torch: an engine's module 
 from __future__ import annotations
 
 import importlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from transforms.models.spec import ModelSpec
     from transforms.models.task_entry import TaskEntry
 
+_LOG = logging.getLogger(__name__)
+
 #: The module of each engine; ``auto`` picks the first that takes the task.
-ENGINES = {"torch": "transforms.models.backends.torch"}
+ENGINES = {"openvino": "transforms.models.backends.openvino", "torch": "transforms.models.backends.torch"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +52,30 @@ class Source:
     may_miss: Callable[[str], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A task's own inputs to try its model with.
+
+    ``answers`` is what the model makes of short and long ones, alone and together; ``turn`` runs one forward of the
+    usual size; ``changes`` says whether a forward leaves something in the model.
+    """
+
+    answers: Callable[[], list[torch.Tensor]]
+    turn: Callable[[], object]
+    changes: bool
+
+
 class Model(ABC):
     """A model in memory.
 
     ``module`` is the transformers model itself, for what more than one forward is needed: generation, and tasks on
     ``transformers.pipeline``. An engine that has none refuses these tasks. ``generates`` says whether it can.
+    ``engine`` is the name of what ran the last forward.
     """
 
     module: Any = None
     generates: bool = False
+    engine: str = "torch"
 
     @abstractmethod
     def forward(self, **inputs: torch.Tensor) -> Any:
@@ -70,6 +88,13 @@ class Model(ABC):
     @abstractmethod
     def positions(self) -> int | None:
         """The longest row of tokens that it has positions for; None where it has no table of them."""
+
+    def settle(self, probe: Probe, asked: bool) -> Model:
+        """The model to answer with, once its task is ready: itself, or one that was tried against it and is better.
+
+        ``asked`` says that its engine was asked for by name.
+        """
+        return self
 
 
 class Engine(ABC):
@@ -110,4 +135,6 @@ def pick_engine(asked: str, entry: TaskEntry) -> Engine:
         why = engine.refusal(entry)
         if not why:
             return engine
+        if asked == "auto":
+            _LOG.info("%s is not used: %s", name, why)
     raise ModelLoadError(f"`engine={asked}`: cannot run {entry.name}: {why}; leave `engine` out, or use another")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,12 +36,34 @@ def pack(model: Any) -> int:
         return 0
     # Its subclasses may be read by others (attention reads the weights of its output layer).
     linears = [each for each in model.modules() if type(each) is torch.nn.Linear and _can_be_packed(each)]
-    if not linears or speedup(_most_common(linears)) < _WORTH_IT:
+    try:
+        if not linears or speedup(_most_common(linears)) < _WORTH_IT:
+            return 0
+        products = [_packed(linear) for linear in linears]
+    except RuntimeError as error:  # bfloat16 without AVX-512: there is no such layout
+        _LOG.info("linear layers are not packed: %s", error)
         return 0
-    for linear in linears:
-        linear.forward = _packed(linear)  # type: ignore[method-assign, assignment]
+    for linear, product in zip(linears, products, strict=True):
+        linear.forward = product  # type: ignore[method-assign, assignment]
     _LOG.info("packed %d linear layers", len(linears))
     return len(linears)
+
+
+def unpack(model: Any) -> dict[torch.nn.Linear, Any]:
+    """Gives the packed weights of ``model`` up; returns what :func:`unpacked` puts back."""
+    linears = [each for each in model.modules() if type(each) is torch.nn.Linear and "forward" in vars(each)]
+    return {linear: vars(linear).pop("forward") for linear in linears}
+
+
+@contextmanager
+def unpacked(model: Any) -> Iterator[None]:
+    """``model`` with its plain layers while the block runs: what traces it knows no packed product."""
+    taken = unpack(model)
+    try:
+        yield
+    finally:
+        for linear, forward in taken.items():
+            linear.forward = forward  # type: ignore[method-assign]
 
 
 def _can_be_packed(linear: torch.nn.Linear) -> bool:

@@ -23,6 +23,7 @@ from transforms.models.tasks.classify import TextClassification, ZeroShotClassif
 from transforms.models.tasks.embeddings import FeatureExtraction
 from transforms.models.tasks.fallback import FALLBACKS
 from transforms.models.tasks.multimodal import ImageTextToText
+from transforms.models.tasks.probes import probe
 from transforms.models.tasks.question import QuestionAnswering
 from transforms.models.tasks.ranking import TextRanking
 from transforms.models.tasks.rewriting import Summarization, Text2TextGeneration, Translation
@@ -121,9 +122,12 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
         task = ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
-        if isinstance(task, TextTask):
-            with task.model.running():
+        with task.model.running():
+            if isinstance(task, TextTask):
                 measure(task)
+            tried = probe(task)
+            if tried is not None:
+                task.model = task.model.settle(tried, spec.engine != "auto")
         try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:

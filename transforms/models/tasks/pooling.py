@@ -70,7 +70,8 @@ class SentenceModel:
 
     def pool(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """``[rows, tokens, width]`` under ``mask`` ``[rows, tokens]`` to ``[rows, width]``, in float32."""
-        tokens, wide = tokens.float(), mask.unsqueeze(-1).float()
+        # Padding may hold anything: a window of nothing else is 0 / 0 on some engines, and NaN times 0 is NaN.
+        tokens, wide = tokens.float().masked_fill(~mask.unsqueeze(-1), 0.0), mask.unsqueeze(-1).float()
         pooled = torch.cat([_POOL[mode](tokens, wide) for mode in self.modes], dim=-1)
         for layer in self.layers:
             pooled = layer(pooled)
