@@ -61,12 +61,8 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         model_revision=model.revision if model else None,
         device=model.device if model else None,
         dtype=model.dtype if model else None,
-<<<<<<< HEAD
-        prediction=_prediction(record, context),
-=======
         engine=model.engine if model else None,
-        prediction=record.prediction_json.decode() if isinstance(record, Result) else None,
->>>>>>> main
+        prediction=_prediction(record, context),
         input_sha256=None if context.audit_input == "none" else hashlib.sha256(message.data).hexdigest(),
         input_bytes=len(message.data),
         input=_readable(message.data) if context.audit_input == "full" else None,

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Summaries: the newest windows of the summary table, each as its newest pane has it, oldest first."""
-=======
 """Summaries: the newest windows of the summary table, each as its newest pane tells it, oldest window first."""
->>>>>>> main
 
 from __future__ import annotations
 
@@ -19,26 +15,13 @@ _NEWEST = (
     "ORDER BY computed_time DESC, pane_index DESC) = 1 ORDER BY window_start DESC, computed_time DESC LIMIT {most}"
 )
 
-#: Panes accumulate: the newest holds what those before it held. A recount is exact, and counts before any.
-_QUERY = """
-SELECT * FROM `{table}`
-QUALIFY ROW_NUMBER() OVER (
-  PARTITION BY job, variant, window_start, window_end ORDER BY IF(pane = 'recount', 1, 0) DESC, computed_time DESC) = 1
-ORDER BY window_start DESC LIMIT {windows}
-"""
-
 
 def read(table: TableName) -> list[dict[str, Any]]:
-<<<<<<< HEAD
-    """One entry a window, its JSON columns decoded."""
-    answer = audit.run(table, _QUERY.format(table=table, windows=_WINDOWS))
-=======
     """One entry a window, its JSON columns decoded; one for each run and variant, where a window has several.
 
     Where a window was counted again from the audit table, only that is shown: it is exact.
     """
     answer = audit.run(table, _NEWEST.format(table=table, most=_WINDOWS))
->>>>>>> main
     names = [column["name"] for column in answer["columns"]]
     windows = [dict(zip(names, row, strict=True)) for row in reversed(answer["rows"])]
     recounted: dict[Any, dict[str, Any]] = {_key(w): w for w in windows if w["pane"] == "recount"}

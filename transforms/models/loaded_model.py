@@ -45,11 +45,8 @@ class _Answer:
     batch_size: int
     inference_ms: float
     prepared: Prepared
-<<<<<<< HEAD
-    tokens_written: int | None
-=======
     engine: str
->>>>>>> main
+    tokens_written: int | None
 
 
 class LoadedModel:
@@ -152,15 +149,11 @@ class LoadedModel:
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
-<<<<<<< HEAD
-            elapsed = (time.perf_counter() - started) * 1000
+            elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
 
             def count(place: int) -> int | None:
                 return self.task.tokens_written(outputs[place]) if writes else None
 
-=======
-            elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
->>>>>>> main
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -169,13 +162,10 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
-<<<<<<< HEAD
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, count(place))
+                answer
+                if isinstance(answer, ElementError)
+                else _Answer(answer, len(batch), elapsed, one, engine, count(place))
                 for place, (answer, one) in enumerate(zip(answers, batch, strict=True))
-=======
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, engine)
-                for answer, one in zip(answers, batch, strict=True)
->>>>>>> main
             ]
 
         sizes = [self.task.planned(one) for one in ready]
