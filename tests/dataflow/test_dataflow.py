@@ -442,7 +442,7 @@ def run_on_workers(
     arguments = [folder / "pipeline.pb", folder / "messages", folder / out, python]
     with (folder / "log").open("ab") as log:
         done = subprocess.run(
-            [python, script, *arguments], cwd=folder, env=environment, stdout=log, stderr=log, timeout=300, check=False
+            [python, script, *arguments], cwd=folder, env=environment, stdout=log, stderr=log, timeout=1200, check=False
         )
     return done.returncode
 

@@ -3,15 +3,17 @@
 import dataclasses
 import hashlib
 import json
+import threading
 
 import apache_beam as beam
 import pytest
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import assert_that, equal_to
 from fakes import INFO
 
 from pipeline.clients import LIMITS
-from transforms.audit import Audit, _WriteFn
+from transforms.audit import ROWS_A_REQUEST, Audit, _WriteFn
 from transforms.audit_row import AuditContext, row, row_id, to_json
 from transforms.barrier import failure
 from transforms.encode import encode
@@ -201,3 +203,27 @@ def test_a_record_that_has_no_row_of_its_own_gets_a_bare_one(field):
     outputs = [output.value for output in step.finish_bundle()]
     assert len(outputs) == 2 and outputs[1] == broken
     assert [each["message_id"] for each in written] == ["8", "7"] and written[1]["event_time"] is None
+
+
+class _MeetingSink:
+    """Takes rows once two requests are under way at once, and refuses the row of one message."""
+
+    def __init__(self) -> None:
+        self.both = threading.Barrier(2)
+
+    def insert(self, rows, row_ids):
+        assert len(rows) == len(row_ids) == ROWS_A_REQUEST
+        self.both.wait(60)
+        return {i: "no" for i, each in enumerate(rows) if each["message_id"] == "700"}
+
+
+def test_the_requests_of_a_bundle_go_side_by_side():
+    """A bundle of two requests waits for one; which row was refused is told by its place in the bundle."""
+    write = _WriteFn(_MeetingSink(), CONTEXT)
+    write.start_bundle()
+    records = [result(message_id=str(i)) for i in range(2 * ROWS_A_REQUEST)]
+    assert not [output for record in records for output in write.process(record)]
+    outputs = list(write.finish_bundle())
+    assert len(outputs) == len(records)
+    (refused,) = [i for i, output in enumerate(outputs) if isinstance(output, TaggedOutput)]
+    assert refused == 700

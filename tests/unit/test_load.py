@@ -409,3 +409,12 @@ def test_a_choice_is_told_in_the_log(caplog: pytest.LogCaptureFixture, monkeypat
     first, second = (record.getMessage() for record in caplog.records if "dtype auto" in record.getMessage())
     assert "float32: bfloat16 is multiplied 0.60 times as fast" in first
     assert "float32: as was chosen on this machine before" in second
+
+
+@pytest.mark.parametrize("most", [2, 1, 0, -1])
+def test_a_limit_that_leaves_no_word(tmp_path: Path, most: int) -> None:
+    """A tokenizer whose maximum is all marks would make every text the same."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": most}))
+    assert f"model_max_length of its tokenizer is {most}, and 2 of these are marks" in failure(folder, load=True)

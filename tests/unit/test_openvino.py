@@ -35,6 +35,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Tiny products on one thread, and a cache of the test's own."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("BEAM_HF_OPENVINO", str(tmp_path / "converted"))
+    monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path / "choices"))
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -188,6 +189,11 @@ def test_auto_takes_what_was_measured_faster(gain: float, engine: str, monkeypat
     model = load(tiny.sentiment(), engine="auto")
     assert timed[0] == timed[1] > 1
     assert engines(ask(model, TEXTS)) == {engine}
+    # A second load on this machine chooses alike, without timing, and on torch without converting.
+    monkeypatch.setattr(openvino, "times_faster", None)
+    if engine == "torch":
+        monkeypatch.setattr(openvino, "convert", None)
+    assert engines(ask(load(tiny.sentiment(), engine="auto"), TEXTS)) == {engine}
     packed = [each for each in model.task.model.module.modules() if "forward" in vars(each)]
     assert not packed or engine == "torch"
 

@@ -58,6 +58,21 @@ def test_a_sample_of_the_zoo(tmp_path: Path, task: str, architecture: str, verdi
     assert found.verdict == verdict, found
 
 
+@pytest.mark.parametrize(
+    ("task", "architecture"),
+    [
+        ("image-classification", "BeitForImageClassification"),
+        ("image-classification", "ConvNextForImageClassification"),
+        ("audio-classification", "ASTForAudioClassification"),
+    ],
+)
+def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architecture: str) -> None:
+    """Pictures of several sizes and kinds of pixel, recordings of several lengths and rates: the same comparison."""
+    build(tmp_path, task, architecture)
+    found = judge(tmp_path, task)
+    assert found.verdict == "equal", found
+
+
 def gpt2(folder: Path, tokenizer: Any, pad: int | None) -> None:
     """A classifier that reads its answer where the last token stands that is not padding."""
     torch.manual_seed(5)

@@ -31,48 +31,39 @@ TASKS = (*IMAGES, *SOUNDS)
 
 #: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
 _SMALL: Mapping[str, Any] = {
-    "conv_dim": (32, 32, 32, 32, 32, 32, 32),
-    "tdnn_dim": (32, 32, 32, 32, 32),
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
     "codevector_dim": 32,
-    "hidden_sizes": None,
     "xvector_output_dim": 32,
     "num_labels": 3,
     "use_timm_backbone": False,
     "use_pretrained_backbone": False,
-    "backbone": None,
     "fusion_hidden_size": 32,
     "num_queries": 20,
+    "num_groups": 4,
 }
-_LABELS = {"id2label": {0: "cat", 1: "dog", 2: "bird"}, "label2id": {"cat": 0, "dog": 1, "bird": 2}}
+#: Lists that say how wide or how deep each stage is.
+_STAGES = (
+    *("depths", "hidden_sizes", "embed_dims", "embed_dim", "num_heads", "neck_hidden_sizes", "layer_depths"),
+    *("decoder_hidden_sizes", "encoder_hidden_size", "num_attention_heads"),
+)
 
 
 def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     """What a configuration of ``kind`` is given beside what ``shrink`` makes of its sizes."""
     default = kind()
-    found: dict[str, Any] = {
-        name: value for name, value in _SMALL.items() if value is not None and hasattr(default, name)
-    }
+    found: dict[str, Any] = {name: value for name, value in _SMALL.items() if hasattr(default, name)}
     for name, value in vars(default).items():
-        if re_lists(name) and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
+        if name in ("conv_dim", "tdnn_dim"):
+            found[name] = [32] * len(value)
+        elif name in _STAGES and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
             found[name] = _narrow(name, value)
-    if "backbone" in found or getattr(default, "backbone_config", None) is not None:
+    if hasattr(default, "backbone_config"):
         names = ["stage2", "stage3", "stage4"]
         found["backbone_config"] = t.ResNetConfig(
             embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], out_features=names
         )
     return found
-
-
-def re_lists(name: str) -> bool:
-    """Whether a list of numbers says how wide or how deep each stage is."""
-    return name in ("depths", "hidden_sizes", "embed_dims", "embed_dim", "num_heads", "neck_hidden_sizes") or name in (
-        "decoder_hidden_sizes",
-        "encoder_hidden_size",
-        "num_attention_heads",
-        "layer_depths",
-    )
 
 
 def _narrow(name: str, value: Sequence[int]) -> list[int]:
@@ -90,10 +81,9 @@ def save_parts(folder: Path, task: str, config: t.PreTrainedConfig) -> None:
         return
     _extractor(config).save_pretrained(folder)
     if task == "automatic-speech-recognition":
-        for file in Path(tiny.letters()).glob("*token*"):
-            (folder / file.name).write_bytes(file.read_bytes())
-        for file in Path(tiny.letters()).glob("vocab*"):
-            (folder / file.name).write_bytes(file.read_bytes())
+        for pattern in ("*token*", "vocab*"):
+            for file in Path(tiny.letters()).glob(pattern):
+                (folder / file.name).write_bytes(file.read_bytes())
 
 
 def _picture_processor(config: t.PreTrainedConfig) -> Any:
@@ -102,21 +92,23 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
         names = names.get("pil") or next(iter(names.values()))
     name = names if isinstance(names, str) else next(each for each in names if each)
     processor = getattr(t, name)()
-    side = getattr(config, "image_size", None)
-    if isinstance(side, int):
-        for part in ("size", "crop_size"):
-            own = getattr(processor, part, None)
-            if own and "height" in own:
-                setattr(processor, part, {"height": side, "width": side})
-            elif own and "shortest_edge" in own:
-                setattr(processor, part, {"shortest_edge": side})
-    elif getattr(processor, "size", None) and "longest_edge" in processor.size:
-        processor.size = {"shortest_edge": 64, "longest_edge": 96}
+    side = getattr(getattr(config, "vision_config", config), "image_size", None)
+    side = side if isinstance(side, int) else 64
+    for part in ("size", "crop_size"):
+        own = dict(getattr(processor, part, None) or {})
+        if "height" in own:
+            setattr(processor, part, {"height": side, "width": side})
+        elif "longest_edge" in own:
+            setattr(processor, part, {"shortest_edge": side, "longest_edge": side * 2})
+        elif "shortest_edge" in own:
+            setattr(processor, part, {"shortest_edge": side})
     return processor
 
 
 def _extractor(config: t.PreTrainedConfig) -> Any:
-    name = FEATURE_EXTRACTOR_MAPPING_NAMES.get(config.model_type, "Wav2Vec2FeatureExtractor")
+    of_folders = {"wav2vec2-bert": "SeamlessM4TFeatureExtractor"}  # what its folders name; the mapping has another
+    names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **of_folders}
+    name = names.get(config.model_type, "Wav2Vec2FeatureExtractor")
     return getattr(t, name)()
 
 

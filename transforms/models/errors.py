@@ -38,6 +38,10 @@ class NonFinite(ElementError):
     """The model's output holds NaN or infinity."""
 
 
+class InvalidAnswer(ElementError):
+    """The model's answer is not what ``parameters.response_format`` asks for."""
+
+
 class OutOfMemory(ElementError):
     """The element alone does not fit into memory."""
 

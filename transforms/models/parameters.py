@@ -12,11 +12,15 @@ from transforms.models.errors import InvalidParameter, brief, cut
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One declared parameter: what it must be, in words and as a test, and whether ``null`` means something."""
+    """One declared parameter: what it must be, in words and as a test, and whether ``null`` means something.
+
+    ``check`` says of a value that is accepted what else is wrong with it: it raises ``InvalidParameter``.
+    """
 
     must_be: str
     accepts: Callable[[Any], bool]
     nullable: bool = False
+    check: Callable[[Any], None] | None = None
 
 
 def integer(least: int, most: int | None = None, *, nullable: bool = False) -> Parameter:
@@ -125,6 +129,8 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
             if parameter.nullable:
                 valid[name] = None
         elif parameter.accepts(value):
+            if parameter.check is not None:
+                parameter.check(value)
             valid[name] = value
         else:
             raise InvalidParameter(f"parameters.{name}={brief(value)}: must be {parameter.must_be}")

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from transforms.models import structured
 from transforms.models.errors import brief
 from transforms.models.inputs import Ask
 from transforms.models.misfits import Misfit, are_objects, are_texts, check_numbers, non_finite, unwrap
+from transforms.models.structured import Structure
 from transforms.models.task_parameters import dimensions
 
 #: Dimensions of an array of numbers.
@@ -154,7 +156,19 @@ def generated(answer: Any, ask: Ask) -> Any:
         for one in found
     ):
         raise Misfit(f'expected [{{"generated_text": …}}], got {brief(answer)}')
-    return [{"generated_text": one["generated_text"]} for one in found]
+    structure = structured.asked(ask.parameters)
+    if structure is None:
+        return [{"generated_text": one["generated_text"]} for one in found]
+    return [{"generated_text": one["generated_text"], "parsed": _parsed(structure, one, ask)} for one in found]
+
+
+def _parsed(structure: Structure, one: dict[str, Any], ask: Ask) -> Any:
+    """The value in a text; a chat's answer was read already, before the chat was put around it."""
+    if "parsed" in one and isinstance(one["generated_text"], list):
+        return one["parsed"]
+    text = one["generated_text"]
+    full = isinstance(ask.inputs, str) and ask.parameters.get("return_full_text", True)
+    return structure.read(text.removeprefix(ask.inputs) if full else text)
 
 
 def texts(key: str) -> Callable[[Any, Ask], Any]:

@@ -6,7 +6,7 @@ docs/models.md. Imports neither torch nor transformers: a job that only calls an
 
 from __future__ import annotations
 
-from transforms.models import inputs, pair_shapes, shapes
+from transforms.models import inputs, pair_shapes, shapes, structured
 from transforms.models.errors import ModelLoadError
 from transforms.models.parameters import boolean, choice, integer, number, template, text, text_list, texts
 from transforms.models.task_entry import TaskEntry
@@ -132,7 +132,13 @@ _ALL = (
         "text-generation",
         "text",
         inputs.prompt_or_chat,
-        {**GENERATION, "return_full_text": boolean(), "truncate": integer(1)},
+        {
+            **GENERATION,
+            "return_full_text": boolean(),
+            "truncate": integer(1),
+            "response_format": structured.response_format(),
+            "grammar": structured.grammar(),
+        },
         shape=shapes.generated,
         small="Hello",
         stops=True,

@@ -7,6 +7,7 @@ and everything where OpenVINO cannot convert the model, gives other answers, or 
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import logging
 import time
@@ -20,8 +21,10 @@ from transforms.models.backends import Engine, Model, Place, Probe, Source
 from transforms.models.backends.convert import Call, Converted, convert, unsupported
 from transforms.models.backends.device import times_faster
 from transforms.models.backends.pack import unpack, unpacked
+from transforms.models.backends.remembered import choice
 from transforms.models.backends.torch import ENGINE as TORCH
 from transforms.models.errors import ModelLoadError
+from transforms.models.files import hash_folder
 from transforms.models.sharing import distance
 
 if TYPE_CHECKING:
@@ -93,19 +96,37 @@ class OpenVINOModel(Model):
         if not asked and size < LEAST_PARAMETERS:
             return self.real
         started = time.perf_counter()
-        try:
-            why = self._try(probe, asked)
-        except Exception as error:  # noqa: BLE001 (whatever a conversion cannot do, torch can)
-            first = (str(error).strip().splitlines() or [""])[0]
-            why = f"OpenVINO cannot take this model ({type(error).__name__}: {first[:200]})"
+
+        def decide() -> tuple[str, str]:
+            why = self._tried(probe, timed=True)
+            return (self.real.engine, why) if why else (self._NAME, "")
+
+        if asked:
+            why = self._tried(probe, timed=False)
+        else:
+            picked, why = choice(self._about(), (self._NAME, self.real.engine), decide)
+            if picked == self._NAME:
+                why = "" if self._converted else self._tried(probe, timed=False)
         _LOG.info("%s (%.1f s)", f"torch answers: {why}" if why else "OpenVINO answers", time.perf_counter() - started)
         if not why:
             return self
         self._converted = None
         return self.real
 
-    def _try(self, probe: Probe, asked: bool) -> str:
-        """Puts a conversion in place; why it should not be used after all, or nothing."""
+    def _about(self) -> str:
+        """What the choice of an engine depends on, beside the machine."""
+        version = importlib.metadata.version("openvino")
+        return f"engine for {hash_folder(self._source.folder)}, {self._source.task}, {self._place.dtype}, {version}"
+
+    def _tried(self, probe: Probe, timed: bool) -> str:
+        """Puts a conversion in place; why torch should answer after all, or nothing."""
+        try:
+            return self._try(probe, timed)
+        except Exception as error:  # noqa: BLE001 (whatever a conversion cannot do, torch can)
+            first = (str(error).strip().splitlines() or [""])[0]
+            return f"OpenVINO cannot take this model ({type(error).__name__}: {first[:200]})"
+
+    def _try(self, probe: Probe, timed: bool) -> str:
         dtype = self._place.dtype
         why = "a forward changes the model" if probe.changes else unsupported(dtype)
         if why:
@@ -125,11 +146,10 @@ class OpenVINOModel(Model):
         far = distance(expected, found)
         if not far <= limit:
             return f"OpenVINO's answers lie {far:.3%} from torch's, more than {limit:.3%}"
-        if not asked:
+        if timed:
             gain = times_faster(self._with(None, probe.turn), self._with(converted, probe.turn))
-            _LOG.info("OpenVINO is %.2f times as fast as torch here", gain)
             if gain < _WORTH_IT:
-                return "it is as fast"
+                return f"OpenVINO is {gain:.2f} times as fast"
         unpack(self.module)
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from transforms.models import structured
 from transforms.models.chats import continued
 from transforms.models.errors import InvalidParameter, brief
 from transforms.models.inputs import Ask
@@ -42,6 +43,13 @@ def parameters(ask: Ask) -> dict[str, Any]:
     """
     given = dict(ask.parameters)
     given.pop("return_full_text", None)
+    structure = structured.asked(given)
+    if structure is not None:
+        given.pop("grammar", None)
+        given["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": structure.schema, "strict": True},
+        }
     for name in _NONE:
         if name in given:
             raise InvalidParameter(f"parameters.{name}: chat and completion endpoints have none; leave it out")
@@ -56,6 +64,7 @@ def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:
 
     Raises:
       Misfit: it is none.
+      InvalidAnswer: it does not fit ``response_format``.
     """
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
@@ -63,7 +72,14 @@ def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:
     # image-text-to-text answers with the new text only.
     whole = ask.parameters.get("return_full_text", task == "text-generation")
     texts = [_text(choice) for choice in choices]
-    return [{"generated_text": _in_full(text, ask) if whole else text} for text in texts]
+    structure = structured.asked(ask.parameters)
+    return [
+        {
+            "generated_text": _in_full(text, ask) if whole else text,
+            **({} if structure is None else {"parsed": structure.read(text)}),
+        }
+        for text in texts
+    ]
 
 
 def _text(choice: Any) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from transforms.models import structured
 from transforms.models.errors import InvalidParameter, ModelLoadError, brief
 from transforms.models.inputs import Ask
 from transforms.models.magic import content_type
@@ -75,10 +76,16 @@ class InferenceApi:
           ElementError: a parameter has no meaning on this kind of server.
         """
         ask = asks[0]
+        structure = structured.asked(ask.parameters)
         if chat_completions.is_chat(ask):
             payload = {"model": self.model or "default", "messages": ask.inputs, **chat_completions.parameters(ask)}
+            if structure is not None:  # in the words of Text Generation Inference
+                payload["response_format"] = {"type": "json_object", "value": structure.schema}
             return Post.json(f"{self.url}/v1/chat/completions", payload)
         given = dict(ask.parameters)
+        if structure is not None:
+            given.pop("response_format", None)
+            given["grammar"] = {"type": "json", "value": structure.schema}
         if self.task.is_file and not given:
             return Post(self.url, ask.inputs, {"content-type": content_type(ask.inputs), "accept": "application/json"})
         if self.task.name == "text-generation":

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from transforms.models.errors import NonFinite
+from transforms.models.errors import InvalidAnswer, NonFinite
 from transforms.models.inputs import Ask
 from transforms.models.remote.protocol import Server, one_each
 from transforms.models.task_entry import TaskEntry
 
 
 def read_rows(answer: Any, server: Server, task: TaskEntry, asks: Sequence[Ask]) -> list[Any]:
-    """One prediction for each of ``asks``, or ``NonFinite`` where the model had no number for it.
+    """One prediction for each of ``asks``, or ``NonFinite`` where the model had no number for it, or
+    ``InvalidAnswer`` where it is not what was asked for.
 
     Raises:
       Misfit: it is no answer to them; which row is to blame is not known.
     """
-    return [_row(task, one, ask) for one, ask in zip(one_each(server.read(answer, asks), asks), asks, strict=True)]
+    try:
+        own = server.read(answer, asks)
+    except InvalidAnswer as error:
+        return [error]  # of one: no server that generates takes several
+    return [_row(task, one, ask) for one, ask in zip(one_each(own, asks), asks, strict=True)]
 
 
 def _row(task: TaskEntry, answer: Any, ask: Ask) -> Any:
     try:
         return task.read(answer, ask)
-    except NonFinite as error:
+    except (NonFinite, InvalidAnswer) as error:
         return error

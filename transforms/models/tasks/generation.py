@@ -19,7 +19,7 @@ MAX_NEW_TOKENS = 256
 _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
 
 #: Parameters that ``generate`` does not take.
-_OURS = frozenset({"seed", "stop", "return_full_text", "truncate"})
+_OURS = frozenset({"seed", "stop", "return_full_text", "truncate", "response_format", "grammar"})
 
 
 class Decoding:
@@ -62,9 +62,17 @@ def check_generation(parameters: Mapping[str, Any]) -> None:
 
 
 def generate(
-    model: Any, tokenizer: Any, inputs: Mapping[str, torch.Tensor], decoding: Decoding, limit_s: float | None
+    model: Any,
+    tokenizer: Any,
+    inputs: Mapping[str, torch.Tensor],
+    decoding: Decoding,
+    limit_s: float | None,
+    held: LogitsProcessor | None = None,
 ) -> list[list[torch.Tensor | TimeLimit | NonFinite]]:
-    """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it."""
+    """New tokens for each row of ``inputs``: ``num_return_sequences`` tensors each, or what went wrong with it.
+
+    ``held`` lets only some tokens follow.
+    """
     if model.config.is_encoder_decoder:
         # What the decoder starts with is no answer; with BART and NLLB it is the same token as the end of one.
         prompt = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
@@ -72,6 +80,7 @@ def generate(
         prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
+    watches = [watch, held] if held is not None else [watch]
     kwargs = dict(decoding.kwargs)
     if decoding.stop:
         kwargs |= {"stop_strings": decoding.stop, "tokenizer": tokenizer}
@@ -81,7 +90,7 @@ def generate(
     with torch.random.fork_rng(devices, enabled=decoding.seed is not None):
         if decoding.seed is not None:
             torch.manual_seed(decoding.seed)
-        sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=[watch]).cpu()
+        sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=watches).cpu()
     bad = watch.rows(count)
     answers: list[list[Any]] = []
     for i in range(count):

@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
+from transforms.models import structured
 from transforms.models.batching import Size
 from transforms.models.chats import Messages, continued, is_text
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
-from transforms.models.tasks.generation import check_generation
+from transforms.models.tasks.generation import check_generation, generate
+from transforms.models.tasks.schemas import Grammars
 from transforms.models.tasks.tokenizing import Row, max_tokens
 from transforms.models.tasks.writer import Writer
 
@@ -33,6 +35,13 @@ class TextGeneration(Writer):
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.encoder.left = True  # the new tokens come after the prompt's last
+        ends = self.generator.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        self.grammars = Grammars(
+            self.tokenizer,
+            ends if isinstance(ends, list) else [] if ends is None else [ends],
+            self.generator.get_output_embeddings().weight.shape[0] if self.generator.get_output_embeddings() else 0,
+        )
 
     @cached_property
     def longest(self) -> int | None:
@@ -58,6 +67,13 @@ class TextGeneration(Writer):
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
+        structure = structured.asked(parameters)
+        if structure is not None:
+            if parameters.get("num_beams", self.generator.generation_config.num_beams or 1) > 1:
+                raise InvalidParameter(
+                    "parameters.num_beams: an answer is held to response_format without beams; use 1"
+                )
+            self.grammars.compile(structure)
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
         prompts = iter(self.encoder.encode([self._end(ask.inputs) for ask in asks if isinstance(ask.inputs, str)]))
@@ -106,11 +122,22 @@ class TextGeneration(Writer):
         size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group())
         return Prepared(ask, row, size, len(row.ids), cut)
 
-    def written(self, ask: Ask, row: torch.Tensor) -> dict[str, Any]:
-        return {"generated_text": self._text(ask, row)}
+    def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
+        structure = structured.asked(batch[0].ask.parameters)
+        if structure is None:
+            return super().forward(batch)
+        inputs = self._inputs([prepared.rows for prepared in batch])
+        held = self.grammars.held(structure, inputs["input_ids"].shape[1])
+        limit_s = self.loading.spec.time_limit_s
+        return generate(self.generator, self.reader, inputs, self.decoding(batch[0].ask), limit_s, held)
 
-    def _text(self, ask: Ask, row: torch.Tensor) -> str | Messages:
+    def written(self, ask: Ask, row: torch.Tensor) -> dict[str, Any]:
         words = str(self.tokenizer.decode(row, skip_special_tokens=True))
+        structure = structured.asked(ask.parameters)
+        parsed = {} if structure is None else {"parsed": structure.read(words)}
+        return {"generated_text": self._text(ask, words), **parsed}
+
+    def _text(self, ask: Ask, words: str) -> str | Messages:
         if not ask.parameters.get("return_full_text", True):
             return words
         return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)

@@ -13,7 +13,7 @@ import transformers
 
 from transforms.errors import quoted
 from transforms.models.backends import Model
-from transforms.models.errors import InvalidInput, TooLong
+from transforms.models.errors import InvalidInput, ModelLoadError, TooLong
 
 #: A text, or a text and its pair.
 Text = str | tuple[str, str]
@@ -219,7 +219,18 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
 
 
 def max_tokens(tokenizer: Any, model: Model) -> int | None:
-    """The longest input the model takes, in tokens with the special ones; None when nothing limits it."""
-    limits = [tokenizer.model_max_length] if tokenizer.model_max_length < 1_000_000 else []
+    """The longest input the model takes, in tokens with the special ones; None when nothing limits it.
+
+    Raises:
+      ModelLoadError: the tokenizer's limit leaves no room for a word: every text would be the same.
+    """
+    most = tokenizer.model_max_length
+    limits = [most] if most < 1_000_000 else []
+    marks = tokenizer.num_special_tokens_to_add()
+    if limits and most <= marks:
+        raise ModelLoadError(
+            f"model_max_length of its tokenizer is {most}, and {marks} of these are marks: no word is left of any text;"
+            " mend it in tokenizer_config.json"
+        )
     positions = model.positions()
     return min([*limits, positions] if positions else limits, default=None)

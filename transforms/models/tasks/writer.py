@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from transforms.models.errors import ElementError
+from transforms.models.errors import ElementError, InvalidAnswer
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Loading, Prepared
 from transforms.models.tasks.generation import Decoding, generate, tokens_written
@@ -63,10 +63,20 @@ class Writer(TextTask):
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
-            rows[0] if isinstance(rows[0], ElementError) else [self.written(prepared.ask, row) for row in rows]
+            rows[0] if isinstance(rows[0], ElementError) else self._answer(prepared.ask, rows)
             for prepared, rows in zip(batch, outputs, strict=True)
         ]
 
+    def _answer(self, ask: Ask, rows: Sequence[torch.Tensor]) -> list[dict[str, Any]] | ElementError:
+        try:
+            return [self.written(ask, row) for row in rows]
+        except InvalidAnswer as error:
+            return error
+
     @abstractmethod
     def written(self, ask: Ask, row: torch.Tensor) -> dict[str, Any]:
-        """The prediction's entry for one generated ``row``, without the tokens of its prompt."""
+        """The prediction's entry for one generated ``row``, without the tokens of its prompt.
+
+        Raises:
+          InvalidAnswer: it does not fit what was asked for.
+        """
