@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NonFinite, NotYet
+from transforms.models.errors import ElementError, ModelLoadError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Prepared, Task
 
@@ -24,7 +24,8 @@ _WORDS = "Where is my order?"
 def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
     """Asks ``task`` something small, with the ``parameters`` that every message has.
 
-    An input that this very model does not take says nothing, and neither does one whose answer is not finite.
+    An input that this very model does not take says nothing, nor one that lacks a parameter which messages may bring,
+    nor one whose answer is not finite.
 
     Raises:
       ModelLoadError: it cannot answer, and could not answer any message.
@@ -42,8 +43,6 @@ def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
             with task.model.running():
                 outputs = task.forward([prepared])
             answer = task.finish(outputs, [prepared])[0]
-    except InvalidParameter as error:
-        raise ModelLoadError(f"`parameters`: {error}") from None
     except ElementError as error:
         answer = error
     except Exception as error:
@@ -51,8 +50,6 @@ def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
         raise ModelLoadError(
             f"the model cannot answer an example of {entry.name}: {type(error).__name__}: {lines[0][:300]}"
         ) from error
-    if isinstance(answer, InvalidParameter):
-        raise ModelLoadError(f"`parameters`: {answer}")
     if isinstance(answer, NonFinite):
         _LOG.warning("an example of %s: %s", entry.name, answer)
     elif isinstance(answer, ElementError | NotYet):
