@@ -90,8 +90,15 @@ def prove(audit: TableName, inputs: TableName, since: float, until: float, job: 
     if found["missing"]:
         rows = client.query(_MISSING.format(query=query), job_config=config).result()
         ids = tuple((row["message_id"], row["publish_time"]) for row in rows)
-    names = ("published", "written", "results", "dead_letters", "in_flight", "missing")
-    return Proof(*(int(found[name]) for name in names), ids)
+    return Proof(
+        published=found["published"],
+        rows=int(found["written"]),
+        results=found["results"],
+        dead_letters=found["dead_letters"],
+        in_flight=found["in_flight"],
+        missing=found["missing"],
+        missing_ids=ids,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
