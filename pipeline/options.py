@@ -118,9 +118,9 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "on_too_long",
-        "what becomes of an input over the model's maximum length",
+        "what becomes of an input over the model's maximum length; chunk gives each text's embeddings in pieces",
         default="truncate",
-        choices=("truncate", "dead_letter"),
+        choices=("truncate", "dead_letter", "chunk"),
         group=_MODEL,
     ),
     Flag("model_copies", "copies of the model a worker loads, sharing its cores", Integer(1, 64), "1", group=_MODEL),
@@ -394,6 +394,8 @@ def _check_together(values: Mapping[str, Any]) -> None:
         raise UsageError("set one of --model (local weights) and --endpoint (a remote Hugging Face endpoint)")
     if "model" not in values and values["endpoint"].startswith("provider:"):
         raise UsageError(f"--endpoint {values['endpoint']!r} needs --model: the hub id that it shall run")
+    if "endpoint" in values and values["on_too_long"] == "chunk":
+        raise UsageError("--on_too_long 'chunk': an endpoint cuts no text into chunks; use truncate or dead_letter")
     if "endpoint" in values and "task" not in values:
         raise UsageError("--endpoint needs --task: a URL does not say what its model does")
     if values["output_topic"] == values["dead_letter_topic"]:

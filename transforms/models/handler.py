@@ -80,7 +80,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
       max_batch_size: most elements in one forward.
       max_batch_tokens: most padded tokens in one forward; None is 1,024 on a CPU and 65,536 on a GPU.
       max_batch_latency_ms: how long Beam may gather elements across bundles; None gathers within a bundle only.
-      on_too_long: ``truncate`` an input over the model's maximum (and mark it), or ``dead_letter`` it.
+      on_too_long: ``truncate`` an input over the model's maximum (and mark it), ``dead_letter`` it, or give its
+        embeddings in pieces (``chunk``).
       model_copies: copies of the model on one machine, which share out its cores.
       time_limit_s: longest time for one element, in the tasks that generate text.
       max_deaths: processes that a message may kill before it is a failure ``KilledWorker``.

@@ -14,7 +14,7 @@ from transforms.models.task_entry import TaskEntry
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ON_TOO_LONG = ("truncate", "dead_letter")
+ON_TOO_LONG = ("truncate", "dead_letter", "chunk")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,11 @@ class ModelSpec:
         """
         if self.time_limit_s is not None and not entry.stops:
             raise ModelLoadError(f"`time_limit_s={self.time_limit_s}`: {entry.name} cannot be stopped; leave it out")
+        if self.on_too_long == "chunk" and "chunk" not in entry.parameters:
+            raise ModelLoadError(
+                f"`on_too_long=chunk`: {entry.name} cuts no text into chunks, feature-extraction does;"
+                " use truncate or dead_letter"
+            )
         return thaw(self.parameters, entry)
 
 

@@ -44,6 +44,26 @@ LANGUAGES: Mapping[str, Parameter] = {"src_lang": text(), "tgt_lang": text()}
 DIMENSIONS: Mapping[str, Parameter] = {"dimensions": integer(1), "truncate_dim": integer(1)}
 
 
+def chunk() -> Parameter:
+    """``"tokens"``, ``"sentences"``, or an object that says of how many tokens a chunk is, and how many overlap."""
+    most, least = integer(1, 1_000_000), integer(0, 1_000_000)
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, dict):
+            return value in ("tokens", "sentences") if isinstance(value, str) else False
+        if not value.keys() <= {"by", "tokens", "overlap"} or value.get("by", "tokens") not in ("tokens", "sentences"):
+            return False
+        overlap = value.get("overlap", 0)
+        return (
+            ("tokens" not in value or most.accepts(value["tokens"]))
+            and least.accepts(overlap)
+            and (not overlap or value.get("by", "tokens") == "tokens")
+        )
+
+    words = '"tokens", "sentences", or {"by": …, "tokens": …, "overlap": …} (an overlap with "by": "tokens" only)'
+    return Parameter(words, accepts)
+
+
 def dimensions(parameters: Mapping[str, Any]) -> int | None:
     """How many of an embedding's numbers are asked for; None for all of them.
 

@@ -10,7 +10,7 @@ from transforms.models import inputs, pair_shapes, shapes, structured
 from transforms.models.errors import ModelLoadError
 from transforms.models.parameters import boolean, choice, integer, number, template, text, text_list, texts
 from transforms.models.task_entry import TaskEntry
-from transforms.models.task_parameters import DIMENSIONS, FUNCTION, GENERATION, LABELS, LANGUAGES, REWRITING
+from transforms.models.task_parameters import DIMENSIONS, FUNCTION, GENERATION, LABELS, LANGUAGES, REWRITING, chunk
 
 #: Where a model's architecture fits several tasks, the first one is what it stands for.
 _ALL = (
@@ -106,6 +106,7 @@ _ALL = (
             "truncate": boolean(),
             "prompt_name": text(),
             "pooling": choice("none"),
+            "chunk": chunk(),
             **DIMENSIONS,
         },
         shape=shapes.embedding,

@@ -9,7 +9,7 @@ from typing import Any
 
 from transforms.barrier import failure, tell
 from transforms.errors import BundleError
-from transforms.models.errors import ElementError, Unexpected
+from transforms.models.errors import ElementError, InvalidParameter, Unexpected
 from transforms.models.inputs import Ask
 from transforms.models.parameters import validate
 from transforms.models.remote.asking import LOOK_AGAIN_S, Answer, Asking
@@ -101,6 +101,8 @@ class Endpoint:
             given = validate(request.parameters, self.task.parameters, self.task.name) if request.parameters else {}
             parameters = {**self.parameters, **given}
             self.task.require(parameters)
+            if "chunk" in parameters:
+                raise InvalidParameter("parameters.chunk: an endpoint cuts no text into chunks; leave it out")
             return Ask(to_wire(self.task, self.task.check(request.inputs)), parameters)
         except ElementError as error:
             return error

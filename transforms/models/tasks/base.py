@@ -45,6 +45,8 @@ class Prepared:
     size: Size
     tokens: int | None = None
     truncated: bool = False
+    #: Where each row stands in its text, for each of the message's texts, where they were cut into chunks.
+    spans: Sequence[Sequence[tuple[int, int]]] | None = None
 
 
 class Task(ABC):

@@ -15,9 +15,13 @@ from transforms.models.inputs import Ask
 from transforms.models.task_parameters import dimensions
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_finite
+from transforms.models.tasks.chunks import MAX_CHUNKS, Chunking, Chunks
 from transforms.models.tasks.pooling import SentenceModel, read_sentence_model
 from transforms.models.tasks.text import TextTask
-from transforms.models.tasks.tokenizing import max_tokens
+from transforms.models.tasks.tokenizing import Row, max_tokens
+
+#: Padded tokens of a document's pieces in one forward.
+_MOST_TOKENS = 8192
 
 #: Numbers in one prediction: each takes two characters at the least, and a message holds ten million.
 MAX_NUMBERS = 5_000_000
@@ -42,6 +46,7 @@ class FeatureExtraction(TextTask):
     def __init__(self, loading: Loading) -> None:
         self.sentences = read_sentence_model(loading.folder, loading.place.device)
         super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
+        self.chunks = Chunks(self.encoder)
 
     @classmethod
     def architectures(cls) -> set[str]:
@@ -63,8 +68,43 @@ class FeatureExtraction(TextTask):
         asked = dimensions(parameters)
         if asked is not None and "pooling" in parameters:
             raise InvalidParameter(f"parameters.dimensions={asked}: token embeddings are not cut short; leave it out")
+        if "pooling" in parameters and "chunk" in parameters:
+            raise InvalidParameter("parameters.chunk: the tokens of a text are one piece; leave it out, or pooling")
 
     def prepare(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        whole = iter(self._whole([ask for ask in asks if not self._chunking(ask)]))
+        return [self._pieces(ask, chunking) if (chunking := self._chunking(ask)) else next(whole) for ask in asks]
+
+    def _chunking(self, ask: Ask) -> Chunking | None:
+        """How the texts of ``ask`` are cut into pieces, if they are."""
+        if "pooling" in ask.parameters or "chunk" not in self.entry.parameters:
+            return None
+        usual = "tokens" if self.loading.spec.on_too_long == "chunk" else None
+        asked = ask.parameters.get("chunk", usual)
+        return None if asked is None else Chunking.of(asked)
+
+    def _pieces(self, ask: Ask, chunking: Chunking) -> Prepared | ElementError:
+        """An element of one row a piece."""
+        name = ask.parameters.get("prompt_name", self.sentences.default_prompt)
+        prompt = self.sentences.prompts.get(name, "") if name is not None else ""
+        spans, rows = [], []
+        try:
+            for text in ask.inputs if isinstance(ask.inputs, list) else [ask.inputs]:
+                own, pieces = self.chunks.cut(text, chunking, prompt, self.sentences.lowercase)
+                spans.append(own)
+                rows += pieces
+        except (InvalidParameter, TooLong) as error:
+            return error
+        if len(rows) > MAX_CHUNKS:
+            return TooLong(f"inputs makes {len(rows)} chunks; at most {MAX_CHUNKS} are taken of a message")
+        wrong = self.too_short(rows, "a piece of inputs")
+        if wrong:
+            return wrong
+        lengths = [len(row.ids) for row in rows]
+        return Prepared(ask, rows, Size(max(lengths), len(lengths)), sum(lengths), spans=spans)
+
+    def _whole(self, asks: Sequence[Ask]) -> list[Prepared | ElementError]:
+        """Each element's texts, one row a text."""
         texts: list[str] = []
         for ask in asks:
             inputs = ask.inputs
@@ -108,12 +148,20 @@ class FeatureExtraction(TextTask):
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]
+        if len(batch) == 1 and batch[0].spans is not None:
+            # A document's pieces are many rows, and one after the other as good.
+            step = max(1, _MOST_TOKENS // batch[0].size.length)
+            return np.concatenate([self._pooled(rows[i : i + step])[0] for i in range(0, len(rows), step)]), None
+        pooled, tokens = self._pooled(rows)
+        raw = tokens.float().cpu() if any("pooling" in prepared.ask.parameters for prepared in batch) else None
+        return pooled, raw
+
+    def _pooled(self, rows: Sequence[Row]) -> tuple[np.ndarray, torch.Tensor]:
+        """The embeddings of ``rows``, and of their tokens."""
         tokens = self.run(rows)[0]
         lengths = torch.tensor([len(row.ids) for row in rows], device=self.device)
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
-        pooled = self.sentences.pool(tokens, mask).cpu().numpy()
-        raw = tokens.float().cpu() if any("pooling" in prepared.ask.parameters for prepared in batch) else None
-        return pooled, raw
+        return self.sentences.pool(tokens, mask).cpu().numpy(), tokens
 
     def finish(self, outputs: tuple[np.ndarray, torch.Tensor | None], batch: Sequence[Prepared]) -> list[Any]:
         pooled, raw = outputs
@@ -133,10 +181,21 @@ class FeatureExtraction(TextTask):
                 found = vectors.by(given)
                 if isinstance(found, InvalidParameter):
                     answers.append(found)
+                elif prepared.spans is not None:
+                    answers.append(_in_pieces(found[start:end], prepared))
                 else:
                     answers.append(found[start:end] if isinstance(prepared.ask.inputs, list) else found[start])
             start = end
         return answers
+
+
+def _in_pieces(vectors: np.ndarray, prepared: Prepared) -> list[Any]:
+    """The prediction of texts that were cut: for each ``[{"start", "end", "embedding"}]``."""
+    own = iter(vectors)
+    texts = [
+        [{"start": start, "end": end, "embedding": next(own)} for start, end in spans] for spans in prepared.spans or ()
+    ]
+    return texts if isinstance(prepared.ask.inputs, list) else texts[0]
 
 
 class _Vectors:

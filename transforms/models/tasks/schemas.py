@@ -41,8 +41,12 @@ class Grammars:
         if found is not None:
             self._compiled.move_to_end(structure.text)
             return found
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(structure.text, overrides=_SPACES)
-        wrong = llguidance.LLMatcher.validate_grammar(grammar, self.tokenizer())
+        tokenizer, grammar = self.tokenizer(), ""
+        try:
+            grammar = llguidance.LLMatcher.grammar_from_json_schema(structure.text, overrides=_SPACES)
+            wrong = llguidance.LLMatcher.validate_grammar(grammar, tokenizer)
+        except ValueError as error:  # a schema that is no object, or options of the library's own in it
+            wrong = str(error)
         if wrong:
             why = " ".join(wrong.split())[:300]
             raise InvalidParameter(f"parameters.response_format: no answer can be held to its schema: {quoted(why)}")

@@ -131,6 +131,11 @@ class Encoder:
             size *= 4
         return False
 
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of ``text`` stands in it, in characters; special tokens stand nowhere."""
+        self._truncate(None, 0)
+        return [place for place in self.backend.encode(text, add_special_tokens=False).offsets if place[0] < place[1]]
+
     def windows(self, text: Text, max_length: int | None, stride: int, step: int) -> list[Row]:
         """``text`` as rows of at most ``max_length`` tokens that overlap by ``stride``, each with ``step`` new ones.
 
