@@ -188,16 +188,6 @@ def moment(given: str) -> float:
         raise ValueError(use) from None
 
 
-def attribute_names(given: str) -> frozenset[str] | None:
-    """``all`` (None), ``none``, or names of attributes with commas between."""
-    if given in ("all", "none"):
-        return None if given == "all" else frozenset()
-    names = [name.strip() for name in given.split(",")]
-    if not all(names):
-        raise ValueError("a name is empty; use all, none, or names such as customer,source")
-    return frozenset(names)
-
-
 def pair(given: str) -> tuple[str, str]:
     """``KEY=VALUE``; the value may hold further equals signs, or be empty."""
     key, separator, found = given.partition("=")

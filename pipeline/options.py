@@ -26,7 +26,6 @@ from pipeline.matchers import (
     Endpoint,
     Integer,
     TableName,
-    attribute_names,
     jmespath_expression,
     json_object,
     path,
@@ -40,6 +39,17 @@ from transforms.windowing import Windowing
 
 _IO, _MODEL, _BATCH, _AUDIT = "Messages", "Model", "Windows and batches", "Audit"
 _WATCH, _REMOTE = "Watching", "Remote endpoint"
+
+
+def attribute_names(given: str) -> frozenset[str] | None:
+    """``all`` (None), ``none``, or names of attributes with commas between."""
+    if given in ("all", "none"):
+        return None if given == "all" else frozenset()
+    names = [name.strip() for name in given.split(",")]
+    if not all(names):
+        raise ValueError("a name is empty; use all, none, or names such as customer,source")
+    return frozenset(names)
+
 
 FLAGS: tuple[Flag, ...] = (
     Flag("input_subscription", "Pub/Sub subscription to read", SUBSCRIPTION, required=True, group=_IO),
