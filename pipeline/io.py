@@ -143,7 +143,8 @@ def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:
 def audit(settings: Settings) -> Audit:
     """Writes audit rows to the table of ``settings``."""
     assert settings.audit_table
-    context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
+    holds = settings.audit_input, settings.audit_prediction, settings.audit_attributes
+    context = AuditContext(settings.window, settings.job, __version__, *holds)
     return Audit(BigQuerySink(settings.audit_table), context)
 
 

@@ -47,6 +47,7 @@ class _Answer:
     inference_ms: float
     prepared: Prepared
     engine: str
+    tokens_written: int | None
 
 
 class LoadedModel:
@@ -157,12 +158,18 @@ class LoadedModel:
         places = [place for place, one in enumerate(prepared) if isinstance(one, Prepared)]
         ready = [one for one in prepared if isinstance(one, Prepared)]
 
+        writes = type(self.task).tokens_written is not Task.tokens_written
+
         def forward(chosen: list[int]) -> list[_Answer | ElementError]:
             batch = [ready[i] for i in chosen]
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
             elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
+
+            def count(place: int) -> int | None:
+                return self.task.tokens_written(outputs[place]) if writes else None
+
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -171,8 +178,10 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, engine)
-                for answer, one in zip(answers, batch, strict=True)
+                answer
+                if isinstance(answer, ElementError)
+                else _Answer(answer, len(batch), elapsed, one, engine, count(place))
+                for place, (answer, one) in enumerate(zip(answers, batch, strict=True))
             ]
 
         sizes = [self.task.planned(one) for one in ready]
@@ -198,4 +207,5 @@ class LoadedModel:
             result.batch_size,
             result.inference_ms,
             now,
+            result.tokens_written,
         )
