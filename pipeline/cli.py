@@ -31,6 +31,8 @@ COMMANDS = (
     Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
     Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
     Command("summary recount", "pipeline.summary", "count windows anew from the audit table"),
+    Command("audit erase", "pipeline.erase", "delete a person's rows from the audit table"),
+    Command("audit prove", "pipeline.prove", "what became of every message between two times"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )

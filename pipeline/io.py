@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import jmespath
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from google.pubsub_v1 import SubscriberClient
 
@@ -18,10 +21,11 @@ from pipeline.publish import DirectPublish, NativePublish
 from pipeline.summary_sink import WriteSummaries
 from transforms import coder
 from transforms.audit import Audit, AuditContext
+from transforms.decode import decode
 from transforms.encode import has_date
 from transforms.envelopes import Opener
 from transforms.outcome import Outcome
-from transforms.records import Failure, Message, Result, identity
+from transforms.records import Failure, Message, Request, Result, identity
 from transforms.window import Window
 
 if TYPE_CHECKING:
@@ -97,6 +101,21 @@ def reading(settings: Settings) -> tuple[str | None, Opener]:
     return settings.input_path, Opener(settings.input_format, schemas.definition)
 
 
+def upcoming(runner: LocalRunner, settings: Settings) -> Callable[[], list[Request]]:
+    """What the model will be asked next on this machine; a message that cannot be decoded is told of when it comes."""
+    path, opener = reading(settings)
+    expression = jmespath.compile(path) if path else None
+
+    def requests() -> list[Request]:
+        found = []
+        for message in runner.upcoming():
+            with contextlib.suppress(Exception):
+                found.append(decode(message, expression, opener))
+        return found
+
+    return requests
+
+
 def spread(outcome: Outcome, settings: Settings) -> Outcome:
     """``outcome`` ready to be written: on a service whose workers hold a model, in a stage of its own.
 
@@ -124,7 +143,8 @@ def publish(topic: str, settings: Settings) -> beam.PTransform[Any, Any]:
 def audit(settings: Settings) -> Audit:
     """Writes audit rows to the table of ``settings``."""
     assert settings.audit_table
-    context = AuditContext(settings.window, settings.job, __version__, settings.audit_input)
+    holds = settings.audit_input, settings.audit_prediction, settings.audit_attributes
+    context = AuditContext(settings.window, settings.job, __version__, *holds)
     return Audit(BigQuerySink(settings.audit_table), context)
 
 

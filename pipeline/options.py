@@ -40,6 +40,17 @@ from transforms.windowing import Windowing
 _IO, _MODEL, _BATCH, _AUDIT = "Messages", "Model", "Windows and batches", "Audit"
 _WATCH, _REMOTE = "Watching", "Remote endpoint"
 
+
+def attribute_names(given: str) -> frozenset[str] | None:
+    """``all`` (None), ``none``, or names of attributes with commas between."""
+    if given in ("all", "none"):
+        return None if given == "all" else frozenset()
+    names = [name.strip() for name in given.split(",")]
+    if not all(names):
+        raise ValueError("a name is empty; use all, none, or names such as customer,source")
+    return frozenset(names)
+
+
 FLAGS: tuple[Flag, ...] = (
     Flag("input_subscription", "Pub/Sub subscription to read", SUBSCRIPTION, required=True, group=_IO),
     Flag("output_topic", "Pub/Sub topic for results", TOPIC, required=True, group=_IO),
@@ -187,6 +198,19 @@ FLAGS: tuple[Flag, ...] = (
         group=_AUDIT,
     ),
     Flag(
+        "audit_prediction",
+        "whether the audit row holds what the model answered",
+        default="full",
+        choices=("full", "none"),
+        group=_AUDIT,
+    ),
+    Flag(
+        "audit_attributes",
+        "which of the input's attributes the row holds: none, or names with commas between; without it, all",
+        attribute_names,
+        group=_AUDIT,
+    ),
+    Flag(
         "summary_table",
         "BigQuery table, PROJECT:DATASET.TABLE, with a row a pane of each window: counts, quantiles, drift",
         table_name,
@@ -319,6 +343,8 @@ class Settings:
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
+    audit_prediction: str = _default("audit_prediction")
+    audit_attributes: frozenset[str] | None = None
     summary_table: TableName | None = None
     summary_topic: str | None = None
     metrics_file: Path | None = None

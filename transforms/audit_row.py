@@ -22,12 +22,17 @@ _values = operator.attrgetter(*_COLUMNS)
 
 @dataclass(frozen=True, slots=True)
 class AuditContext:
-    """What every row has in common, and how much of the input it may hold: none, hash or full."""
+    """What every row has in common, and what it may hold of a message.
+
+    Of the input: none, hash or full. Of the prediction: none or full. Of the attributes, those named, or all for None.
+    """
 
     windowing: Windowing
     job: str
     pipeline_version: str
     audit_input: str = "hash"
+    audit_prediction: str = "full"
+    audit_attributes: frozenset[str] | None = None
 
 
 def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow:
@@ -38,7 +43,8 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         failure, prediction = None, record.prediction
         message, model = prediction.request.message, prediction.model
     window = context.windowing.bounds(message.event_time)
-    attributes = message.attributes
+    kept = context.audit_attributes
+    attributes = message.attributes if kept is None else {k: v for k, v in message.attributes.items() if k in kept}
     return AuditRow(
         message_id=identity(message),
         publish_time=rfc3339(message.publish_time),
@@ -56,7 +62,7 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         device=model.device if model else None,
         dtype=model.dtype if model else None,
         engine=model.engine if model else None,
-        prediction=record.prediction_json.decode() if isinstance(record, Result) else None,
+        prediction=_prediction(record, context),
         input_sha256=None if context.audit_input == "none" else hashlib.sha256(message.data).hexdigest(),
         input_bytes=len(message.data),
         input=_readable(message.data) if context.audit_input == "full" else None,
@@ -69,10 +75,16 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         total_ms=round((now - message.publish_time) * 1000, 3),
         attributes=orjson.dumps(dict(attributes)).decode() if attributes else "{}",
         ordering_key=message.ordering_key or None,
-        trace_id=tracing.trace_id(attributes),
+        trace_id=tracing.trace_id(message.attributes),
         job=context.job,
         pipeline_version=context.pipeline_version,
     )
+
+
+def _prediction(record: Result | Failure, context: AuditContext) -> str | None:
+    if isinstance(record, Failure) or context.audit_prediction == "none":
+        return None
+    return record.prediction_json.decode()
 
 
 def bare_row(failure: Failure, context: AuditContext, now: float) -> AuditRow:

@@ -68,8 +68,8 @@ def serve(values: dict[str, Any], stop: threading.Event) -> None:
 
     ports = {name: str(values[f"{name}_port"]) for name in ("pubsub", "bigquery")}
     with (
-        spawn("pipeline.emulators.pubsub", "--port", ports["pubsub"]) as pubsub,
         spawn("pipeline.emulators.bigquery", "--port", ports["bigquery"], "--data", str(values["data"])) as bigquery,
+        spawn("pipeline.emulators.pubsub", "--port", ports["pubsub"], "--bigquery", bigquery.address) as pubsub,
     ):
         os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
         resources = setup.Resources.named(values["project"], values["name"])

@@ -44,6 +44,22 @@ variable "audit_expiration_days" {
   description = "When the audit table's partitions are deleted; null keeps them."
 }
 
+variable "prove" {
+  type        = bool
+  default     = false
+  description = "Whether Pub/Sub keeps a second record of the input topic, bodies included, for beam-hf-inference audit prove."
+}
+
+variable "prove_days" {
+  type        = number
+  default     = 7
+  description = "How long that record is kept."
+  validation {
+    condition     = var.prove_days >= 1
+    error_message = "A record of less than a day proves nothing of yesterday."
+  }
+}
+
 variable "kms_key" {
   type        = string
   default     = null

@@ -463,6 +463,7 @@ def test_alerts_and_dashboard():
             "no_output",
             "not_running",
             "oldest_unacked",
+            "shift",
             "system_lag",
             "unexpected_errors",
             "worker_restarts",

@@ -32,6 +32,8 @@ PARAMETERS = {
     "input_sha256": hashlib.sha256(b"body 4").hexdigest(),
     "customer": "c-1",
     "job": "job",
+    "price_read": "0.5",
+    "price_written": "2",
 }
 
 
@@ -90,7 +92,7 @@ def ask(table: str, title: str) -> list[dict]:
 
 def test_all_queries_of_the_page_are_tested():
     """Every SQL block of the page has a title and a test below."""
-    assert len(QUERIES) == DOCS.count("```sql") == 11
+    assert len(QUERIES) == DOCS.count("```sql") == 12
     source = (ROOT / "tests" / "emulators" / "test_audit_queries.py").read_text("utf-8")
     for title in QUERIES:
         assert any(f'"{title[:length]}"' in source for length in range(5, len(title) + 1)), title
@@ -154,7 +156,7 @@ def test_replays(table):
 
 def test_missing_against_a_record_of_inputs(table):
     """The two messages that were sent and have no row."""
-    assert {each["message_id"] for each in ask(table, "the ids of all messages. Those published")} == {"6", "7"}
+    assert {each["message_id"] for each in ask(table, "By hand, the messages published")} == {"6", "7"}
 
 
 def test_gaps_in_numbers(table):
@@ -190,3 +192,10 @@ def test_a_long_job_name_leaves_the_row_id_within_its_quota():
     }
     assert len(ids) == 3 and all(len(each) <= 128 for each in ids)
     assert row_id(failure(1), long) == row_id(failure(1), long)
+
+
+def test_tokens_and_cost(table):
+    """Each day's results with their tokens and what these cost; a message with two rows counts once."""
+    (found,) = ask(table, "Tokens and their cost")
+    assert found["tokens_read"] == 3 * found["messages"] and found["tokens_written"] is None
+    assert found["cost"] == pytest.approx(found["tokens_read"] * 0.5 / 1e6, abs=1e-4)

@@ -43,8 +43,8 @@ class Servers:
     def start(cls, data: Path) -> Iterator[Servers]:
         """Starts both and points this process and its children to them."""
         with (
-            spawn("pipeline.emulators.pubsub", "--port", "0") as pubsub,
             spawn("pipeline.emulators.bigquery", "--port", "0", "--data", str(data)) as bigquery,
+            spawn("pipeline.emulators.pubsub", "--port", "0", "--bigquery", bigquery.address) as pubsub,
         ):
             before = {server.name: os.environ.get(server.name) for server in (pubsub, bigquery)}
             use_pubsub(pubsub.address)

@@ -90,6 +90,8 @@ BAD = {
     "audit_table": ["audit", "dataset.table", "my-project:table", "my-project:a-b.c"],
     "audit_input": ["all", "sha256"],
     "input_format": ["AVRO", "xml"],
+    "audit_prediction": ["hash", "yes"],
+    "audit_attributes": ["a,,b", ","],
     "summary_table": ["summary", "my-project:summary"],
     "summary_topic": ["summary", "projects/my-project/subscriptions/summary"],
     "log_format": ["yaml", "JSON"],

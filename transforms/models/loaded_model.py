@@ -12,6 +12,7 @@ from typing import Any
 
 from transforms.barrier import failure, tell
 from transforms.errors import BundleError
+from transforms.models.ahead import Ahead, Upcoming
 from transforms.models.answers import Answers
 from transforms.models.backends import ENGINES
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
@@ -46,6 +47,7 @@ class _Answer:
     inference_ms: float
     prepared: Prepared
     engine: str
+    tokens_written: int | None
 
 
 class LoadedModel:
@@ -75,6 +77,18 @@ class LoadedModel:
         self._preparing = threading.Lock()
         self._thread = thread
         self._supervisor = supervisor
+        self._ahead: Ahead | None = None
+
+    def look_ahead(self, upcoming: Upcoming) -> Ahead | None:
+        """Has what ``upcoming`` tells of answered while the sinks of the bundle before are waited for.
+
+        Not where an answer is generated, which may take long after the job was told to stop, and not where a bundle is
+        several batches, for the next bundle's would come between them.
+        """
+        if self.task.model.generates or self.task.entry.modality != "text":
+            return None
+        self._ahead = Ahead(self._answer_all, upcoming)
+        return self._ahead
 
     def answer(self, requests: Sequence[Request]) -> Answers:
         """One ``Prediction`` or ``Failure`` for each of ``requests``, in their order; raises for none of them.
@@ -82,6 +96,9 @@ class LoadedModel:
         Raises:
           StorageUnavailable: Cloud Storage is away; no request is to blame.
         """
+        return self._ahead.answers(requests) if self._ahead else self._answer_all(requests)
+
+    def _answer_all(self, requests: Sequence[Request]) -> Answers:
         return self._supervisor.answer(self._answer, requests, self.info)
 
     def _answer(self, requests: Sequence[Request]) -> Answers:
@@ -141,12 +158,18 @@ class LoadedModel:
         places = [place for place, one in enumerate(prepared) if isinstance(one, Prepared)]
         ready = [one for one in prepared if isinstance(one, Prepared)]
 
+        writes = type(self.task).tokens_written is not Task.tokens_written
+
         def forward(chosen: list[int]) -> list[_Answer | ElementError]:
             batch = [ready[i] for i in chosen]
             started = time.perf_counter()
             with self.task.model.running(), self._supervisor.forward(entry, [places[i] for i in chosen]):
                 outputs = self.task.forward(batch)
             elapsed, engine = (time.perf_counter() - started) * 1000, self.task.model.engine
+
+            def count(place: int) -> int | None:
+                return self.task.tokens_written(outputs[place]) if writes else None
+
             try:
                 answers = self.task.finish(outputs, batch)
             except Exception as error:
@@ -155,8 +178,10 @@ class LoadedModel:
                     raise
                 answers = [Unexpected(tell(error, "predict", requests[places[chosen[0]]].message.message_id))]
             return [
-                answer if isinstance(answer, ElementError) else _Answer(answer, len(batch), elapsed, one, engine)
-                for answer, one in zip(answers, batch, strict=True)
+                answer
+                if isinstance(answer, ElementError)
+                else _Answer(answer, len(batch), elapsed, one, engine, count(place))
+                for place, (answer, one) in enumerate(zip(answers, batch, strict=True))
             ]
 
         sizes = [self.task.planned(one) for one in ready]
@@ -182,4 +207,5 @@ class LoadedModel:
             result.batch_size,
             result.inference_ms,
             now,
+            result.tokens_written,
         )

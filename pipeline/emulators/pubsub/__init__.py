@@ -3,7 +3,7 @@
 ``python -m pipeline.emulators.pubsub`` runs it; the unmodified ``google-cloud-pubsub`` client finds it through
 ``PUBSUB_EMULATOR_HOST``. The same port speaks gRPC and REST (v1), so that ``curl`` and ``gcloud pubsub`` work too. It
 keeps the service's rules: leases, redelivery, ordering keys, dead-letter policies, filters, schemas (Avro and Protocol
-Buffers), quotas, error codes. It has no push, BigQuery or Cloud Storage subscriptions, no exactly-once delivery and no
+Buffers), quotas, error codes. It has no push or Cloud Storage subscriptions, no exactly-once delivery and no
 snapshots: asked for one, it answers UNIMPLEMENTED. There is no access control (web pages are refused), and
 unacknowledged messages never grow too old. All is in memory; with ``--state FILE`` what is not acknowledged outlives
 the process, however that ends.

@@ -12,6 +12,7 @@ import grpc
 from pipeline.emulators.process import add_exit_with_parent
 from pipeline.emulators.pubsub import front
 from pipeline.emulators.pubsub.broker import Broker
+from pipeline.emulators.pubsub.exports import Exports
 from pipeline.emulators.pubsub.journal import Journal
 from pipeline.emulators.pubsub.methods import methods_of
 from pipeline.emulators.pubsub.rest import RestServer
@@ -32,12 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.emulators.pubsub", description="Embedded Pub/Sub.")
     parser.add_argument("--port", type=int, default=8085, help="port on 127.0.0.1; 0 takes a free one (default: 8085)")
     parser.add_argument("--state", type=Path, help="file that keeps topics, subscriptions and unacknowledged messages")
+    parser.add_argument("--bigquery", help="HOST:PORT of the BigQuery that BigQuery subscriptions write to")
     add_exit_with_parent(parser)
     args = parser.parse_args()
-    asyncio.run(serve(args.port, args.state, args.exit_with_parent))
+    asyncio.run(serve(args.port, args.state, args.exit_with_parent, args.bigquery))
 
 
-async def serve(port: int, state: Path | None, exit_with_parent: bool) -> None:
+async def serve(port: int, state: Path | None, exit_with_parent: bool, tables: str | None = None) -> None:
     """Serves until told to stop; says on standard output where."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -50,7 +52,7 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool) -> None:
         listener = front.listen(port)
     except (OSError, OverflowError):
         raise SystemExit(f"--port {port}: taken or not allowed; choose another, or 0 for any free one") from None
-    service = Service(Broker(Journal(state)))
+    service = Service(Broker(Journal(state), exports=tables is not None))
     methods = methods_of(service)
     rest = RestServer(methods, service.broker.commit, loop)
     server = grpc.aio.server(options=_OPTIONS)
@@ -66,10 +68,13 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool) -> None:
     print(f"PUBSUB_EMULATOR_HOST=127.0.0.1:{listener.getsockname()[1]}", flush=True)
     listener.close()  # the door has it
     ticking = asyncio.create_task(service.tick())
+    exporting = asyncio.create_task(Exports(service.broker, tables).run()) if tables else None
     watching = asyncio.create_task(asyncio.to_thread(door.wait))
     watching.add_done_callback(lambda _: stop.set())  # without its door the server reaches nobody
     await stop.wait()
     ticking.cancel()
+    if exporting:
+        exporting.cancel()
     service.close()
     await server.stop(grace=1)
     door.stdin.close()

@@ -12,7 +12,7 @@ from google.pubsub_v1 import types
 
 from pipeline.emulators.pubsub import limits
 from pipeline.emulators.pubsub.delivery import Message
-from pipeline.emulators.pubsub.errors import FailedPrecondition, exists, missing
+from pipeline.emulators.pubsub.errors import FailedPrecondition, Unimplemented, exists, missing
 from pipeline.emulators.pubsub.journal import Journal
 from pipeline.emulators.pubsub.schemas import DELETED_SCHEMA, Schemas
 from pipeline.emulators.pubsub.settings import (
@@ -36,12 +36,13 @@ DELETED_TOPIC = "_deleted-topic_"
 class Broker:
     """All state of the server. Errors are ``google.api_core.exceptions``, worded as the service words them."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, exports: bool = False) -> None:
         self.topics: dict[str, Any] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self._by_topic: dict[str, dict[str, Subscription]] = {}
         self.schemas = Schemas(journal)
         self._journal = journal
+        self._exports = exports
         # Ids grow across restarts too, and look like the service's: a long number.
         self._seqs = itertools.count(time.time_ns() // 1000)
         self._restore()
@@ -138,6 +139,8 @@ class Broker:
         subscription = self.subscription(name)
         if subscription.config.detached:
             raise FailedPrecondition(f"Subscription is detached (resource={name}).")
+        if subscription.config.bigquery_config.table:
+            raise FailedPrecondition(f"The subscription writes to BigQuery, and gives no messages (resource={name}).")
         return subscription
 
     def update_subscription(self, config: Any, mask: Any) -> Any:
@@ -173,6 +176,8 @@ class Broker:
     def _check(self, config: Any) -> None:
         complete(config)
         check(config)
+        if config.bigquery_config.table and not self._exports:
+            raise Unimplemented("The embedded Pub/Sub has no bigquery_config unless it is started with --bigquery.")
         if config.HasField("dead_letter_policy"):
             self.topic(config.dead_letter_policy.dead_letter_topic)
 

@@ -10,7 +10,9 @@ from pipeline.emulators.pubsub import limits
 from pipeline.emulators.pubsub.errors import InvalidArgument, Unimplemented
 
 _UNSUPPORTED = (
-    "bigquery_config",
+    "bigquery_config.drop_unknown_fields",
+    "bigquery_config.use_table_schema",
+    "bigquery_config.use_topic_schema",
     "cloud_storage_config",
     "enable_exactly_once_delivery",
     "ingestion_data_source_settings",

@@ -110,6 +110,10 @@ class Task(ABC):
     def finish(self, outputs: Any, batch: Sequence[Prepared]) -> list[Any]:
         """One prediction, or ``ElementError``, each."""
 
+    def tokens_written(self, output: Any) -> int | None:
+        """How many tokens the model wrote for one element, by its ``output``; None of a task that writes none."""
+        return None
+
 
 class Watch:
     """Sees whether a model's outputs held NaN or plus infinity, which a pipeline turns into an empty list or a text.

@@ -112,11 +112,26 @@ def generate(
     return answers
 
 
-def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
-    """Whether a generated row came to its own end before the clock stopped it."""
+def _ends(tokenizer: Any, model: Any) -> set[int]:
+    """The tokens that end what the model writes."""
     ends = model.generation_config.eos_token_id
     ends = [tokenizer.eos_token_id] if ends is None else ends
-    if set(row.tolist()) & set(ends if isinstance(ends, list) else [ends]):
+    return set(ends if isinstance(ends, list) else [ends])
+
+
+def tokens_written(model: Any, tokenizer: Any, rows: Sequence[Any]) -> int:
+    """Tokens in what :func:`generate` gave for one element, each row up to its end; what is beyond is padding."""
+    ends, total = _ends(tokenizer, model), 0
+    for row in rows:
+        ids = row.tolist() if isinstance(row, torch.Tensor) else []
+        end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
+        total += end + 1
+    return total
+
+
+def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
+    """Whether a generated row came to its own end before the clock stopped it."""
+    if set(row.tolist()) & _ends(tokenizer, model):
         return True
     words = tokenizer.decode(row) if decoding.stop else ""
     return len(row) >= decoding.new_tokens or any(stop in words for stop in decoding.stop or ())

@@ -13,7 +13,7 @@ from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task
-from transforms.models.tasks.generation import Decoding, check_generation, generate
+from transforms.models.tasks.generation import Decoding, check_generation, generate, tokens_written
 from transforms.models.tasks.media import in_turn, read_all
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
@@ -98,6 +98,9 @@ class ImageTextToText(Task):
             for name, value in inputs.items()
         }
         return generate(self.generator, self.tokenizer, on_device, decoding, self.loading.spec.time_limit_s)
+
+    def tokens_written(self, output: Any) -> int:
+        return tokens_written(self.generator, self.tokenizer, output)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [

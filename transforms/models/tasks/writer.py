@@ -11,7 +11,7 @@ import torch
 from transforms.models.errors import ElementError, InvalidAnswer
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Loading, Prepared
-from transforms.models.tasks.generation import Decoding, generate
+from transforms.models.tasks.generation import Decoding, generate, tokens_written
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.tokenizing import Row
 
@@ -34,6 +34,9 @@ class Writer(TextTask):
         inputs = self._inputs([prepared.rows for prepared in batch])
         limit_s = self.loading.spec.time_limit_s
         return generate(self.generator, self.reader, inputs, self.decoding(batch[0].ask), limit_s)
+
+    def tokens_written(self, output: Any) -> int:
+        return tokens_written(self.generator, self.reader, output)
 
     def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         self.sharing.restore()
