@@ -92,7 +92,7 @@ def _in_details(answer: Any) -> float:
 
 
 def _number(text: str | None, scale: float) -> float:
-    return float(text) * scale if text and re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text.strip(), re.ASCII) else 0.0
+    return float(text) * scale if text and re.fullmatch(r"\d{1,15}(\.\d{1,9})?", text.strip(), re.ASCII) else 0.0
 
 
 def _seconds(text: str) -> float:
