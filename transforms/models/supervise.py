@@ -59,10 +59,8 @@ class Supervisor:
         alone: dict[int, Answers] = {}
         for index, who in blamed.items():
             request = requests[index]
-            if deaths[who] >= self._journal.max_deaths:
-                error = KilledWorker(
-                    f"{deaths[who]} processes died with this message in the model; it is not run again"
-                )
+            if (died := deaths.get(who, 0)) >= self._journal.max_deaths:  # cleared by another of the same name: 0
+                error = KilledWorker(f"{died} processes died with this message in the model; it is not run again")
                 alone[index] = Answers([failure(error, request.message, "predict", info)])
             else:
                 alone[index] = work([request])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -67,8 +68,8 @@ def _longer(row: Any, length: int) -> Any:
 
 
 def _of_files(task: ImageTask | AudioTask) -> Probe | None:
-    made = [each for each in _tries(task) if isinstance(each, Prepared)]
-    if not made:  # a processor may refuse them for their shape
+    made = list(_tries(task))
+    if not made:
         return None
     batches: dict[Any, list[Prepared]] = {}
     for each in made:
@@ -83,15 +84,22 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
     return Probe(answers, lambda: task.forward(batch), False)
 
 
-def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared | ElementError]:
-    random, ask = np.random.default_rng(0), Ask(b"", {})
-    if isinstance(task, AudioTask):
-        for seconds in _SECONDS:
-            length = int(seconds * task.extractor.sampling_rate)
-            yield task.one(ask, random.uniform(-0.5, 0.5, length).astype(np.float32))
-        return
-    for width, height in _PICTURES:
-        yield task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
+def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared]:
+    random, ask = np.random.default_rng(0), Ask(b"", {name: ["a", "b"] for name in task.entry.needed})
+    with contextlib.suppress(ElementError):  # a processor may refuse them for their shape
+        if isinstance(task, AudioTask):
+            for seconds in _SECONDS:
+                length = int(seconds * task.extractor.sampling_rate)
+                yield _prepared(task.one(ask, random.uniform(-0.5, 0.5, length).astype(np.float32)))
+            return
+        for width, height in _PICTURES:
+            yield task.one(ask, Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)))
+
+
+def _prepared(made: Prepared | ElementError) -> Prepared:
+    if isinstance(made, ElementError):
+        raise made
+    return made
 
 
 def _tensors(outputs: Any) -> list[torch.Tensor]:
