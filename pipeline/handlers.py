@@ -64,10 +64,8 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
     return local
 
 
-def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> ModelInfo | None:
-    """Loads the model where this machine runs the job: what cannot be loaded must not cost a message a delivery.
-
-    Returns what was loaded, as far as the handler says.
+def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> Any:
+    """The model, where this machine runs the job: what cannot be loaded must not cost a message a delivery.
 
     Raises:
         ModelLoadError: it cannot be loaded, whatever the library's own error was.
@@ -75,14 +73,19 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> ModelInfo 
     if not settings.local:
         return None
     try:
-        info = getattr(handler.load_model(), "info", None)
-        return info if isinstance(info, ModelInfo) else None
+        return handler.load_model()
     except ModelLoadError:
         raise
     except Exception as error:  # any of a model's library
         name = settings.endpoint or settings.model
         first = " ".join(str(error).split())[:500]
         raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
+
+
+def info(model: Any) -> ModelInfo | None:
+    """What :func:`load` loaded, as far as its handler says."""
+    found = getattr(model, "info", None)
+    return found if isinstance(found, ModelInfo) else None
 
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
+import jmespath
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from google.pubsub_v1 import SubscriberClient
 
@@ -18,10 +21,11 @@ from pipeline.publish import DirectPublish, NativePublish
 from pipeline.summary_sink import WriteSummaries
 from transforms import coder
 from transforms.audit import Audit, AuditContext
+from transforms.decode import decode
 from transforms.encode import has_date
 from transforms.envelopes import Opener
 from transforms.outcome import Outcome
-from transforms.records import Failure, Message, Result, identity
+from transforms.records import Failure, Message, Request, Result, identity
 from transforms.window import Window
 
 if TYPE_CHECKING:
@@ -95,6 +99,21 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
 def reading(settings: Settings) -> tuple[str | None, Opener]:
     """How bodies are read: where in one the input is, and what opens its envelopes, with the schemas of Pub/Sub."""
     return settings.input_path, Opener(settings.input_format, schemas.definition)
+
+
+def upcoming(runner: LocalRunner, settings: Settings) -> Callable[[], list[Request]]:
+    """What the model will be asked next on this machine; a message that cannot be decoded is told of when it comes."""
+    path, opener = reading(settings)
+    expression = jmespath.compile(path) if path else None
+
+    def requests() -> list[Request]:
+        found = []
+        for message in runner.upcoming():
+            with contextlib.suppress(Exception):
+                found.append(decode(message, expression, opener))
+        return found
+
+    return requests
 
 
 def spread(outcome: Outcome, settings: Settings) -> Outcome:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler = handlers.make_handler(settings)
         preflight.check(settings)
         preflight.make_summary_table(settings)
-        info = handlers.load(handler, settings)
+        model = handlers.load(handler, settings)
     except flags.UsageError as error:
         return flags.wrong_usage(error)
     except ModelLoadError as error:
@@ -50,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:  # Beam's own look at the options that its runner needs, one a line
         return flags.wrong_usage(ValueError(f"{error}; `python -m pipeline.doctor` with the same flags says more"))
     graph.build(pipeline, settings, handler)
+    if runner is not None and hasattr(model, "look_ahead"):
+        runner.ahead = model.look_ahead(io.upcoming(runner, settings))
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
     if runner is None:
         return 0
-    with sidecars.beside(result, settings, info):
+    with sidecars.beside(result, settings, handlers.info(model)):
         return _run_until_drained(result, runner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pipeline.direct.event_time import parse_timestamp
@@ -16,3 +17,15 @@ def message(raw: Any, timestamp_attribute: str | None = None) -> Message:
     if timestamp_attribute and timestamp_attribute in attributes:
         event_time = parse_timestamp(attributes[timestamp_attribute], publish_time)
     return Message(raw.data, attributes, raw.message_id, publish_time, event_time, raw.ordering_key)
+
+
+def first(messages: Iterable[Message], most: int, most_bytes: int) -> list[Message]:
+    """As many of ``messages`` as make a bundle, from the first on."""
+    found: list[Message] = []
+    size = 0
+    for each in messages:
+        if len(found) >= most or size >= most_bytes:
+            break
+        found.append(each)
+        size += len(each.data)
+    return found

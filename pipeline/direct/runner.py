@@ -34,6 +34,7 @@ from pipeline.direct.counting import count_every_bundle
 from pipeline.direct.halving import take_given_up
 from pipeline.direct.subscriber import Connect, Subscriber
 from pipeline.direct.watermark import mark_of
+from transforms.models.ahead import Ahead
 from transforms.records import Message
 
 #: How long the runner's only worker waits for messages before it looks at timers and signals again.
@@ -120,6 +121,11 @@ class LocalRunner(BundleBasedDirectRunner):
     def __init__(self) -> None:
         super().__init__()
         self._reads: list[ReadFromSubscription] = []
+        self.ahead: Ahead | None = None
+
+    def upcoming(self) -> list[Message]:
+        """The messages that the next bundle will begin with, as far as they have come."""
+        return [message for read in self._reads for message in read.subscriber.upcoming()]
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
         pipeline.visit(_FindReads(self._reads))
@@ -148,6 +154,8 @@ class LocalRunner(BundleBasedDirectRunner):
 
     def close(self) -> None:
         """After the pipeline's end: waits for acknowledgements, and gives back what was not processed."""
+        if self.ahead is not None:
+            self.ahead.close()
         for read in self._reads:
             read.subscriber.close()
 

@@ -91,16 +91,16 @@ class Subscriber:
             if self._linger_s and self._queue:
                 full = BUNDLE_MESSAGES
                 self._changed.wait_for(lambda: len(self._queue) >= full or self._stopping.is_set(), self._linger_s)
-            bundle: list[Message] = []
-            size = 0
-            while self._queue and not self._stopping.is_set() and len(bundle) < BUNDLE_MESSAGES and size < BUNDLE_BYTES:
-                message = self._queue.popleft()
-                size += len(message.data)
-                bundle.append(message)
-            self._queued_bytes -= size
+            bundle = self.upcoming()
+            self._queued_bytes -= sum(len(self._queue.popleft().data) for _ in bundle)
             self._taken, self._in_work = time.monotonic(), len(bundle)
             self._changed.notify_all()
             return bundle
+
+    def upcoming(self) -> list[Message]:
+        """What the next ``take`` will begin with; nothing is taken."""
+        with self._changed:
+            return [] if self.stopping else received.first(self._queue, BUNDLE_MESSAGES, BUNDLE_BYTES)
 
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""

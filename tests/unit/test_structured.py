@@ -165,7 +165,7 @@ def test_what_is_no_response_format(value: Any) -> None:
     ("parameters", "what"),
     [
         ({**LONG, **openai(NUMBER), **tgi(NUMBER)}, "response_format is given too"),
-        ({**LONG, **openai(NUMBER), "num_beams": 2}, "with beams"),
+        ({**LONG, **openai(NUMBER), "num_beams": 2}, "without beams"),
         ({**LONG, **openai({"type": "array", "uniqueItems": True})}, "no answer can be held to its schema"),
         ({**LONG, **openai(False)}, "no answer can be held to its schema"),
     ],

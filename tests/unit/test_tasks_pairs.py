@@ -155,7 +155,8 @@ def test_embeddings_are_cut_short_as_asked(tmp_path: Path, normalize: bool, name
 )
 def test_dimensions_that_there_are_not(parameters: dict[str, Any], what: str) -> None:
     """More numbers than there are, none, or two wishes at once are that message's failure alone."""
-    wrong, right = answers(tiny.body(), None, [Request("good", parameters), Request("good", {"dimensions": 32})])
+    asked = [Request("good", parameters), Request("good", {"dimensions": 32})]
+    wrong, right = answers(tiny.body(), "feature-extraction", asked)
     assert isinstance(wrong, Failure) and wrong.error_type == "InvalidParameter" and what in wrong.error, wrong
     assert np.shape(right) == (32,)
 

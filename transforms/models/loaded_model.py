@@ -12,6 +12,7 @@ from typing import Any
 
 from transforms.barrier import failure, tell
 from transforms.errors import BundleError
+from transforms.models.ahead import Ahead, Upcoming
 from transforms.models.answers import Answers
 from transforms.models.backends import ENGINES
 from transforms.models.bisect import Budget, ForwardCounts, isolate, run_planned
@@ -76,6 +77,18 @@ class LoadedModel:
         self._preparing = threading.Lock()
         self._thread = thread
         self._supervisor = supervisor
+        self._ahead: Ahead | None = None
+
+    def look_ahead(self, upcoming: Upcoming) -> Ahead | None:
+        """Has what ``upcoming`` tells of answered while the sinks of the bundle before are waited for.
+
+        Not where an answer is generated, which may take long after the job was told to stop, and not where a bundle is
+        several batches, for the next bundle's would come between them.
+        """
+        if self.task.model.generates or self.task.entry.modality != "text":
+            return None
+        self._ahead = Ahead(self._answer_all, upcoming)
+        return self._ahead
 
     def answer(self, requests: Sequence[Request]) -> Answers:
         """One ``Prediction`` or ``Failure`` for each of ``requests``, in their order; raises for none of them.
@@ -83,6 +96,9 @@ class LoadedModel:
         Raises:
           StorageUnavailable: Cloud Storage is away; no request is to blame.
         """
+        return self._ahead.answers(requests) if self._ahead else self._answer_all(requests)
+
+    def _answer_all(self, requests: Sequence[Request]) -> Answers:
         return self._supervisor.answer(self._answer, requests, self.info)
 
     def _answer(self, requests: Sequence[Request]) -> Answers:
