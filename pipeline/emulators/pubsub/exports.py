@@ -75,7 +75,7 @@ def insert(address: str, name: str, config: Any, messages: list[Message]) -> set
     options = {"api_endpoint": address}
     client = bigquery.Client(table_id.split(".")[0], credentials=AnonymousCredentials(), client_options=options)
     kinds = {
-        field.name: field.field_type for field in client.get_table(table_id, retry=None, timeout=_ATTEMPT_S).schema
+        field.name: field.field_type for field in client.get_table(table_id, timeout=_ATTEMPT_S).schema
     }
     rows = [row(name, each, kinds, config.write_metadata) for each in messages]
     ids = [str(each.seq) for each in messages]
