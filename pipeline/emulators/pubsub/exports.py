@@ -74,9 +74,7 @@ def insert(address: str, name: str, config: Any, messages: list[Message]) -> set
     table_id = config.table.replace(":", ".")
     options = {"api_endpoint": address}
     client = bigquery.Client(table_id.split(".")[0], credentials=AnonymousCredentials(), client_options=options)
-    kinds = {
-        field.name: field.field_type for field in client.get_table(table_id, timeout=_ATTEMPT_S).schema
-    }
+    kinds = {field.name: field.field_type for field in client.get_table(table_id, timeout=_ATTEMPT_S).schema}
     rows = [row(name, each, kinds, config.write_metadata) for each in messages]
     ids = [str(each.seq) for each in messages]
     errors = client.insert_rows_json(table_id, rows, row_ids=ids, skip_invalid_rows=True, timeout=_ATTEMPT_S)
