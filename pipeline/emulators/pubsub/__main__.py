@@ -33,7 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.emulators.pubsub", description="Embedded Pub/Sub.")
     parser.add_argument("--port", type=int, default=8085, help="port on 127.0.0.1; 0 takes a free one (default: 8085)")
     parser.add_argument("--state", type=Path, help="file that keeps topics, subscriptions and unacknowledged messages")
-    parser.add_argument("--bigquery", help="HOST:PORT of the BigQuery that BigQuery subscriptions write to")
+    parser.add_argument(
+        "--bigquery", help="address of the BigQuery that BigQuery subscriptions write to: http://HOST:PORT"
+    )
     add_exit_with_parent(parser)
     args = parser.parse_args()
     asyncio.run(serve(args.port, args.state, args.exit_with_parent, args.bigquery))

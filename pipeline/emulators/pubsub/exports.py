@@ -24,7 +24,7 @@ from pipeline.emulators.pubsub.subscription import Subscription
 
 _LOGGER = logging.getLogger(__name__)
 _EVERY_S = 0.2
-_ROWS, _BYTES, _LEASE_S = 500, 5_000_000, 600.0
+_ROWS, _BYTES, _LEASE_S, _ATTEMPT_S = 500, 5_000_000, 600.0, 30.0
 
 State = types.BigQueryConfig.State
 
@@ -72,12 +72,12 @@ def insert(address: str, name: str, config: Any, messages: list[Message]) -> set
         google.api_core.exceptions.GoogleAPIError: the table is missing, or the server away.
     """
     table_id = config.table.replace(":", ".")
-    options = {"api_endpoint": f"http://{address}"}
+    options = {"api_endpoint": address}
     client = bigquery.Client(table_id.split(".")[0], credentials=AnonymousCredentials(), client_options=options)
-    kinds = {field.name: field.field_type for field in client.get_table(table_id).schema}
+    kinds = {field.name: field.field_type for field in client.get_table(table_id, timeout=_ATTEMPT_S).schema}
     rows = [row(name, each, kinds, config.write_metadata) for each in messages]
     ids = [str(each.seq) for each in messages]
-    errors = client.insert_rows_json(table_id, rows, row_ids=ids, skip_invalid_rows=True)
+    errors = client.insert_rows_json(table_id, rows, row_ids=ids, skip_invalid_rows=True, timeout=_ATTEMPT_S)
     return {error["index"] for error in errors}
 
 
