@@ -21,7 +21,7 @@ from pipeline.matchers import TableName, moment, seconds, table_name
 _ABOUT = (
     "Compares the audit table with what Pub/Sub itself wrote of the input topic, through a BigQuery subscription with "
     "metadata: messages published, rows, results, dead letters, in flight, and the ids of messages that have no row. "
-    "Ends with 1 if one is missing."
+    "Ends with 1 if one is missing, or if none was published."
 )
 FLAGS = (
     Flag("audit_table", "the job's audit table, PROJECT:DATASET.TABLE", table_name, required=True),
@@ -125,6 +125,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"published={found.published} rows={found.rows} results={found.results} dead_letters={found.dead_letters} "
         f"in_flight={found.in_flight} missing={found.missing}"
     )
+    if not found.published:
+        print(
+            f"error: nothing is proved: {values['inputs_table']} holds no message that was published between the two "
+            "times; look whether its subscription writes it, and --from and --to",
+            file=sys.stderr,
+        )
+        return 1
     for message_id, published in found.missing_ids:
         print(f"missing: {message_id}, published {published.isoformat()}")
     if found.missing > len(found.missing_ids):

@@ -149,6 +149,9 @@ def test_a_chaotic_run_is_proved_complete_and_a_deleted_row_is_named(servers, tm
     assert "missing=1" in out and f"missing: {victim['id']}, published " in out
     assert prove.main([*flags, "--in_flight_s=3600"]) == 0
     assert "in_flight=1 missing=0" in capsys.readouterr().out
+    # A second record without a message in it proves nothing.
+    assert prove.main([*flags, "--from=2001-01-01T00:00:00Z", "--to=2001-01-02T00:00:00Z"]) == 1
+    assert "nothing is proved" in capsys.readouterr().err
 
 
 def test_prove_refuses_what_proves_nothing(capsys):
