@@ -183,3 +183,21 @@ def test_random_rows_are_stored_or_rejected(server: Server, rows: list[dict[str,
     errors = client.insert_rows_json(table, texts, skip_invalid_rows=True)
     assert client.get_table(table).num_rows - before == len(rows) - len(errors)
     assert all(error["errors"][0]["reason"] == "invalid" for error in errors)
+
+
+@pytest.mark.slow
+def test_a_query_without_an_end_does_not_keep_it(tmp_path: Path) -> None:
+    """Told to stop, it waits for what is under way, but not for ever; what was committed is there."""
+    with start(tmp_path / "data.duckdb") as server:
+        client = connect(server)
+        audit = make_audit_table(client, make_dataset(client))
+        client.insert_rows_json(audit, [audit_row(1)])
+        numbers = "UNNEST(GENERATE_ARRAY(1, 1000000))"
+        query = f"SELECT SUM(a * b * c) FROM {numbers} AS a, {numbers} AS b, {numbers} AS c"
+        with pytest.raises(requests.ReadTimeout):
+            asked = {"query": query, "useLegacySql": False}
+            requests.post(f"{server.address}/bigquery/v2/projects/my-project/queries", json=asked, timeout=3)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(120)
+    with start(tmp_path / "data.duckdb") as again:
+        assert rows_of(connect(again), f"SELECT COUNT(*) FROM `{audit}`") == [(1,)]

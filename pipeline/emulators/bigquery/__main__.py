@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import threading
 
 import duckdb
@@ -13,6 +14,9 @@ from pipeline.emulators.bigquery.server import BigQueryServer
 from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.process import add_exit_with_parent
 from pipeline.signals import on_stop
+
+#: What is under way when it is told to stop has this many seconds to end.
+_LONGEST_END_S = 30
 
 
 def main() -> None:
@@ -38,6 +42,10 @@ def main() -> None:
         serving.start()
         print(f"BIGQUERY_EMULATOR_HOST={server.url}", flush=True)
         stop.wait()
+        # What is under way is waited for, but a query may take for ever; what was committed is in the file.
+        last = threading.Timer(_LONGEST_END_S, os._exit, (1,))
+        last.daemon = True
+        last.start()
         server.shutdown()
         serving.join()
     store.close()
