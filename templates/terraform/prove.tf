@@ -30,12 +30,13 @@ data "google_project" "prove" {
   for_each = google_bigquery_table.inputs
 }
 
-# Pub/Sub's own account writes the rows (https://cloud.google.com/pubsub/docs/create-bigquery-subscription).
+# Pub/Sub's own account writes the rows and sees the table; dataEditor, which its page names, could delete it too
+# (https://cloud.google.com/pubsub/docs/create-bigquery-subscription).
 resource "google_bigquery_table_iam_member" "prove" {
   for_each   = google_bigquery_table.inputs
   dataset_id = each.value.dataset_id
   table_id   = each.value.table_id
-  role       = "roles/bigquery.dataEditor"
+  role       = google_project_iam_custom_role.audit_writer.name
   member     = "serviceAccount:service-${data.google_project.prove[each.key].number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 }
 
