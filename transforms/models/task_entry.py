@@ -38,6 +38,10 @@ class TaskEntry:
         """Whether the inputs are one file's bytes: an image or a recording."""
         return self.check is inputs.media
 
+    def tried_with(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """``parameters`` for a try at launch: what is needed and not among them has a value that models take."""
+        return {name: ["a", "b"] for name in self.needed} | dict(parameters)
+
     def require(self, parameters: Mapping[str, Any]) -> None:
         """Raises ``InvalidParameter`` where one that has no default is missing."""
         for name in self.needed:

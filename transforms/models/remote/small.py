@@ -13,9 +13,7 @@ def small_ask(task: TaskEntry, parameters: Mapping[str, Any]) -> Ask | None:
     """Something small to ask any model of ``task``; None where there is nothing that all of them take."""
     if task.small is None:
         return None
-    given = dict(parameters)
-    for name in task.needed:
-        given.setdefault(name, ["a", "b"])
+    given = task.tried_with(parameters)
     if task.name == "text-generation":
         given["max_new_tokens"] = 1
     return Ask(task.small, given)

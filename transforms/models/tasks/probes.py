@@ -85,7 +85,7 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
 
 
 def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared]:
-    random, ask = np.random.default_rng(0), Ask(b"", {name: ["a", "b"] for name in task.entry.needed})
+    random, ask = np.random.default_rng(0), Ask(b"", task.entry.tried_with({}))
     with contextlib.suppress(ElementError):  # a processor may refuse them for their shape
         if isinstance(task, AudioTask):
             for seconds in _SECONDS:

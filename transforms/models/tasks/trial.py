@@ -31,7 +31,7 @@ def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
       ModelLoadError: it cannot answer, and could not answer any message.
     """
     entry = task.entry
-    given = {name: ["a", "b"] for name in entry.needed} | dict(parameters)
+    given = entry.tried_with(parameters)
     if task.model.generates and "max_new_tokens" in entry.parameters:
         given |= {"max_new_tokens": 1}
     try:
