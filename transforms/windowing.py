@@ -1,4 +1,4 @@
-"""What ``--window`` says: which windows of event time there are, and which one a message's audit row names."""
+"""What ``window`` says: which windows of event time there are, and which one a message's audit row names."""
 
 from __future__ import annotations
 

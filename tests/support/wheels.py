@@ -57,7 +57,8 @@ def install(wheel: Path, folder: Path, *extras: str) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=120)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--python", python]
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True, timeout=300)
+    # A PYTHONPATH with the checkout in it would make pip take the wheel for installed.
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True, timeout=300, env=environment())
     (site,) = (folder / "lib").glob("python*/site-packages")
     ours = metadata.Distribution.at(next(site.glob("beam_hf_inference-*.dist-info")))
     _link(_closure(ours.requires or [], extras), site)

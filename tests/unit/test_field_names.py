@@ -32,7 +32,7 @@ def test_no_flag_is_named_in_transforms() -> None:
         ("`model=a b`: give `task`", "--model=a b: give --task"),
         ("`parameters`: parameters.top_k: no", "--inference_params: parameters.top_k: no"),
         ("`token=env:X`: empty", "--hf_token_source=env:X: empty"),
-        ("fetch it with `hf download`, `engine=x`", "fetch it with `hf download`, `engine=x`"),
+        ("fetch it with `hf download`, `motor=x`", "fetch it with `hf download`, `motor=x`"),
     ],
 )
 def test_fields_become_flags(text: str, shown: str) -> None:

@@ -26,7 +26,7 @@ def compiled(definition: str) -> FileDescriptorProto:
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "schema.proto").write_text(definition, encoding="utf-8")
-        arguments = [f"-I{folder}", "--descriptor_set_out=compiled", "schema.proto"]
+        arguments = [f"-I{folder}", "-ocompiled", "schema.proto"]
         done = subprocess.run(  # noqa: S603 (our own arguments, no shell)
             [sys.executable, "-m", "grpc_tools.protoc", *arguments],
             cwd=folder,
