@@ -15,7 +15,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from fake_endpoint import FakeEndpoint, Fault, vector
+from google.auth.compute_engine import _metadata
+
+from transforms.models.remote import identity
 
 NAME = "projects/my-project/locations/europe-west4/endpoints/1234567890"
 MODEL = "projects/my-project/locations/europe-west4/models/987"
@@ -156,6 +160,20 @@ class FakeMetadata:
         finally:
             self._server.shutdown()
             self._server.server_close()
+
+
+@contextlib.contextmanager
+def this_machine(monkeypatch: pytest.MonkeyPatch, folder: Any) -> Iterator[FakeMetadata]:
+    """This machine is a VM of Google's while the block runs: its metadata server gives the tokens."""
+    with FakeMetadata().running() as fake:
+        for name, value in fake.environment(folder).items():
+            monkeypatch.setenv(name, value)
+        # google-auth reads these when it is imported, which it was long ago.
+        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", fake.host)
+        monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", False)
+        identity._credentials.cache_clear()
+        yield fake
+        identity._credentials.cache_clear()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -75,6 +75,17 @@ def word_tokenizer(max_length: int = 64) -> Any:
     )
 
 
+def t5_encoder(folder: Path) -> None:
+    """Writes T5's encoder alone into ``folder``, with its tokenizer."""
+    tokenizer = word_tokenizer()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    torch.manual_seed(0)
+    config = t.T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
+    config.pad_token_id, config.eos_token_id, config.decoder_start_token_id = 0, 3, 0
+    t.T5EncoderModel(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def byte_tokenizer(**special: Any) -> Any:
     """A byte-level tokenizer with no merges, left as it is by decoding."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

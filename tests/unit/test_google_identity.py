@@ -8,8 +8,7 @@ import pickle
 
 import pytest
 from fake_endpoint import FakeEndpoint, Fault
-from fake_vertex import FakeMetadata, FakeVertex
-from google.auth.compute_engine import _metadata
+from fake_vertex import FakeMetadata, FakeVertex, this_machine
 
 from transforms.models import token as token_module
 from transforms.models.errors import ModelLoadError
@@ -35,15 +34,8 @@ def hasty(monkeypatch):
 @pytest.fixture
 def metadata(monkeypatch, tmp_path):
     """This machine is a VM of Google's: its metadata server gives the tokens."""
-    with FakeMetadata().running() as fake:
-        for name, value in fake.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        # google-auth reads these when it is imported, which it was long ago.
-        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", fake.host)
-        monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", False)
-        identity._credentials.cache_clear()
+    with this_machine(monkeypatch, tmp_path) as fake:
         yield fake
-        identity._credentials.cache_clear()
 
 
 def run(endpoint: str, inputs, task="feature-extraction", parameters=None, **settings) -> list[Prediction | Failure]:

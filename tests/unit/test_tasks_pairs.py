@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 import tiny_models as tiny
 import tiny_writers as writers
 import torch
+from handler_answers import answers
 
 from transforms.models.errors import InvalidInput, ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -23,14 +23,6 @@ st = pytest.importorskip("sentence_transformers")
 
 QUERIES = ["where is my order", "good", "john smith lives in paris " * 3]
 TEXTS = [tiny.text_of(1 + 5 * i % 40, seed=i) for i in range(9)]
-
-
-def answers(folder: str, task: str | None, requests: Sequence[Request], **options: Any) -> list[Any]:
-    handler = HuggingFaceModelHandler(folder, task, **({"dtype": "float32", "device": "cpu"} | options))
-    model = handler.load_model()
-    torch.set_num_threads(1)
-    outcomes = handler.run_inference(requests, model)
-    return [outcome.prediction if isinstance(outcome, Prediction) else outcome for outcome in outcomes]
 
 
 def by_index(ranks: list[dict[str, Any]]) -> list[float]:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tiny_models as tiny
 import torch
-import transformers as t
 from safetensors.torch import load_file, save_file
 
 from transforms.models.errors import ModelLoadError
@@ -68,13 +67,7 @@ def test_the_encoder_of_t5_embeds(tmp_path: Path) -> None:
     import sentence_transformers as st
     from sentence_transformers.sentence_transformer import modules
 
-    tokenizer = tiny.word_tokenizer()
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    torch.manual_seed(0)
-    config = t.T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
-    config.pad_token_id, config.eos_token_id, config.decoder_start_token_id = 0, 3, 0
-    t.T5EncoderModel(config).eval().save_pretrained(tmp_path / "inner")
-    tokenizer.save_pretrained(tmp_path / "inner")
+    tiny.t5_encoder(tmp_path / "inner")
     dense = modules.Dense(32, 16, bias=False, activation_function=torch.nn.Identity())
     steps = [modules.Transformer(str(tmp_path / "inner")), modules.Pooling(32), dense, modules.Normalize()]
     st.SentenceTransformer(modules=steps, device="cpu").save(str(tmp_path / "st"), create_model_card=False)

@@ -12,6 +12,7 @@ import tiny_models as tiny
 import tiny_writers as writers
 import torch
 import transformers as t
+from handler_answers import answers
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -20,14 +21,6 @@ from transforms.records import Failure, Prediction, Request
 TEXTS = ["the order was late", "my invoice is wrong, please help", "paris", "where is john? " * 3, "thank you 😀"]
 SHORT = {"max_new_tokens": 7}
 ROMANIAN = {"src_lang": "en_XX", "tgt_lang": "ro_RO", **SHORT}
-
-
-def answers(folder: str, task: str | None, requests: Sequence[Request], **options: Any) -> list[Any]:
-    handler = HuggingFaceModelHandler(folder, task, **({"dtype": "float32", "device": "cpu"} | options))
-    model = handler.load_model()
-    torch.set_num_threads(1)
-    outcomes = handler.run_inference(requests, model)
-    return [outcome.prediction if isinstance(outcome, Prediction) else outcome for outcome in outcomes]
 
 
 def generated(folder: str, text: str, key: str, source: str | None = None, **words: Any) -> list[dict[str, str]]:

@@ -8,14 +8,13 @@ import json
 
 import pytest
 from fake_endpoint import Fault, vector
-from fake_vertex import DEPLOYED, MODEL, NAME, VERSION, FakeMetadata, FakeVertex, error, exhausted
-from google.auth.compute_engine import _metadata
+from fake_vertex import DEPLOYED, MODEL, NAME, VERSION, FakeVertex, error, exhausted, this_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.inputs import Ask
-from transforms.models.remote import caller, circuit_breaker, identity
+from transforms.models.remote import caller, circuit_breaker
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.handler import EndpointModelHandler
 from transforms.models.remote.reading import read_reply
@@ -228,18 +227,12 @@ def test_the_models_of_model_garden_as_a_service():
 
 def test_the_look_says_what_to_mend(monkeypatch, tmp_path):
     """A role that is missing is named with the way out, before the job starts."""
-    with FakeMetadata().running() as metadata:
-        for name, value in metadata.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", metadata.host)
-        monkeypatch.setattr(_metadata, "_NO_GCE_CHECK", False)
-        identity._credentials.cache_clear()
+    with this_machine(monkeypatch, tmp_path) as metadata:
         denied = error(403, "PERMISSION_DENIED", "Permission 'aiplatform.endpoints.predict' denied")
         with FakeVertex(tokens=metadata.tokens, script=lambda *_: Fault(403, denied[1])).running() as fake:
             handler = EndpointModelHandler(fake.endpoint, "feature-extraction", auth="google")
             with pytest.raises(ModelLoadError, match="aiplatform.user.*pipeline.doctor"):
                 handler.probe()
-        identity._credentials.cache_clear()
 
 
 def _rows(server, entry, asks, reply, answer):

@@ -120,12 +120,10 @@ class FeatureExtraction(TextTask):
         for ask in asks:
             own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
             cut = any(row.truncated for row in own_rows)
-            wrong = self.too_short(own_rows, "inputs" if len(own_rows) == 1 else "a text of inputs")
+            what = "inputs" if len(own_rows) == 1 else "a text of inputs"
+            wrong = self.too_short(own_rows, what) or self.cut_unasked(ask, own_rows)
             if wrong:
                 prepared.append(wrong)
-                continue
-            if cut and (self.loading.refuse_too_long or not ask.parameters.get("truncate", True)):
-                prepared.append(self.too_long())
                 continue
             lengths = [len(row.ids) for row in own_rows]
             width = getattr(self.config.get_text_config(), "hidden_size", None) or 1
@@ -139,12 +137,6 @@ class FeatureExtraction(TextTask):
                 continue
             prepared.append(Prepared(ask, own_rows, Size(max(lengths), len(lengths)), sum(lengths), cut))
         return prepared
-
-    def too_long(self) -> TooLong:
-        return TooLong(
-            f"inputs is longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
-        )
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, torch.Tensor | None]:
         rows = [row for prepared in batch for row in prepared.rows]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, ModelLoadError, TooLong, foreign
+from transforms.models.errors import ElementError, ModelLoadError, foreign
 from transforms.models.inputs import Ask
 from transforms.models.pair_shapes import ranked
 from transforms.models.task_table import TASKS
@@ -57,21 +57,13 @@ class TextRanking(TextTask):
         for ask in asks:
             own = [next(rows) for _ in ask.inputs["texts"]]
             cut = any(row.truncated for row in own)
-            wrong = self.too_short(own, "a pair of inputs")
+            wrong = self.too_short(own, "a pair of inputs") or self.cut_unasked(ask, own, "inputs has a pair")
             if wrong:
                 prepared.append(wrong)
-            elif cut and (self.loading.refuse_too_long or not ask.parameters.get("truncate", True)):
-                prepared.append(self.too_long())
             else:
                 lengths = [len(row.ids) for row in own]
                 prepared.append(Prepared(ask, own, Size(max(lengths), len(own)), sum(lengths), cut))
         return prepared
-
-    def too_long(self) -> TooLong:
-        return TooLong(
-            f"inputs has a pair longer than the model's {self.encoder.max_length} tokens;"
-            " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
-        )
 
     def forward(self, batch: Sequence[Prepared]) -> torch.Tensor:
         return self.logits([row for prepared in batch for row in prepared.rows])

@@ -68,6 +68,17 @@ class TextTask(Task):
             " shorten it, or run with on_too_long=truncate"
         )
 
+    def cut_unasked(self, ask: Ask, rows: Sequence[Row], what: str = "inputs is") -> TooLong | None:
+        """The failure of an element with a row that was cut, where the job or its ``truncate`` would rather have none."""
+        if not any(row.truncated for row in rows):
+            return None
+        if not self.loading.refuse_too_long and ask.parameters.get("truncate", True):
+            return None
+        return TooLong(
+            f"{what} longer than the model's {self.encoder.max_length} tokens;"
+            " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
+        )
+
     def planned(self, prepared: Prepared) -> Size:
         group = self.sharing.group(prepared.size.length, prepared.tokens)
         return prepared.size if group is None else replace(prepared.size, group=(prepared.size.group, group))
