@@ -69,7 +69,7 @@ class TextTask(Task):
         )
 
     def cut_unasked(self, ask: Ask, rows: Sequence[Row], what: str = "inputs is") -> TooLong | None:
-        """The failure of an element with a row that was cut, where the job or its ``truncate`` would rather have none."""
+        """The failure of an element with a row that was cut, where the job or ``truncate`` would rather have none."""
         if not any(row.truncated for row in rows):
             return None
         if not self.loading.refuse_too_long and ask.parameters.get("truncate", True):
