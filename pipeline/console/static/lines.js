@@ -89,7 +89,7 @@ export class Lines {
       },
       axes: [
         { ...axis, size: 30, space: 84, values: (u, splits, i, space, step) => splits.map((each) => step < 60 ? clock(each) : minute(each, step >= 3600 * 6)) },
-        { ...axis, size: 58, space: 36, values: (u, splits) => splits.map((each) => tidy(this.format(each))) },
+        { ...axis, size: (u, labels) => 16 + 7 * Math.max(6, ...(labels || []).map((each) => each.length)), space: 36, values: (u, splits) => splits.map((each) => tidy(this.format(each))) },
       ],
       series: [{}, ...this.series.map((each) => ({
         label: each.name, stroke: paint(each), width: 2, spanGaps: false,
