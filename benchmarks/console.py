@@ -1,9 +1,10 @@
-"""``python -m benchmarks.console``: the console's first paint, and its memory after a burst and an hour's worth of traffic.
+"""``python -m benchmarks.console``: the console's first paint and memory after a burst and an hour's worth of traffic.
 
-The burst is ``--burst`` messages published as fast as it goes. The hour is simulated: as many inputs, results and dead letters as ``--rate`` gives in it are published to the topics
-within ``--seconds``, while a page in a headless Chromium goes from view to view. No job and no model run. Memory is
-the server's resident set (Linux) and the page's JavaScript heap after a collection, before and after; the first
-contentful paint is the median of ten fresh pages, each with an empty cache.
+The burst is ``--burst`` messages published as fast as it goes. The hour is simulated: as many inputs, results and dead
+letters as ``--rate`` gives in it are published to the topics within ``--seconds``, while a page in a headless Chromium
+goes from view to view. No job and no model run. Memory is the server's resident set (Linux) and the page's JavaScript
+heap after a collection, before and after; the first contentful paint is the median of ten fresh pages, each with an
+empty cache.
 """
 
 from __future__ import annotations
