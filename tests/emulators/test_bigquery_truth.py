@@ -68,6 +68,7 @@ def test_decimals_keep_their_places(client: bigquery.Client, expression: str, ki
         ("STRUCT(1 AS a, 'x' AS b)", {"a": 1, "b": "x"}),
         ("STRUCT(1, 'x' AS b, 2)", {"_field_1": 1, "b": "x", "_field_3": 2}),
         ("(1, 'x')", {"_field_1": 1, "_field_2": "x"}),
+        ("(t.x, x) FROM (SELECT 5 AS x) t", {"_field_1": 5, "_field_2": 5}),
         ("STRUCT<a INT64, b STRING>(1, 'x')", {"a": 1, "b": "x"}),
         ("[STRUCT(1 AS a), STRUCT(2 AS a)]", [{"a": 1}, {"a": 2}]),
         ("ARRAY<STRUCT<a INT64, b STRING>>[(1, 'x'), (2, 'y')]", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
@@ -158,6 +159,23 @@ def test_datasets_that_ask_for_what_is_not_here_are_501(server: Server, name: st
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"createSession": True},
+        {"connectionProperties": [{"key": "session_id", "value": "x"}]},
+        {"formatOptions": {"timestampOutputFormat": "ISO8601_STRING"}},
+        {"userDefinedFunctionResources": [{"inlineCode": "x"}]},
+    ],
+    ids=str,
+)
+def test_queries_that_ask_for_what_is_not_here_are_501(server: Server, options: dict[str, Any]) -> None:
+    """So are a session, which would be left out of account, and times in a form that is not here."""
+    body = {"query": "SELECT CURRENT_TIMESTAMP() AS now", "useLegacySql": False, **options}
+    answer = requests.post(f"{server.address}/bigquery/v2/projects/{PROJECT}/queries", json=body, timeout=10)
+    assert answer.status_code == 501 and "is not supported by the embedded BigQuery" in answer.text
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "CREATE TABLE DATASET.t (a INT64 DEFAULT 5)",
@@ -171,6 +189,7 @@ def test_datasets_that_ask_for_what_is_not_here_are_501(server: Server, name: st
         "CREATE EXTERNAL TABLE DATASET.t (a INT64) OPTIONS (format = 'CSV', uris = ['gs://bucket/file'])",
         "CREATE TABLE DATASET.t (a INTERVAL)",
         "SELECT INTERVAL 1 DAY AS a",
+        "SELECT CAST('2026-01-31' AS TIMESTAMP(12)) AS a",
         "CREATE TEMP TABLE t (a INT64)",
         "CREATE TABLE DATASET.t CLONE DATASET.there",
     ],

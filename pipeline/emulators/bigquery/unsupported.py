@@ -22,6 +22,11 @@ _FIELD = (
     *("generatedColumn", "rangeElementType"),
     "timestampPrecision",
 )
+_QUERY = (
+    *("createSession", "connectionProperties", "tableDefinitions", "userDefinedFunctionResources", "continuous"),
+    *("schemaUpdateOptions", "timePartitioning", "rangePartitioning", "clustering", "writeIncrementalResults"),
+    "destinationEncryptionConfiguration",
+)
 
 
 def not_here(what: str) -> BigQueryError:
@@ -38,6 +43,11 @@ def check_table(resource: Mapping[str, Any]) -> None:
     """Raises ``notImplemented`` for a table, or a column of it, that asks for what is not here."""
     _check(resource, _TABLE, "")
     check_schema((resource.get("schema") or {}).get("fields") or ())
+
+
+def check_query(configuration: Mapping[str, Any]) -> None:
+    """The same for a query job, whose session, files or functions would be left out of account."""
+    _check(configuration, _QUERY, "")
 
 
 def check_schema(fields: Any, where: str = "schema.fields.") -> None:
