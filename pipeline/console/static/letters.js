@@ -29,6 +29,15 @@ export function start(root) {
   load();
 }
 
+/** Another view is shown: nothing of this one is kept but what is chosen by the address. */
+export function leave() {
+  turn++;
+  found = null;
+  rows = new Map();
+  fill(list);
+  fill(groups);
+}
+
 /** The filter has changed: the list is made anew, as of now. */
 export function filtered() {
   until = null;

@@ -38,6 +38,7 @@ function show() {
   filter.show();
   document.getElementById("filter").hidden = now.view === "try";
   if (current !== view) {
+    current?.leave?.();
     current = view;
     start();
     document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });

@@ -33,6 +33,12 @@ export function start(root, given) {
   filtered();
 }
 
+export function leave() {
+  turn++;
+  shown = [];
+  fill(list);
+}
+
 const filter = () => address.read().q;
 
 /** The filter has changed. */
