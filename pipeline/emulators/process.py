@@ -50,7 +50,7 @@ class Server:
         self.stop()
 
 
-def spawn(module: str, *args: str, timeout: float = 60) -> Server:
+def spawn(module: str, *args: str, timeout: float = 180) -> Server:
     """Runs ``python -m module *args --exit_with_parent`` and waits until it says where it listens.
 
     The child has its own session, so Ctrl-C reaches the parent alone, which can still drain into its servers.
