@@ -268,9 +268,9 @@ def test_mending_command_of_other_tables():
 
 
 def test_where_summaries_go_is_asked_too(patient):
-    """Topic and table of the summaries are asked for what the job does with them; a table still to be made says nothing."""
-    dataset = patient.resources.audit_table.dataset
-    more = {"summary_topic": f"{patient.resources.output_topic}-s", "summary_table": f"my-project:{dataset}.summary"}
+    """Topic and table of the summaries are asked for what the job does there; a table still to be made says nothing."""
+    table = f"my-project:{patient.resources.audit_table.dataset}.summary"
+    more = {"summary_topic": f"{patient.resources.output_topic}-summary", "summary_table": table}
     setup.create_topic(more["summary_topic"])
     code, findings = patient.examine(**more)
     assert (code, wrong(findings)) == (0, [])
