@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -39,6 +41,10 @@ _OF_THE_BODY = frozenset(
 #: What says of a message that it is a dead letter, where one was published again as it was. A result is none, and would
 #: be replayed for one.
 _OF_A_DEAD_LETTER = ("dead_letter_stage", "CloudPubSubDeadLetterSource")
+
+
+#: The attribute with the first label of a result: a subscription can filter by it, as it cannot by what is in a body.
+LABEL = "predicted_label"
 
 
 def has_date(seconds: float) -> bool:
@@ -96,8 +102,27 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
+    attributes.pop(LABEL, None)  # what an earlier job predicted
     _check(data, attributes, limits)
+    label, _ = first_label(prediction.prediction)
+    if label is not None:
+        labelled = {**attributes, LABEL: label}
+        with contextlib.suppress(TooLarge):  # a result is not lost for it
+            _check(data, labelled, limits)
+            attributes = labelled
     return Result(prediction, prediction_json, data, attributes, message.ordering_key)
+
+
+def first_label(prediction: Any) -> tuple[str | None, float | None]:
+    """Label and score of the first of ``prediction``'s answers, as far as it has them."""
+    first = prediction[0] if isinstance(prediction, list) and prediction else None
+    if not isinstance(first, Mapping):
+        return None, None
+    label, score = first.get("label"), first.get("score")
+    return (
+        None if label is None else str(label),
+        float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
+    )
 
 
 def _numbers(prediction: Any) -> int:

@@ -7,8 +7,7 @@ error at this size is under 1.7 % at 99 % confidence, whatever the number of mes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import datasketches
 import numpy as np
@@ -17,6 +16,7 @@ from apache_beam import coders
 
 from transforms.audit_row import message_of
 from transforms.barrier import survived
+from transforms.encode import first_label
 from transforms.records import Failure, Result
 
 #: Of a sketch: rank error against bytes; 200 is the library's own choice, and at most some 1,600 bytes.
@@ -139,18 +139,6 @@ class Tally:
             found.sketches[name] = datasketches.kll_floats_sketch.deserialize(data[at : at + size])
             at += size
         return found
-
-
-def first_label(prediction: Any) -> tuple[str | None, float | None]:
-    """Label and score of the first of ``prediction``'s answers, as far as it has them."""
-    first = prediction[0] if isinstance(prediction, list) and prediction else None
-    if not isinstance(first, Mapping):
-        return None, None
-    label, score = first.get("label"), first.get("score")
-    return (
-        None if label is None else str(label),
-        float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
-    )
 
 
 class TallyCoder(coders.Coder):

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -112,10 +111,10 @@ def _classifier(console: Console) -> Path:
     )
     examples, shown = read_examples(), [0.0]
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0, visible=False)
+        task = bar.add_task("", total=1.0, visible=console.is_terminal)
 
         def progress(done: float) -> None:
-            bar.update(task, completed=done, visible=True)
+            bar.update(task, completed=done)
             if not console.is_terminal and done >= shown[0]:
                 console.print(f"fine-tuning MiniLM on the labelled tickets: {done:.0%}", highlight=False)
                 shown[0] = done + 0.2
@@ -141,7 +140,7 @@ def run(console: Console, plan: Plan) -> int:
             pubsub = stack.enter_context(spawn("pipeline.emulators.pubsub", "--port=0"))
             bigquery = stack.enter_context(spawn("pipeline.emulators.bigquery", "--port=0", f"--data={tables}"))
             os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
-            resources = setup.Resources.named("my-project", "tickets")
+            resources = setup.Resources.named("my-project")
             setup.create(resources)
         console.print(f"[green]✓[/] Pub/Sub on {pubsub.address}, BigQuery on {bigquery.address}", highlight=False)
         flags = [
@@ -165,17 +164,22 @@ def run(console: Console, plan: Plan) -> int:
         except KeyboardInterrupt:
             console.print(stream.ledger.line(), highlight=False)
             raise
-        if page and page.address and console.is_terminal:
-            open_for = f"stays open for {_OPEN_S / 60:.0f} minutes; Ctrl-C ends it now"
-            console.print(
-                f"all tickets are in; try your own at http://{page.address}, which {open_for}", highlight=False
-            )
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait(_OPEN_S)
-        job.stop()
         closing.show(console, stream.ledger, resources, plan.folder, job.log)
+        if page and page.address and console.is_terminal:
+            _hold(console, page.address)
     console.print(stream.ledger.line(), highlight=False)
     return 0 if stream.ledger.adds_up() else 1
+
+
+def _hold(console: Console, address: str) -> None:
+    """Keeps the page open for messages of one's own, and says all the while for how long yet; Ctrl-C ends it."""
+    until = time.monotonic() + _OPEN_S
+    with contextlib.suppress(KeyboardInterrupt), console.status("") as line:
+        while (left := until - time.monotonic()) > 0:
+            line.update(
+                f"try your own messages at [bold]http://{address}[/]: open for {left:.0f} s yet, or until Ctrl-C"
+            )
+            time.sleep(1)
 
 
 def _stream(plan: Plan, stream: Stream, job: Job) -> Iterator[str]:
