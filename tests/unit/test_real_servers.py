@@ -74,7 +74,7 @@ def running(command: list[str], health: str, log: Path) -> Iterator[str]:
 
 def run(url: str, task: str, inputs, parameters=None, **settings) -> list[Prediction | Failure]:
     """The outcomes of one batch, and no failed launch."""
-    handler = EndpointModelHandler(url, task, timeout_s=120, **settings)
+    handler = EndpointModelHandler(url, task, timeout_s=120, max_wait_s=150, **settings)
     handler.probe()
     asked = [Request(one, parameters or {}, Message(message_id=str(i))) for i, one in enumerate(inputs)]
     return list(handler.run_inference(asked, handler.load_model()))
@@ -150,10 +150,14 @@ def test_llama_cpp(tmp_path):
 
 
 def test_vllm(tmp_path):
-    """vLLM on a CPU, where it installs: generation."""
+    """vLLM on a CPU, where it installs: generation, by a model whose heads are as wide as its kernels take."""
     import tiny_models
+    import transformers
 
-    with running(vllm(tiny_models.causal(), "--max-model-len=128"), "/health", tmp_path / "log") as url:
+    config = transformers.AutoConfig.from_pretrained(tiny_models.causal(), n_embd=64)
+    shutil.copytree(tiny_models.causal(), tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    with running(vllm(str(tmp_path / "model"), "--max-model-len=128"), "/health", tmp_path / "log") as url:
         texts_of(f"{url}/v1", "tiny")
 
 
