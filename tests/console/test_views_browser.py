@@ -289,6 +289,10 @@ def test_bars_bins_nodes_and_the_keyboard_narrow_the_page(browser, filled):
     page.focus(".skip")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "view" and "step=predict" in page.url
+    page.focus(".node.windows")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("main h2 >> text=Windows")
+    assert "step=" not in page.url
     page.context.close()
 
 

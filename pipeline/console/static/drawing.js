@@ -21,15 +21,21 @@ function edges({ published, results, dead_letters: dead, rates, on_their_way }) 
   return along;
 }
 
-/** `width` is that of its place: letters are drawn in their true size. `pick(step)` hears which step is pressed. */
-export function draw(figures, width, step, pick) {
+/**
+ * `width` is that of its place: letters are drawn in their true size. `pick(step)` hears which step is pressed, and
+ * `windows()` that the windows are; without it there are none.
+ */
+export function draw(figures, width, step, pick, windows) {
   const dead = Object.values(figures.dead_letters).reduce((a, b) => a + b, 0);
   const along = edges(figures);
   const drops = STAGES.map((stage) => ({ n: figures.dead_letters[stage] || 0, speed: figures.rates.dead_letters[stage] || 0 }));
   const box = (id, x, y, wide, tall, label, more = "") => pressable(
     s(`g.node.${id}${more}${id === step ? ".chosen" : ""}`, { "data-key": `node ${id}`, "aria-pressed": String(id === step) }, s("rect", { x, y, width: wide, height: tall, rx: 10 }), s("text", { x: x + wide / 2, y: y + tall / 2 + 5 }, label)),
     `${label.trim()}: show what passed and what failed`, () => pick(id === step ? "" : id));
-  const shape = width < LEAST ? standing(Math.min(width, 340), along, drops, dead, box) : lying(Math.min(width, 1500), along, drops, dead, box);
+  const summed = (x, y, wide, tall) => pressable(
+    s("g.node.windows", { "data-key": "node windows" }, s("rect", { x, y, width: wide, height: tall, rx: 10 }), s("text", { x: x + wide / 2, y: y + tall / 2 + 5 }, "Windows")),
+    "Windows: show their summaries", windows);
+  const shape = width < LEAST ? standing(Math.min(width, 340), along, drops, dead, box, windows && summed) : lying(Math.min(width, 1500), along, drops, dead, box, windows && summed);
   return s("svg.flow", { viewBox: `0 0 ${shape.width} ${shape.height}`, width: shape.width, height: shape.height, role: "group", "aria-label": `The pipeline: ${count(figures.results)} results, ${count(dead)} dead letters` },
     s("defs", {}, arrow("arrow"), arrow("arrow-bad")), shape.parts);
 }
@@ -40,7 +46,7 @@ const words = (speed) => speed === null ? "" : `${rate(speed)}/s`;
 const fits = (n) => n >= 1e6 ? `${(n / 1e6).toFixed(2)}M` : count(n);
 const line = (x1, y1, x2, y2, speed, bad) => s(`line.edge${speed > 0 ? ".moving" : ""}`, { x1, y1, x2, y2, "marker-end": bad ? "url(#arrow-bad)" : "url(#arrow)" });
 
-function lying(width, along, drops, dead, box) {
+function lying(width, along, drops, dead, box, summed) {
   const wide = width < 1000 ? 84 : 112, tall = 48, gap = (width - 6 * wide) / 5, top = 14, low = 142;
   const x = (place) => place * (wide + gap);
   return { width, height: 186, parts: [
@@ -56,10 +62,12 @@ function lying(width, along, drops, dead, box) {
     }),
     NODES.map(([id, label], place) => box(id, x(place), top, wide, tall, label)),
     box("dead", x(1), low, x(4) + wide - x(1), 40, `Dead letters  ${count(dead)}`, dead ? "" : ".none"),
+    summed && s("g.quiet", {}, line(x(5) + wide / 2, top + tall + 4, x(5) + wide / 2, low - 5, 0), line(x(4) + wide + 4, low + 20, x(5) - 6, low + 20, 0)),
+    summed && summed(x(5), low, wide, 40),
   ] };
 }
 
-function standing(width, along, drops, dead, box) {
+function standing(width, along, drops, dead, box, summed) {
   const wide = 100, tall = 42, gap = 44, side = 106;
   const y = (place) => place * (tall + gap) + 2;
   const shown = box("dead", width - side, y(1), side, y(4) + tall - y(1), "Dead letters", dead ? "" : ".none");
@@ -77,5 +85,7 @@ function standing(width, along, drops, dead, box) {
     }),
     NODES.map(([id, label], place) => box(id, 0, y(place), wide, tall, label)),
     shown,
+    summed && s("g.quiet", {}, line(wide + 4, y(5) + tall / 2, width - side - 6, y(5) + tall / 2, 0), line(width - side / 2, y(4) + tall + 3, width - side / 2, y(5) - 6, 0)),
+    summed && summed(width - side, y(5), side, tall),
   ] };
 }

@@ -48,7 +48,7 @@ export function filtered() {
 
 function picture() {
   const width = drawing.clientWidth;
-  if (width) keepFocus(drawing, () => fill(drawing, draw(state.figures, width, address.read().step, (step) => address.go({ step }))));
+  if (width) keepFocus(drawing, () => fill(drawing, draw(state.figures, width, address.read().step, (step) => address.go({ step }), about.names["summary table"] && (() => address.go({ view: "windows", step: "" })))));
 }
 
 let drawnAs = "";
