@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -104,25 +103,19 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
     attributes.pop(LABEL, None)  # what an earlier job predicted
     _check(data, attributes, limits)
-    label, _ = first_label(prediction.prediction)
+    label = first_answer(prediction.prediction).get("label")
     if label is not None:
-        labelled = {**attributes, LABEL: label}
+        labelled = {**attributes, LABEL: str(label)}
         with contextlib.suppress(TooLarge):  # a result is not lost for it
             _check(data, labelled, limits)
             attributes = labelled
     return Result(prediction, prediction_json, data, attributes, message.ordering_key)
 
 
-def first_label(prediction: Any) -> tuple[str | None, float | None]:
-    """Label and score of the first of ``prediction``'s answers, as far as it has them."""
+def first_answer(prediction: Any) -> Mapping[str, Any]:
+    """The first of ``prediction``'s answers; empty where it has none with names."""
     first = prediction[0] if isinstance(prediction, list) and prediction else None
-    if not isinstance(first, Mapping):
-        return None, None
-    label, score = first.get("label"), first.get("score")
-    return (
-        None if label is None else str(label),
-        float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
-    )
+    return first if isinstance(first, Mapping) else {}
 
 
 def _numbers(prediction: Any) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import datasketches
 import numpy as np
@@ -16,7 +17,7 @@ from apache_beam import coders
 
 from transforms.audit_row import message_of
 from transforms.barrier import survived
-from transforms.encode import first_label
+from transforms.encode import first_answer
 from transforms.records import Failure, Result
 
 #: Of a sketch: rank error against bytes; 200 is the library's own choice, and at most some 1,600 bytes.
@@ -32,6 +33,9 @@ TOTALS = ("messages", "ok", "truncated", "tokens", "tokens_generated")
 #: Counts by name: dead letters by stage, results by first label, by tenth of its score, messages by length.
 DISTRIBUTIONS = ("stages", "labels", "score_bins", "input_bytes_bins")
 SKETCHES = ("score", "latency_ms", "input_bytes")
+
+#: The largest number that a sketch holds.
+_MOST = float(np.finfo("f4").max)
 
 _VERSION = 1
 
@@ -96,7 +100,9 @@ class Tally:
         """Puts what was counted one by one into the sketches, at once: that is much faster."""
         for name, found in self._values.items():
             if found:
-                self.sketches[name].update(np.array(found, "f4"))
+                numbers = np.array(found, "f8")
+                # A quantile must be a number that a table takes, and a clock may give what is none.
+                self.sketches[name].update(np.clip(numbers[~np.isnan(numbers)], -_MOST, _MOST).astype("f4"))
                 found.clear()
 
     def _count(self, distribution: str, name: str, times: int = 1) -> None:
@@ -139,6 +145,16 @@ class Tally:
             found.sketches[name] = datasketches.kll_floats_sketch.deserialize(data[at : at + size])
             at += size
         return found
+
+
+def first_label(prediction: Any) -> tuple[str | None, float | None]:
+    """Label and score of the first of ``prediction``'s answers, as far as it has them."""
+    first = first_answer(prediction)
+    label, score = first.get("label"), first.get("score")
+    return (
+        None if label is None else str(label),
+        float(score) if isinstance(score, int | float) and -_MOST <= score <= _MOST else None,
+    )
 
 
 class TallyCoder(coders.Coder):
