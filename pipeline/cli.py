@@ -31,8 +31,11 @@ COMMANDS = (
     Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
     Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
     Command("summary recount", "pipeline.summary", "count windows anew from the audit table"),
+    Command("audit find", "pipeline.find", "the audit rows of messages by an attribute or id"),
     Command("audit erase", "pipeline.erase", "delete a person's rows from the audit table"),
     Command("audit prove", "pipeline.prove", "what became of every message between two times"),
+    Command("capacity", "pipeline.capacity", "how many workers, and the month's bill"),
+    Command("bench", "pipeline.emulators.bench", "what a worker does with your model and messages", "local"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )

@@ -60,10 +60,23 @@ def read(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         UsageError: a flag is unknown, misspelt, missing, or its value wrong.
     """
-    texts, rest = split(flags, argv)
-    if rest:
-        raise unknown(rest[0], (f"--{flag.name}" for flag in flags if not flag.hidden))
-    return values(flags, texts)
+    found, words = read_with_words(flags, argv)
+    if words:
+        raise unknown(words[0], ())
+    return found
+
+
+def read_with_words(flags: Sequence[Flag], argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """As :func:`read`, and the words that are no flags.
+
+    Raises:
+        UsageError: a flag is unknown, misspelt, missing, or its value wrong.
+    """
+    texts, words = split(flags, argv)
+    for word in words:
+        if word.startswith("-"):
+            raise unknown(word, (f"--{flag.name}" for flag in flags if not flag.hidden))
+    return values(flags, texts), words
 
 
 def split(flags: Iterable[Flag], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -165,13 +178,19 @@ def help_text(flag: Flag) -> str:
     return f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
 
 
-def print_help(command: str, module: str, about: str, flags: Sequence[Flag]) -> int:
-    """Prints the help of ``beam-hf-inference command``, if there is one, and ``python -m module``; returns 0."""
+def print_help(command: str, module: str, about: str, flags: Sequence[Flag], operands: str = "") -> int:
+    """Prints the help of ``beam-hf-inference command``, if there is one, and ``python -m module``; returns 0.
+
+    ``operands`` are the words that it takes besides ``flags``.
+    """
     width = min(120, shutil.get_terminal_size((120, 24)).columns)
     shown = [flag for flag in flags if not flag.hidden]
     column = max(len(flag.name) for flag in shown) + 6
     names = [*([f"beam-hf-inference {command}"] if command else []), f"python -m {module}"]
-    lines = [f"{word:>6} {name} [--FLAG=VALUE ...]" for word, name in zip(("usage:", "or:"), names, strict=False)]
+    lines = [
+        f"{word:>6} {name} [--FLAG=VALUE ...]{operands and f' {operands}'}"
+        for word, name in zip(("usage:", "or:"), names, strict=False)
+    ]
     lines.append("")
     lines += textwrap.wrap(about, width)
     for group in dict.fromkeys(flag.group for flag in shown):

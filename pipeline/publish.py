@@ -14,7 +14,7 @@ from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.types import PublishRequest
 
 from pipeline import clients
-from transforms import metrics
+from transforms import metrics, timing
 from transforms.barrier import failure, tell
 from transforms.dead_letter import PREFIX
 from transforms.encode import attributes_bytes
@@ -93,7 +93,8 @@ class _PublishFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         records, self._pending = self._pending, []
-        _, refused = try_publish(self._topic, records)
+        with timing.sink():
+            _, refused = try_publish(self._topic, records)
         ended = metrics.Ended()
         for index, record in enumerate(records):
             if index not in refused:

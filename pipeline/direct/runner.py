@@ -34,6 +34,7 @@ from pipeline.direct.counting import count_every_bundle
 from pipeline.direct.halving import take_given_up
 from pipeline.direct.subscriber import Connect, Subscriber
 from pipeline.direct.watermark import mark_of
+from transforms import timing
 from transforms.models.ahead import Ahead
 from transforms.records import Message
 
@@ -93,6 +94,7 @@ class _ReadEvaluator(_TransformEvaluator):
                 if done:
                     subscriber.done(done)
                 messages = transform.in_work = subscriber.take(_WAIT_S)
+                timing.begin(messages)
             if not messages and subscriber.stopping:
                 return TransformResult(self, [], [], None, {None: WatermarkManager.WATERMARK_POS_INF})
         else:
