@@ -37,6 +37,11 @@ COMMANDS = (
     Command("capacity", "pipeline.capacity", "how many workers, and the month's bill"),
     Command("bench", "pipeline.emulators.bench", "what a worker does with your model and messages", "local"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
+    Command("emulators publish", "pipeline.emulators.publish", "publish messages to the embedded Pub/Sub", "local"),
+    Command(
+        "emulators pull", "pipeline.emulators.pull", "print and acknowledge what a subscription there has", "local"
+    ),
+    Command("emulators create", "pipeline.emulators.create", "make what a job's flags name, there", "local"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )
 
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["usage: beam-hf-inference COMMAND [--FLAG=VALUE ...]", "", "Commands:"]
-    lines += [f"  {command.name:<17}{command.about}" for command in COMMANDS]
+    lines += [f"  {command.name:<19}{command.about}" for command in COMMANDS]
     lines += ["", "beam-hf-inference COMMAND --help has a command's flags; beam-hf-inference --version the version."]
     lines += ["Exit codes: 0 done, 1 failed, 2 wrong usage."]
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
@@ -71,15 +72,23 @@ def words(error: Exception, most: int = 300) -> str:
     return " ".join(str(getattr(error, "message", None) or error).split())[:most]
 
 
-def retry(sink: str) -> Retry:
-    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``."""
+def retry(sink: str, told: Callable[[BaseException], None] = lambda error: None) -> Retry:
+    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``.
+
+    ``told`` hears each error that is tried again.
+    """
+
+    def on_error(error: Exception) -> None:
+        metrics.retried(sink)
+        told(error)
+
     return Retry(
         predicate=transient,
         initial=0.1,
         maximum=10.0,
         multiplier=2.0,
         timeout=PATIENCE_S,
-        on_error=lambda error: metrics.retried(sink),
+        on_error=on_error,
     )
 
 

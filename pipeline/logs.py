@@ -9,7 +9,7 @@ import os
 from transforms.encode import rfc3339
 
 #: What a record may carry beside its message, by ``extra=``; never what a message held.
-FIELDS = ("message_id", "trace_id", "stage", "error_type")
+FIELDS = ("message_id", "trace_id", "stage", "error_type", "status")
 
 # Beam says something of every batch and of every type hint it does not need.
 _CHATTY = ("apache_beam.transforms.util", "apache_beam.typehints", "apache_beam.ml.inference", "httpx", "httpx2")

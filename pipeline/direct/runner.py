@@ -129,6 +129,12 @@ class LocalRunner(BundleBasedDirectRunner):
         """The messages that the next bundle will begin with, as far as they have come."""
         return [message for read in self._reads for message in read.subscriber.upcoming()]
 
+    def backlog(self) -> tuple[int, float | None]:
+        """How many messages have come and are not done with, and when the oldest of them was published."""
+        found = [read.subscriber.backlog() for read in self._reads]
+        times = [oldest for _, oldest in found if oldest is not None]
+        return sum(count for count, _ in found), min(times, default=None)
+
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
         pipeline.visit(_FindReads(self._reads))
         _remember_specs()
