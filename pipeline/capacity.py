@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline import flags
+from pipeline.command import command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import COUNT, Decimal, Integer, positive, seconds
 
@@ -112,9 +113,9 @@ def bill(found: Plan, given: dict[str, Any]) -> Bill:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints the plan and the bill; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("capacity", "pipeline.capacity", _ABOUT, FLAGS)
     try:

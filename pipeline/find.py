@@ -15,6 +15,7 @@ from typing import Any
 from google.cloud import bigquery
 
 from pipeline import clients, flags
+from pipeline.command import Failed, command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import COUNT, TableName, moment, pair, table_name
 from transforms.encode import rfc3339
@@ -65,13 +66,12 @@ def find(
         conditions.append(f"JSON_VALUE(attributes, '{json_path(name)}') = @value{number}")
         parameters.append(bigquery.ScalarQueryParameter(f"value{number}", "STRING", value))
     query = _QUERY.format(table=table, conditions=" AND ".join(conditions), limit=most)
-    config = bigquery.QueryJobConfig(query_parameters=parameters)
-    return [dict(row) for row in clients.bigquery_client(table.project).query(query, job_config=config).result()]
+    return [dict(row) for row in clients.query(table.project, query, parameters)]
 
 
 def json_path(name: str) -> str:
     """The JSONPath of the attribute ``name``, to stand in a GoogleSQL text of single quotes."""
-    return f'$."{name}"'.replace("\\", "\\\\").replace("'", "\\'")
+    return f'$."{name}"'.replace("'", "\\'")
 
 
 def told(row: dict[str, Any]) -> str:
@@ -88,9 +88,9 @@ def _plain(value: Any) -> Any:
     return rfc3339(value.timestamp()) if isinstance(value, datetime) else str(value)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints the rows; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("audit find", "pipeline.find", _ABOUT, FLAGS, _OPERANDS)
     try:
@@ -107,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         rows = find(values["audit_table"], attributes, values["message_id"], since, until, most)
     except clients.API_ERRORS as error:
-        print("error: nothing was looked for:", clients.words(error), file=sys.stderr)
-        return 1
+        raise Failed(f"nothing was looked for: {clients.words(error)}") from None
     for row in rows:
         print(json.dumps(row, default=_plain, ensure_ascii=False) if values["json"] else told(row))
     if not values["json"]:
@@ -119,7 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _attribute(word: str) -> tuple[str, str]:
     try:
-        return pair(word)
+        name, value = pair(word)
+        if '"' in name or "\\" in name:
+            raise UsageError(f"{word!r}: no attribute with a quotation mark or backslash in its name can be asked for")
+        return name, value
+    except UsageError:
+        raise
     except ValueError:
         raise UsageError(f"{word!r}: not an attribute; use ATTRIBUTE=VALUE, such as customer=42") from None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 
 from pipeline import dataflow, flags, graph, handlers, health, io, logs, preflight, sidecars
+from pipeline.command import command
 from pipeline.health import Health
 from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
@@ -28,9 +29,9 @@ _ABOUT = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Runs the job and returns its exit code: 0 drained or submitted, 1 failed, 2 wrong usage."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("run", "pipeline.main", _ABOUT, FLAGS)
     logs.configure()

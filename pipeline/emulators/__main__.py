@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import clients, extras, flags
+from pipeline.command import command
 from pipeline.emulators import setup
 from pipeline.emulators.process import Refused, spawn
 from pipeline.flags import Flag, UsageError
@@ -49,9 +50,9 @@ _FLAGS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Serves until told to stop; returns the exit code: 0 stopped, 1 a server did not start, 2 wrong usage."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in _COMMANDS:
         run: Callable[[Sequence[str]], int] = importlib.import_module(f"pipeline.emulators.{argv[0]}").main
         return run(argv[1:])

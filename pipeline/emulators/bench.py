@@ -21,6 +21,7 @@ from typing import Any
 from google.pubsub_v1 import SubscriberClient
 
 from pipeline import clients, extras, flags, publish
+from pipeline.command import command
 from pipeline.emulators import setup
 from pipeline.emulators.process import ROOT, spawn
 from pipeline.flags import Flag, UsageError
@@ -168,9 +169,9 @@ def _row_bytes(row: dict[str, Any]) -> int:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Measures and prints; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("bench", "pipeline.emulators.bench", _ABOUT, FLAGS)
     try:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import clients, flags, summary_sink
+from pipeline.command import command
 from pipeline.emulators import setup, target
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import SUBSCRIPTION, TOPIC, table_name
@@ -25,9 +26,9 @@ FLAGS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Makes them; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("emulators create", "pipeline.emulators.create", _ABOUT, FLAGS)
     try:

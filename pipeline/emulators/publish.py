@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import clients, flags, publish
+from pipeline.command import command
 from pipeline.emulators import target
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import TOPIC, pair
@@ -44,9 +45,9 @@ def bodies(texts: Sequence[str], file: str | None) -> Iterator[bytes]:
     yield from (line for line in data.splitlines() if line.strip())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Publishes; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("emulators publish", "pipeline.emulators.publish", _ABOUT, FLAGS, _OPERANDS)
     try:

@@ -13,6 +13,7 @@ from google.api_core import exceptions as api
 from google.pubsub_v1 import SubscriberClient
 
 from pipeline import clients, flags
+from pipeline.command import command
 from pipeline.emulators import target
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import COUNT, SUBSCRIPTION, seconds
@@ -48,9 +49,9 @@ def told(message: Any, whole: bool) -> str:
     return json.dumps(found, ensure_ascii=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints what there is; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("emulators pull", "pipeline.emulators.pull", _ABOUT, FLAGS)
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 
+from pipeline.command import Failed
 from pipeline.emulators.setup import DEFAULTS
-from pipeline.flags import Flag, UsageError
+from pipeline.flags import Flag
 from pipeline.matchers import NAME, PROJECT
 
 #: Where the servers listen unless they are told otherwise.
@@ -24,7 +25,7 @@ def find(*variables: str) -> None:
     """Points this process to the emulators of ``variables``: those of the environment, or where they usually listen.
 
     Raises:
-        UsageError: nothing listens there.
+        Failed: nothing listens there.
     """
     for variable in variables:
         address = os.environ.get(variable) or _USUAL[variable]
@@ -33,11 +34,11 @@ def find(*variables: str) -> None:
             socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S).close()
         except (OSError, ValueError, OverflowError):
             if variable in os.environ:
-                raise UsageError(
+                raise Failed(
                     f"{variable}={address!r}: nothing listens there; start `beam-hf-inference emulators`, or export "
                     "the lines that it has printed"
                 ) from None
-            raise UsageError(
+            raise Failed(
                 f"no emulator at {address}, where one usually listens; start `beam-hf-inference emulators`, and export "
                 f"the lines that it prints where it has another port"
             ) from None

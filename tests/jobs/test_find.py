@@ -11,7 +11,7 @@ from streams import fresh
 
 from pipeline import audit_sink, find
 
-ODD = {'it\'s "odd"\\.$': "a'b\"c\\", "customer.id": "42"}
+ODD = {"it's $.odd[0]": "a'b\"c\\", "customer.id": "42"}
 
 
 def row(number: int, attributes: dict[str, str], age_s: float = 60, **more: object) -> dict:
@@ -70,6 +70,7 @@ def test_a_line_says_what_became_of_a_message(table, capsys):
     [
         ([], "what to find is missing; use ATTRIBUTE=VALUE"),
         (["customer"], "'customer': not an attribute; use ATTRIBUTE=VALUE"),
+        (['a"b=c'], "no attribute with a quotation mark"),
         (["a=b", "--from=1h", "--to=2h"], "--from is not before --to"),
         (["a=b", "--atribute=x"], "--atribute: no such flag"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from pipeline import flags
+from pipeline.command import command
 from pipeline.emulators.bigquery.api import Api
 from pipeline.emulators.bigquery.server import BigQueryServer
 from pipeline.emulators.bigquery.store import Store
@@ -31,9 +32,9 @@ _FLAGS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Serves until told to stop, and returns the exit code. The first line it prints says where it listens."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("", "pipeline.emulators.bigquery", "Embedded BigQuery, until told to stop.", _FLAGS)
     logging.basicConfig(level=logging.WARNING)

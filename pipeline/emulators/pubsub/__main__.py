@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 
 from pipeline import flags
+from pipeline.command import command
 from pipeline.emulators.process import EXIT_WITH_PARENT
 from pipeline.emulators.pubsub import front
 from pipeline.emulators.pubsub.broker import Broker
@@ -42,9 +43,9 @@ _FLAGS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Serves until told to stop, and returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("", "pipeline.emulators.pubsub", "Embedded Pub/Sub, until told to stop.", _FLAGS)
     try:
