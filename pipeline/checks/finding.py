@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from google.api_core import exceptions as api
-from google.auth.exceptions import GoogleAuthError, RefreshError
+from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
 
 from pipeline import flags
 from pipeline.checks import hints
@@ -69,6 +69,13 @@ def asking(subject: str, missing: str, service: str = "Google Cloud") -> Iterato
         raise Wrong(found) from None
 
 
+def unreachable_tokens(subject: str, error: TransportError) -> Finding:
+    """Who gives tokens does not answer, which says nothing of the credentials."""
+    found = f"could not be refreshed: the server that gives tokens cannot be reached ({words(error)})"
+    way_out = "let this machine reach https://oauth2.googleapis.com (network, proxy, DNS), and try again"
+    return Finding(False, subject, found, way_out, CREDENTIALS)
+
+
 def told(error: Exception, subject: str, missing: str, service: str) -> Finding | None:
     """``service``'s ``error`` about ``subject``; None for an error of another kind."""
     said = words(error)
@@ -79,8 +86,10 @@ def told(error: Exception, subject: str, missing: str, service: str) -> Finding 
             way_out = "use a project that exists, and that these credentials may see"
             return Finding(False, subject, f"is in project {name!r}, which does not exist", way_out, f"project {name}")
         return Finding(False, subject, "does not exist", missing, subject)
-    if isinstance(error, api.Unauthenticated | RefreshError):
+    if isinstance(error, api.Unauthenticated | RefreshError) or "Getting metadata from plugin failed" in said:
         return Finding(False, subject, f"no valid credentials ({said})", hints.log_in(), CREDENTIALS)
+    if isinstance(error, TransportError):
+        return unreachable_tokens(subject, error)
     if isinstance(error, GoogleAuthError):
         return Finding(False, subject, f"no credentials ({said})", hints.log_in(), CREDENTIALS)
     if isinstance(error, api.Forbidden) and _DISABLED.search(said):

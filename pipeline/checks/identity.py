@@ -10,11 +10,11 @@ import google.auth
 import requests
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from google.auth.credentials import Credentials
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
 from pipeline.checks import hints
-from pipeline.checks.finding import CREDENTIALS, Finding
+from pipeline.checks.finding import CREDENTIALS, Finding, unreachable_tokens
 from pipeline.clients import words
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -41,6 +41,9 @@ def check(options: PipelineOptions) -> Iterator[Finding]:
     try:
         found = credentials()
         found.refresh(Request())
+    except TransportError as error:
+        yield unreachable_tokens("credentials", error)
+        return
     except (GoogleAuthError, OSError, ValueError) as error:  # the last for a key file that is none
         yield Finding(False, "credentials", f"are missing or expired ({words(error)})", hints.log_in(), CREDENTIALS)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -116,6 +117,12 @@ def test_every_command_has_a_version(each, capsys):
     """The package's."""
     assert importlib.import_module(each.module).main(["--version"]) == 0
     assert capsys.readouterr().out == f"beam-hf-inference {__version__}\n"
+
+
+def test_every_command_is_on_the_page():
+    """docs/commands.md has each with what its 0 means."""
+    page = (streams.ROOT / "docs" / "commands.md").read_text("utf-8")
+    assert re.findall(r"^\| `([a-z ]+)` \|", page, re.M) == [each.name for each in COMMANDS]
 
 
 def test_counts_for_a_script(servers, capsys):
