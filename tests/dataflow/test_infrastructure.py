@@ -256,7 +256,7 @@ def test_a_first_apply_waits_for_the_services():
     bootstrap = (
         "gcloud services enable cloudresourcemanager.googleapis.com serviceusage.googleapis.com iam.googleapis.com"
     )
-    for path in (TERRAFORM / "services.tf", ROOT / "docs" / "dataflow.md", TEMPLATES / "smoke.sh"):
+    for path in (TERRAFORM / "services.tf", ROOT / "docs" / "deploy.md", TEMPLATES / "smoke.sh"):
         assert bootstrap in path.read_text("utf-8"), path.name
 
 
@@ -552,9 +552,9 @@ def test_terraform_reads_every_alert(without_providers):
 
 
 def test_the_documentation_that_alerts_point_to_exists():
-    """Each heading of docs/dataflow.md that an alert names is there."""
-    headings = set(re.findall(r"^#+ (.*)$", (ROOT / "docs" / "dataflow.md").read_text("utf-8"), re.M))
+    """Each heading of docs/troubleshooting.md that an alert names is there."""
+    headings = set(re.findall(r"^#+ (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"), re.M))
     for path in (TEMPLATES / "monitoring").glob("alert_*.json"):
         content = json.loads(path.read_text("utf-8"))["documentation"]["content"]
-        for heading in re.findall(r'See "(.*?)" in docs/dataflow.md', content):
+        for heading in re.findall(r'See "(.*?)" in docs/troubleshooting.md', content):
             assert heading in headings, (path.name, heading)
