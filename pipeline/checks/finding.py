@@ -100,6 +100,7 @@ def told(error: Exception, subject: str, missing: str, service: str) -> Finding 
         return Finding(None, subject, f"could not be checked: {said}")
     if isinstance(error, api.GoogleAPICallError | api.RetryError | OSError):
         address = hints.emulator(service)
+        said = said.removeprefix("BigQuery cannot be reached: ")
         where = f"at {hints.EMULATORS[service]}={address} cannot be reached" if address else "cannot be reached"
         return Finding(False, service, f"{where}: {said}", hints.reach(service), f"{service} {UNREACHABLE}")
     return None

@@ -20,6 +20,7 @@ from transforms.models.remote.probe import EndpointAway
 from transforms.models.token import TokenSource
 
 _LOGGER = logging.getLogger(__name__)
+_NO_TOKEN = "the token"  # noqa: S105 - a cause, not a password
 
 
 def check(settings: Settings) -> Iterator[Finding]:
@@ -30,7 +31,10 @@ def check(settings: Settings) -> Iterator[Finding]:
         try:
             token = TokenSource(settings.hf_token_source)()
         except ModelLoadError as error:
-            yield Finding(False, subject, f"gives no token: {as_flags(error)}")
+            yield Finding(False, subject, f"gives no token: {as_flags(error)}", cause=_NO_TOKEN)
+            if settings.endpoint:
+                yield Finding(None, flag("endpoint", settings.endpoint), "was not asked", cause=_NO_TOKEN)
+                return
         else:
             yield _token(subject, token)
     if settings.endpoint:
