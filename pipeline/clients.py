@@ -17,7 +17,6 @@ from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import bigquery
-from google.cloud.bigquery.table import RowIterator
 from google.pubsub_v1 import PublisherClient, SchemaServiceClient, SubscriberClient
 
 from transforms import metrics
@@ -122,7 +121,7 @@ def pubsub(kind: type[_Client]) -> _Client:
     return kind(transport=transport(channel=grpc.insecure_channel(emulator, options)))
 
 
-def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> RowIterator:
+def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> Any:
     """The rows of ``sql``, with its query ``parameters``.
 
     Raises:
@@ -132,8 +131,7 @@ def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> RowIterator
     patient = Retry(predicate=transient, initial=0.2, maximum=5.0, timeout=QUERY_PATIENCE_S)
     config = bigquery.QueryJobConfig(query_parameters=list(parameters))
     job = bigquery_client(project).query(sql, job_config=config, retry=patient, timeout=ATTEMPT_S)
-    rows: RowIterator = job.result(retry=patient)
-    return rows
+    return job.result(retry=patient)
 
 
 @functools.cache

@@ -6,18 +6,23 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from pipeline import __version__, clients, flags
 
-Main = Callable[[Sequence[str]], int]
+
+class Entry(Protocol):
+    """A command's ``main``: with the process's own arguments, or with others."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class Failed(Exception):
     """The command cannot go on, and no flag is wrong: exit code 1."""
 
 
-def command(run: Main) -> Callable[[Sequence[str] | None], int]:
-    """Decorator of a command's ``main``: the arguments are the process's own unless others are given."""
+def command(run: Callable[[Sequence[str]], int]) -> Entry:
+    """Decorator of a command's ``main``, which is given its arguments and returns its exit code."""
 
     @functools.wraps(run)
     def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ class Behaviour:
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
     ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody
+<<<<<<< HEAD
     foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. It says every ``status_s`` how it does.
+=======
+    foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. A ``labelled`` model's label is a
+    text's first word.
+>>>>>>> main
     """
 
     delay_ms: float = 0.0
@@ -50,7 +55,11 @@ class Behaviour:
     lease_s: int = leases.LEASE_S
     unloadable: bool = False
     bug: str = ""
+<<<<<<< HEAD
     status_s: float = sidecars.STATUS_EVERY_S
+=======
+    labelled: bool = False
+>>>>>>> main
 
 
 class Handler(FakeHandler):
@@ -79,6 +88,8 @@ class Handler(FakeHandler):
         for request, answer in zip(batch, super().run_inference(batch, model), strict=True):
             if how.refuse and how.refuse in str(request.inputs):
                 yield Failure(request.message, "predict", "ModelError", "scripted refusal", time.time())
+            elif how.labelled and isinstance(answer, Prediction):
+                yield replace(answer, prediction=[{"label": str(request.inputs).partition(" ")[0], "score": 0.9}])
             else:
                 yield answer
         del memory
