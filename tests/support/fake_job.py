@@ -38,12 +38,8 @@ class Behaviour:
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
     ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody
-<<<<<<< HEAD
-    foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. It says every ``status_s`` how it does.
-=======
     foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. A ``labelled`` model's label is a
-    text's first word.
->>>>>>> main
+    text's first word. The job says every ``status_s`` how it does.
     """
 
     delay_ms: float = 0.0
@@ -55,11 +51,8 @@ class Behaviour:
     lease_s: int = leases.LEASE_S
     unloadable: bool = False
     bug: str = ""
-<<<<<<< HEAD
-    status_s: float = sidecars.STATUS_EVERY_S
-=======
     labelled: bool = False
->>>>>>> main
+    status_s: float = sidecars.STATUS_EVERY_S
 
 
 class Handler(FakeHandler):
