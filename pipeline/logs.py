@@ -46,5 +46,5 @@ def configure(log_format: str = "text") -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It shows the text of whatever a step raises, which may quote a message; halving.py says the same without.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    # It shows a traceback for each try of a bundle; halving.py says what matters of one, the job's last line why it ends.
+    # It shows a traceback for each try of a bundle. halving.py says what matters of one, the last line why a job ends.
     logging.getLogger("apache_beam.runners.direct.executor").setLevel(logging.CRITICAL)
