@@ -130,8 +130,9 @@ def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> Any:
     """
     patient = Retry(predicate=transient, initial=0.2, maximum=5.0, timeout=QUERY_PATIENCE_S)
     config = bigquery.QueryJobConfig(query_parameters=list(parameters))
-    job = bigquery_client(project).query(sql, job_config=config, retry=patient, timeout=ATTEMPT_S)
-    return job.result(retry=patient)
+    # With a job_retry the client begins the job again and again, for ten minutes, whatever `retry` says.
+    job = bigquery_client(project).query(sql, job_config=config, retry=patient, job_retry=None, timeout=ATTEMPT_S)
+    return job.result(retry=patient, job_retry=None)
 
 
 @functools.cache
