@@ -99,7 +99,10 @@ class LoadedModel:
         return self._ahead.answers(requests) if self._ahead else self._answer_all(requests)
 
     def _answer_all(self, requests: Sequence[Request]) -> Answers:
-        return self._supervisor.answer(self._answer, requests, self.info)
+        started = time.perf_counter()
+        answers = self._supervisor.answer(self._answer, requests, self.info)
+        answers.ms = (time.perf_counter() - started) * 1000
+        return answers
 
     def _answer(self, requests: Sequence[Request]) -> Answers:
         answers = Answers()
