@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from transforms.models.answers import Answers
@@ -22,8 +22,8 @@ _LOG = logging.getLogger(__name__)
 #: The sinks are waited for where they take this part of the time that the model takes.
 _WORTH = 0.1
 
-#: Requests that will be made next, as far as they are known.
-Upcoming = Callable[[], Sequence[Request]]
+#: Requests that will be made next, as far as they are known at the call.
+Upcoming = Callable[[], Iterable[Request]]
 
 
 class Ahead:
@@ -61,11 +61,11 @@ class Ahead:
         self._given = self._clock()
         with self._lock:
             if not self._closed and away * 1000 >= _WORTH * answers.ms:
-                self._begun = self._thread.submit(self._make)
+                self._begun = self._thread.submit(self._make, self._upcoming())
         return answers
 
-    def _make(self) -> tuple[Sequence[Request], Answers]:
-        requests = self._upcoming()
+    def _make(self, upcoming: Iterable[Request]) -> tuple[Sequence[Request], Answers]:
+        requests = list(upcoming)
         return requests, self._answer(requests) if requests else Answers()
 
     def _made(self) -> tuple[Sequence[Request], Answers]:
