@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from pipeline import dataflow, flags, graph, handlers, health, io, logs, preflight, sidecars
 from pipeline.command import command
+from pipeline.direct.pace import Pace
 from pipeline.health import Health
 from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
@@ -61,6 +62,8 @@ def _launch(argv: Sequence[str], at_end: contextlib.ExitStack) -> int:
     graph.build(pipeline, settings, handler)
     if runner is not None and hasattr(model, "look_ahead"):
         runner.ahead = model.look_ahead(io.upcoming(runner, settings))
+        runner.pace = Pace(settings.max_bundle_ms / 1000)
+        model.timed = runner.pace.took
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
     if runner is None:

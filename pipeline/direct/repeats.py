@@ -1,4 +1,4 @@
-"""Which messages repeat one that came within ten minutes, by an attribute that their publisher gave them."""
+"""Messages that were here before by an attribute of their sender's, as Dataflow's own deduplication tells them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import time
 from transforms.dead_letter import ATTEMPT
 from transforms.records import Message
 
-#: Dataflow's own deduplication by attribute looks back ten minutes; the count bounds memory.
+#: Dataflow's own looks back ten minutes; the count bounds memory.
 DEDUPLICATE_S = 600.0
 DEDUPLICATE_IDS = 200_000
 
 
 class Repeats:
-    """What was seen lately under ``attribute``; None sees no repeat."""
+    """What was seen, by the attribute ``name``; without a name nothing is a repeat."""
 
-    def __init__(self, attribute: str | None) -> None:
-        self._attribute = attribute
+    def __init__(self, name: str | None) -> None:
+        self._name = name
         self._seen: collections.OrderedDict[bytes, float] = collections.OrderedDict()
 
     def has(self, message: Message) -> bool:
-        """Whether ``message`` repeats another; it is remembered either way."""
-        name = message.attributes.get(self._attribute) if self._attribute else None
+        """Whether another of its name was seen lately; it is seen from now on."""
+        name = message.attributes.get(self._name) if self._name else None
         if not name:  # an empty one identifies nothing
             return False
         now = time.monotonic()

@@ -21,7 +21,9 @@ from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 from pipeline import outage
 from pipeline.direct import leases, received
+from pipeline.direct.in_work import InWork
 from pipeline.direct.leases import Leases
+from pipeline.direct.pace import Pace
 from pipeline.direct.repeats import Repeats
 from pipeline.direct.watermark import Watermark
 from transforms.records import Message
@@ -35,9 +37,6 @@ BUNDLE_BYTES = 64 << 20
 #: How long an acknowledgement is tried again: while the job runs, and at its end.
 ACK_PATIENCE_S = 600.0
 ACK_PATIENCE_AT_END_S = 30.0
-
-#: A bundle in work for this long is said to be slow, again and again.
-SLOW_S = 300.0
 
 #: A new stream that has not broken for so long works, though it brings nothing.
 SETTLED_S = 2.0
@@ -59,9 +58,14 @@ class Subscriber:
         self._timestamp_attribute = timestamp_attribute
         self._linger_s = linger_s
         self._changed = threading.Condition()
+        #: How many messages are taken at once, where they cost a model's time.
+        self.pace: Pace | None = None
         self._queue: collections.deque[Message] = collections.deque()
+        self._came: collections.deque[float] = collections.deque()
+        self._looked_at = 0
         self._queued_bytes = 0
-        self._leases = Leases(subscription, client, self._warn_if_slow)
+        self._in_work = InWork()
+        self._leases = Leases(subscription, client, self._in_work.warn_if_slow)
         self._repeats = Repeats(id_attribute)
         self._service = outage.service(f"subscription {subscription}", "messages")
         self._opened: float | None = None
@@ -70,9 +74,6 @@ class Subscriber:
         self._stopping = threading.Event()
         self._stream: Any = None
         self._stream_ended = threading.Event()
-        self._taken, self._in_work = time.monotonic(), 0
-        self._oldest: float | None = None
-        self._warned = 0.0
         self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
         self._fetching = threading.Thread(target=self._fetch, name="fetch", daemon=True)
 
@@ -97,27 +98,36 @@ class Subscriber:
                 self._changed.wait_for(lambda: len(self._queue) >= full or self._stopping.is_set(), self._linger_s)
             bundle = self.upcoming()
             self._queued_bytes -= sum(len(self._queue.popleft().data) for _ in bundle)
-            self._taken, self._in_work = time.monotonic(), len(bundle)
-            self._oldest = min((message.publish_time for message in bundle), default=None)
+            self._looked_at = 0
+            for _ in bundle:
+                self._came.popleft()
+            self._in_work.begin(bundle)
             self._changed.notify_all()
             return bundle
 
     def upcoming(self) -> list[Message]:
         """What the next ``take`` will begin with; nothing is taken."""
         with self._changed:
-            return [] if self.stopping else received.first(self._queue, BUNDLE_MESSAGES, BUNDLE_BYTES)
+            if self.stopping or not self._queue:
+                return []
+            most = BUNDLE_MESSAGES
+            if self.pace:
+                paced = self.pace.of(self._queue, len(self._queue), time.monotonic() - self._came[0])
+                most = min(most, max(self._looked_at, paced))
+            found = received.first(self._queue, most, BUNDLE_BYTES)
+            self._looked_at = len(found)
+            return found
 
     def backlog(self) -> tuple[int, float | None]:
         """How many messages have come and are not done with, and when the oldest of them was published."""
         with self._changed:
             first = self._queue[0].publish_time if self._queue else None
-            oldest = self._oldest if self._in_work and self._oldest is not None else first
-            return len(self._queue) + self._in_work, oldest
+            work = self._in_work
+            return len(self._queue) + work.count, work.oldest if work.count and work.oldest is not None else first
 
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
-        with self._changed:
-            self._in_work = max(0, self._in_work - len(messages))
+        self._in_work.done(len(messages))
         self._acks.submit(self._acknowledge, self._leases.end(message.message_id for message in messages))
 
     def mark(self) -> float:
@@ -175,6 +185,7 @@ class Subscriber:
         with self._changed:
             waiting = [message.message_id for message in self._queue]
             self._queue.clear()
+            self._came.clear()
         self._leases.give_back(waiting)
 
     def _fetch_until_stopped(self) -> None:
@@ -226,24 +237,11 @@ class Subscriber:
                     repeats |= self._leases.end([message.message_id])
                 elif new:
                     self._queue.append(message)
+                    self._came.append(time.monotonic())
                     self._queued_bytes += len(message.data)
             self._changed.notify_all()
         if repeats:
             self._acks.submit(self._acknowledge, repeats)
-
-    def _warn_if_slow(self) -> None:
-        with self._changed:
-            in_work, since = self._in_work, time.monotonic() - self._taken
-        if in_work and since > self._warned + SLOW_S:
-            self._warned = since
-            _LOGGER.warning(
-                "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if"
-                " the job is ended (SIGTERM twice), they are then delivered again",
-                in_work,
-                since,
-            )
-        elif since < self._warned:
-            self._warned = 0.0
 
 
 Connect = Callable[[], SubscriberClient]
