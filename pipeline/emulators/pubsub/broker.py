@@ -20,7 +20,7 @@ from pipeline.emulators.pubsub.settings import (
     MUTABLE_SUBSCRIPTION,
     MUTABLE_TOPIC,
     check,
-    check_supported,
+    check_topic,
     complete,
     merged,
 )
@@ -112,10 +112,7 @@ class Broker:
                 self._journal.save("topics", topic.name, topic.SerializeToString())
 
     def _check_topic(self, topic: Any) -> None:
-        check_supported(topic)
-        if topic.HasField("message_retention_duration"):
-            seconds = topic.message_retention_duration.seconds
-            limits.check_range(seconds, limits.RETENTION_SECONDS, "message_retention_duration")
+        check_topic(topic)
         self.schemas.check_settings(topic)
 
     def topic_subscriptions(self, topic: str) -> list[str]:
