@@ -31,16 +31,23 @@ from pipeline.emulators import setup
 
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
 PAGES = (README, OPERATIONS)
+TUTORIAL = "Five commands"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 #: In this process; a job, which is stopped once it has answered; a process of its own, which takes longer; gcloud.
 HERE, JOB, ALONE, GCLOUD = "here", "job", "alone", "gcloud"
+SERVERS = "the servers of this run are used; tests/jobs/test_commands.py starts them so"
 #: By how a command begins, the first that fits: how it is run, or why it is not.
 OUTCOMES = {
+    "beam-hf-inference emulators publish": HERE,
+    "beam-hf-inference emulators pull": HERE,
+    "beam-hf-inference emulators": SERVERS,
     "beam-hf-inference run": JOB,
     "python -m pipeline.main": JOB,
     "beam-hf-inference doctor": ALONE,
+    "beam-hf-inference bench": ALONE,
     "beam-hf-inference": HERE,
+    "export ": SERVERS,
     "gcloud pubsub": GCLOUD,
     "make demo": "tests/jobs/test_demo.py runs what it runs",
     "make test": "it runs this",
@@ -66,8 +73,8 @@ def flags_of(command: Command) -> list[str]:
 
 
 def some(*hows: str) -> list[Command]:
-    """The commands of all pages that are run so, each once."""
-    found = {c.text: c for _, c in EVERY if outcome(c) in hows}
+    """The commands of all pages that are run so, each once; the tutorial's have a test of their own."""
+    found = {c.text: c for _, c in EVERY if outcome(c) in hows and c.section != TUTORIAL}
     return list(found.values())
 
 
@@ -76,7 +83,7 @@ def test_every_command_is_run_or_says_why_not():
     assert [str(command) for _, command in EVERY if not outcome(command)] == []
     unused = [start for start in OUTCOMES if not any(command.text.startswith(start) for _, command in EVERY)]
     assert unused == []
-    assert len(some(HERE)) >= 4 and len(some(JOB)) >= 3
+    assert len(some(HERE)) >= 5 and len(some(JOB)) >= 3
 
 
 @dataclass
@@ -136,6 +143,7 @@ def world(servers, minilm, tmp_path_factory) -> Iterator[World]:
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text("c" * 40)
     (cache / "snapshots" / ("c" * 40)).symlink_to(minilm)
+    (folder / "messages.jsonl").write_text('{"inputs": "Where is my parcel?"}\n' * 10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(folder))
         patch.setenv("PYTHONPATH", str(ROOT))
@@ -163,6 +171,24 @@ def _second_record(resources: setup.Resources) -> None:
     while not list(clients.bigquery_client("my-project").query(f"SELECT 1 FROM `{table}`").result()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_the_five_commands(world, capsys):
+    """As they are pasted: each ends well, and prints what the README shows below it."""
+    start, *rest = [
+        command for command in commands(README) if command.section == TUTORIAL and outcome(command) != "export "
+    ]
+    jobs = [command for command in rest if outcome(command) == JOB]
+    assert len(jobs) == 1
+    with world.running(jobs[0]):
+        for command in rest:
+            if outcome(command) != HERE:
+                continue
+            capsys.readouterr()
+            assert world.here(command) == 0, command
+            printed = {shape(line) for line in capsys.readouterr().out.splitlines()}
+            assert {shape(line) for line in command.output.splitlines()} <= printed, (command, printed)
 
 
 @pytest.mark.parametrize("command", some(HERE), ids=str)
@@ -196,7 +222,7 @@ def test_a_page_from_top_to_bottom(page, world, capsys):
         how = outcome(command)
         if how == JOB:
             _answer(world, command)
-        elif how == HERE:
+        elif how == HERE and command.section != TUTORIAL:
             assert world.here(command) == 0, command
         elif how == ALONE or (how == GCLOUD and shutil.which("gcloud")):
             _alone(world, command, gcloud=how == GCLOUD)
