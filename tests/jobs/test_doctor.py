@@ -253,7 +253,7 @@ def test_an_older_audit_table(patient, servers, monkeypatch):
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", patient.cloud.url)
     clients.bigquery_client.cache_clear()
     examined = patient.examine(audit_table=flag)
-    assert_only(examined, "'job' is missing", "ADD COLUMN job STRING, ADD COLUMN pipeline_version STRING")
+    assert_only(examined, "'worker' is missing", "ADD COLUMN worker STRING, ADD COLUMN pipeline_version STRING")
     assert f"bq --api={patient.cloud.url} query" in wrong(examined[1])[0]
 
 
