@@ -64,7 +64,7 @@ def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str) -> Staged:
     resources = fresh("dataflow")
     resources = replace(resources, input_subscription=f"{resources.input_subscription}-unordered")
     setup.create_topic(resources.input_topic, resources.input_subscription, ordered=False)
-    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction"]
+    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction", "--engine=torch"]
     command += ["--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--job_name=inference"]
     command += ["--temp_location=gs://my-bucket/temp", "--staging_location=gs://my-bucket/staging"]
     command += [f"--sdk_container_image={IMAGE}", "--service_account_email=worker@my-project.iam.gserviceaccount.com"]
@@ -296,6 +296,7 @@ def test_a_job_with_an_accelerator_runs_on_it(asked):
     assert dataflow.prepare(*parse(flags)).device == ("cuda" if asked else "auto")
 
 
+@pytest.mark.slow
 def test_workers_without_their_accelerator_fail_at_start(gpu, clean, tmp_path):
     """The staged job of GPUs, on a machine with none: its first step fails with why, before a message is answered."""
     assert run_staged(gpu, clean, tmp_path, ['{"inputs": "Where is my parcel?"}']) != 0
@@ -387,7 +388,7 @@ def test_the_staged_package_holds_the_code_and_no_more(template, launcher):
     assert not [name for name in names if name.startswith(("tests", "templates", "docs", *scaffolding))]
 
 
-@pytest.mark.parametrize("name", ["template", "update"])
+@pytest.mark.parametrize("name", [pytest.param("template", marks=pytest.mark.slow), "update"])
 def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, request):
     """The staged graph, deserialised in two worker processes without this checkout, answers all of 200 messages.
 
@@ -447,9 +448,8 @@ def run_on_workers(
     return done.returncode
 
 
-@pytest.mark.parametrize(
-    "killer", ["segfault", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kill", "abort", "spin"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("killer", ["segfault", "kill", "abort", "spin"])
 def test_one_killer_among_a_thousand(killer, update, clean, tmp_path):
     """A message kills a worker's process twice; started again, there are 999 results and one KilledWorker."""
     texts = [f"order number {n}" for n in range(1_000)]
