@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors import SafetensorError
 
 from transforms.models.backends import pick_engine
 from transforms.models.errors import ModelLoadError, foreign
@@ -132,7 +131,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         return task
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever the files of a folder make transformers raise is one line of a launch
         first = foreign((str(error).strip().splitlines() or [""])[0])
         raise ModelLoadError(
             f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"

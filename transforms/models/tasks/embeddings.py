@@ -57,8 +57,7 @@ class FeatureExtraction(TextTask):
         return "pooler" in key
 
     def max_length(self) -> int | None:
-        limits = [n for n in (self.sentences.max_length, max_tokens(self.tokenizer, self.model)) if n]
-        return min(limits) if limits else None
+        return max_tokens(self.tokenizer, self.model, self.sentences.max_length)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         name = parameters.get("prompt_name")
@@ -97,7 +96,7 @@ class FeatureExtraction(TextTask):
             return error
         if len(rows) > MAX_CHUNKS:
             return TooLong(f"inputs makes {len(rows)} chunks; at most {MAX_CHUNKS} are taken of a message")
-        wrong = self.too_short(rows, "a piece of inputs")
+        wrong = self.unreadable(rows, "a piece of inputs")
         if wrong:
             return wrong
         lengths = [len(row.ids) for row in rows]
@@ -121,7 +120,7 @@ class FeatureExtraction(TextTask):
             own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
             cut = any(row.truncated for row in own_rows)
             what = "inputs" if len(own_rows) == 1 else "a text of inputs"
-            wrong = self.too_short(own_rows, what) or self.cut_unasked(ask, own_rows)
+            wrong = self.unreadable(own_rows, what) or self.cut_unasked(ask, own_rows)
             if wrong:
                 prepared.append(wrong)
                 continue
