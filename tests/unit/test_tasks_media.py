@@ -301,7 +301,6 @@ _CODINGS = {
     "WAVEX": ("PCM_24",),
     "RF64": ("PCM_16",),
     "FLAC": ("PCM_S8", "PCM_24"),
-    "OGG": ("OPUS",),
 }
 
 
@@ -314,7 +313,7 @@ def test_every_coding_is_the_same_sound(kind: str, coding: str) -> None:
     soundfile.write(buffer, np.stack([tone] * 3, 1), 16_000, format=kind, subtype=coding)
     heard = sounds.decode_audio(buffer.getvalue(), 16_000)
     assert len(heard) == len(tone)
-    np.testing.assert_allclose(heard, tone, atol=0.1 if coding == "OPUS" else 0.02)
+    np.testing.assert_allclose(heard, tone, atol=0.02)
 
 
 @pytest.mark.parametrize("said", [0, 1, 1001, 10**6, 0xFFFFFFFF])

@@ -26,9 +26,6 @@ ROOT = Path(__file__).parents[2]
 #: Longest one pair may take, in seconds of CPU, so that a busy machine changes no verdict; one that waits takes none.
 PATIENCE_S, HANGS_S = 60, 3600
 
-#: The last whole run's verdicts, a line each; docs/models.md counts them.
-TABLE = Path(__file__).parent / "verdicts.tsv"
-
 VERDICTS = ("equal", "grouped", "alone", "refused", "not built", "not finished", "wrong")
 
 Pair = tuple[str, str]
@@ -130,7 +127,7 @@ def main() -> int:
     parser.add_argument("--task", action="append", default=[], help="only this task; may be given again")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--patience_s", type=float, default=PATIENCE_S, help="longest one pair may take, of CPU")
-    parser.add_argument("--table", type=Path, help="file that keeps the verdicts; a pair that it has is not judged again")
+    parser.add_argument("--table", type=Path, help="file of verdicts; a pair that it has is not judged again")
     given = parser.parse_args()
     todo = pairs(given.task, given.names)
     known = stored(given.table) if given.table else {}
@@ -154,7 +151,6 @@ def main() -> int:
     with ThreadPoolExecutor(given.processes) as pool:
         list(pool.map(work, [share for share in shares if share]))
     if given.table:
-        given.table.write_text("".join("\t".join(row) + "\n" for row in sorted((known | {r[:2]: r for r in rows}).values())))
     print("", *counted(sorted(rows)), sep="\n")
     wrong = sum(verdict == "wrong" for _, _, verdict, _ in rows)
     print(f"\n{len(rows)} pairs of task and architecture, {wrong} wrong")
