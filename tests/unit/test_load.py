@@ -377,7 +377,9 @@ def test_an_index_opens_nothing_but_the_models_own_safetensors(tmp_path: Path, n
     assert f"names '{name}', which is no safetensors file in the model's own folder" in failure(folder)
 
 
-@pytest.mark.parametrize("labels", [{"0": "bad", "2": "good"}, {"1": "bad", "2": "good"}])
+@pytest.mark.parametrize(
+    "labels", [{"0": "bad", "2": "good"}, {"1": "bad", "2": "good"}, {"0": "bad", "1": None}, {"0": "bad", "1": ""}]
+)
 def test_labels_with_gaps(tmp_path: Path, labels: dict[str, str]) -> None:
     """An output without a name is told before the first message that would have had it."""
     folder = copy(tiny.sentiment(), tmp_path / "m")
