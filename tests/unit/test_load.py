@@ -361,7 +361,9 @@ def test_weights_that_broke_off_are_told_before_a_load(
 def test_a_shard_that_is_not_there(tmp_path: Path) -> None:
     """What the index names is looked for."""
     folder = copy(tiny.sentiment(), tmp_path / "m")
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00003.safetensors", "c": "model-3.safetensors"}}
+    index = {
+        "weight_map": {"a": "model.safetensors", "b": "model-00002-of-00003.safetensors", "c": "model-3.safetensors"}
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "names 'model-00002-of-00003.safetensors', which is not there (2 files are lacking)" in failure(folder)
 

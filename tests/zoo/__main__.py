@@ -150,7 +150,6 @@ def main() -> int:
     shares = [left[i :: given.processes] for i in range(given.processes)]
     with ThreadPoolExecutor(given.processes) as pool:
         list(pool.map(work, [share for share in shares if share]))
-    if given.table:
     print("", *counted(sorted(rows)), sep="\n")
     wrong = sum(verdict == "wrong" for _, _, verdict, _ in rows)
     print(f"\n{len(rows)} pairs of task and architecture, {wrong} wrong")

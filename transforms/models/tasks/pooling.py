@@ -119,8 +119,8 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
             layers.append(_dense(path).to(device))
         else:
             raise ModelLoadError(
-                f"{folder}: modules.json names {module['type']} at {module['idx']}; known are Transformer, Pooling, Dense and"
-                " Normalize, Pooling before the others"
+                f"{folder}: modules.json names {module['type']} at {module['idx']}; known are Transformer, Pooling,"
+                " Dense and Normalize, Pooling before the others"
             )
     words = _transformer_words(transformer)
     prompts = _read(folder / "config_sentence_transformers.json", default={})
