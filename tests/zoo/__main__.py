@@ -1,6 +1,6 @@
 """The table: every architecture that a task of ours maps, and what becomes of it. `make zoo` runs this.
 
-Pairs of task and architecture go to worker processes; one that hangs is ended and said so. Each verdict is appended to a
+Pairs of task and architecture go to worker processes; one that hangs is ended and said so. Each verdict goes to a
 file as it comes, and what stands there is not judged again, so that a run that was ended goes on where it was.
 """
 
