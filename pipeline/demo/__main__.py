@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pipeline.demo import closing
 from pipeline.demo.classifier import base_model, read_examples, ticket_classifier
 from pipeline.demo.job import Job
-from pipeline.demo.page import Page
+from pipeline.demo.page import Page, hold
 from pipeline.demo.stream import Stream
 from pipeline.demo.tickets import due, read_tickets, repeated
 from pipeline.demo.view import View
@@ -30,8 +29,6 @@ from pipeline.emulators.process import spawn
 _CLASSIFY = "text-classification"
 _FRAME_S = 0.25
 _PLAIN_LINE_S = 5.0
-#: How long the page stays when all is in: the demo ends by itself.
-_OPEN_S = 180.0
 
 
 class DemoError(Exception):
@@ -166,20 +163,9 @@ def run(console: Console, plan: Plan) -> int:
             raise
         closing.show(console, stream.ledger, resources, plan.folder, job.log)
         if page and page.address and console.is_terminal:
-            _hold(console, page.address)
+            hold(console, page.address)
     console.print(stream.ledger.line(), highlight=False)
     return 0 if stream.ledger.adds_up() else 1
-
-
-def _hold(console: Console, address: str) -> None:
-    """Keeps the page open for messages of one's own, and says all the while for how long yet; Ctrl-C ends it."""
-    until = time.monotonic() + _OPEN_S
-    with contextlib.suppress(KeyboardInterrupt), console.status("") as line:
-        while (left := until - time.monotonic()) > 0:
-            line.update(
-                f"try your own messages at [bold]http://{address}[/]: open for {left:.0f} s yet, or until Ctrl-C"
-            )
-            time.sleep(1)
 
 
 def _stream(plan: Plan, stream: Stream, job: Job) -> Iterator[str]:
