@@ -1,7 +1,8 @@
 """Beam's own handler for Hugging Face pipelines (2.77), made to run with transformers 5.
 
 Its module imports TensorFlow and ``TFAutoModel``, which transformers 5 no longer has, for annotations and for a class
-that is not used here: empty ones stand in. Nothing else is changed.
+that is not used here: empty ones stand in. Under a key, a batch is a tuple, which a pipeline takes for one input: the
+function that calls it makes a list of it, and cuts texts as the other systems do. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 import types
+from collections.abc import Sequence
 from typing import Any
+
+
+def _answer(batch: Sequence[str], pipeline: Any, inference_args: Any) -> Any:
+    return pipeline(list(batch), truncation=True, batch_size=32)
 
 
 def handler(model: str) -> Any:
     """``HuggingFacePipelineModelHandler`` as its documentation makes it, for texts under a key."""
-    import transformers
+    from transformers import Pipeline  # noqa: F401 (transformers puts another module in its own place here, once)
 
+    transformers = sys.modules["transformers"]
     if "tensorflow" not in sys.modules:
         tensorflow = types.ModuleType("tensorflow")
         tensorflow.__spec__ = importlib.machinery.ModuleSpec("tensorflow", None)
@@ -26,10 +33,5 @@ def handler(model: str) -> Any:
     from apache_beam.ml.inference.base import KeyedModelHandler
     from apache_beam.ml.inference.huggingface_inference import HuggingFacePipelineModelHandler
 
-    inner = HuggingFacePipelineModelHandler(
-        task="text-classification",
-        model=model,
-        device="CPU",
-        inference_args={"truncation": True, "batch_size": 32},
-    )
+    inner = HuggingFacePipelineModelHandler("text-classification", model, device="CPU", inference_fn=_answer)
     return KeyedModelHandler(inner)
