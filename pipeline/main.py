@@ -62,8 +62,9 @@ def _launch(argv: Sequence[str], at_end: contextlib.ExitStack) -> int:
     graph.build(pipeline, settings, handler)
     if runner is not None and hasattr(model, "look_ahead"):
         runner.ahead = model.look_ahead(io.upcoming(runner, settings))
-        runner.pace = Pace(settings.max_bundle_ms / 1000)
-        model.timed = runner.pace.took
+        if settings.max_bundle_ms is not None:
+            runner.pace = Pace(settings.max_bundle_ms / 1000)
+            model.timed = runner.pace.took
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
     if runner is None:

@@ -192,9 +192,8 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "max_bundle_ms",
-        "about how long the model is kept by what is taken at once, on this machine; longer in a backlog",
+        "about how long the model is kept by what is taken at once, on this machine; without it, it is what is there",
         Integer(1, 600_000),
-        "100",
         group=_BATCH,
     ),
     Flag(
@@ -368,7 +367,7 @@ class Settings:
     window_early_s: int | None = None
     max_batch_size: int = _default("max_batch_size")
     max_batch_tokens: int | None = None
-    max_bundle_ms: int = _default("max_bundle_ms")
+    max_bundle_ms: int | None = None
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
