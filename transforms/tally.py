@@ -7,7 +7,7 @@ error at this size is under 1.7 % at 99 % confidence, whatever the number of mes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import datasketches
@@ -17,6 +17,7 @@ from apache_beam import coders
 
 from transforms.audit_row import message_of
 from transforms.barrier import survived
+from transforms.encode import first_answer
 from transforms.records import Failure, Result
 
 #: Of a sketch: rank error against bytes; 200 is the library's own choice, and at most some 1,600 bytes.
@@ -33,6 +34,9 @@ TOTALS = ("messages", "ok", "truncated", "tokens", "tokens_generated")
 DISTRIBUTIONS = ("stages", "labels", "score_bins", "input_bytes_bins")
 SKETCHES = ("score", "latency_ms", "input_bytes")
 
+#: The largest number that a sketch holds.
+_MOST = float(np.finfo("f4").max)
+
 _VERSION = 1
 
 
@@ -47,6 +51,10 @@ class Tally:
         self.distributions: dict[str, dict[str, int]] = {name: {} for name in DISTRIBUTIONS}
         self.sketches = {name: datasketches.kll_floats_sketch(_K) for name in SKETCHES}
         self._values: dict[str, list[float]] = {name: [] for name in SKETCHES}
+
+    def __reduce__(self) -> Any:
+        # A service may write it by a coder of its own choice; the sketches' library knows nothing of pickle.
+        return Tally.decode, (self.encode(),)
 
     def add(self, outcomes: Iterable[Result | Failure], now: float) -> None:
         """Counts ``outcomes``, which ended at ``now`` (seconds since the epoch)."""
@@ -96,7 +104,9 @@ class Tally:
         """Puts what was counted one by one into the sketches, at once: that is much faster."""
         for name, found in self._values.items():
             if found:
-                self.sketches[name].update(np.array(found, "f4"))
+                numbers = np.array(found, "f8")
+                # A quantile must be a number that a table takes, and a clock may give what is none.
+                self.sketches[name].update(np.clip(numbers[~np.isnan(numbers)], -_MOST, _MOST).astype("f4"))
                 found.clear()
 
     def _count(self, distribution: str, name: str, times: int = 1) -> None:
@@ -143,13 +153,11 @@ class Tally:
 
 def first_label(prediction: Any) -> tuple[str | None, float | None]:
     """Label and score of the first of ``prediction``'s answers, as far as it has them."""
-    first = prediction[0] if isinstance(prediction, list) and prediction else None
-    if not isinstance(first, Mapping):
-        return None, None
+    first = first_answer(prediction)
     label, score = first.get("label"), first.get("score")
     return (
         None if label is None else str(label),
-        float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
+        float(score) if isinstance(score, int | float) and -_MOST <= score <= _MOST else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 
 import pytest
@@ -48,7 +49,7 @@ def test_parts_are_the_whole():
     parts = [of(*outcomes[start : start + 20]) for start in range(0, 300, 20)]
     draw.shuffle(parts)
     for part in parts:
-        merged.merge(Tally.decode(part.encode()))
+        merged.merge(pickle.loads(pickle.dumps(Tally.decode(part.encode()))))
     assert merged.totals == whole.totals and merged.distributions == whole.distributions
     assert merged.totals["messages"] == 300 and merged.totals["tokens"] == 3 * merged.totals["ok"] == 3 * 257
     assert merged.run == "run" and parts[0].totals["messages"] == 20
@@ -71,6 +72,19 @@ def test_odd_predictions_are_counted_without_label():
     tally = of(result(1, None, math.nan), result(2, 7, "high"), result(3, "x" * 5000, math.inf))
     assert tally.totals["ok"] == 3 and set(tally.distributions["labels"]) == {"7", "x" * 200}
     assert tally.distributions["score_bins"] == {} and tally.quantile("score", 0.5) is None
+
+
+@pytest.mark.parametrize("score", [1e300, -1e300, 10**400, 3e38, -3e38, math.inf, math.nan, True])
+@pytest.mark.parametrize("published", [1.0, -math.inf, math.inf, math.nan, 1e300])
+def test_no_number_is_too_large_for_a_row(score, published):
+    """Whatever a model scores and a clock says, the message is counted and its quantiles are numbers or null."""
+    message = Message(b"x", publish_time=published, event_time=1.0)
+    made = Prediction(Request("x", message=message), [{"label": "a", "score": score}], INFO)
+    found = of(Result(made, b"", b"", {}, ""))
+    assert found.totals["ok"] == 1 and found.distributions["labels"] == {"a": 1}
+    for name in ("score", "latency_ms"):
+        value = found.quantile(name, 0.5)
+        assert value is None or math.isfinite(value)
 
 
 def test_labels_that_messages_give_do_not_fill_the_memory():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,6 +78,8 @@ class LoadedModel:
         self._thread = thread
         self._supervisor = supervisor
         self._ahead: Ahead | None = None
+        #: Told of each batch, and of the seconds that it took.
+        self.timed: Callable[[Sequence[Request], float], None] = lambda requests, seconds: None
 
     def look_ahead(self, upcoming: Upcoming) -> Ahead | None:
         """Has what ``upcoming`` tells of answered while the sinks of the bundle before are waited for.
@@ -99,7 +101,12 @@ class LoadedModel:
         return self._ahead.answers(requests) if self._ahead else self._answer_all(requests)
 
     def _answer_all(self, requests: Sequence[Request]) -> Answers:
-        return self._supervisor.answer(self._answer, requests, self.info)
+        started = time.perf_counter()
+        answers = self._supervisor.answer(self._answer, requests, self.info)
+        elapsed = time.perf_counter() - started
+        answers.ms = elapsed * 1000
+        self.timed(requests, elapsed)
+        return answers
 
     def _answer(self, requests: Sequence[Request]) -> Answers:
         answers = Answers()
