@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = pipeline.run()
     if runner is None:
         return 0
-    with sidecars.beside(result, settings, handlers.info(model)):
+    with sidecars.beside(result, settings, handlers.info(model), handlers.told(model)):
         return _run_until_drained(result, runner)
 
 

@@ -27,13 +27,21 @@ _ASIDE_S = 15.0
 
 
 @contextlib.contextmanager
-def beside(result: PipelineResult, settings: Settings, info: ModelInfo | None = None) -> Iterator[None]:
-    """Keeps what ``settings`` ask for up to date while the block runs, and once more at its end."""
+def beside(
+    result: PipelineResult,
+    settings: Settings,
+    info: ModelInfo | None = None,
+    models: Callable[[], dict[str, Any]] | None = None,
+) -> Iterator[None]:
+    """Keeps what ``settings`` ask for up to date while the block runs, and once more at its end.
+
+    ``models`` tells how the models of a file are, where the job has one.
+    """
     stop = threading.Event()
     threads = []
     with contextlib.ExitStack() as at_end:
         if settings.metrics_file:
-            path, card = settings.metrics_file, JobCard(settings, info)
+            path, card = settings.metrics_file, JobCard(settings, info, models)
             at_end.callback(card.close)
             threads.append(_repeat(lambda: write_metrics(result, path, card), _METRICS_EVERY_S, stop))
         try:

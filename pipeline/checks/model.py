@@ -16,6 +16,7 @@ from pipeline.clients import words
 from pipeline.handlers import as_flags, load, make_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
+from transforms.models.fleet.file import FileErrors
 from transforms.models.token import TokenSource
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,7 +33,9 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield Finding(False, subject, f"gives no token: {as_flags(error)}")
         else:
             yield _token(subject, token)
-    if settings.endpoint:
+    if settings.models:
+        yield from _models(settings)
+    elif settings.endpoint:
         yield from _endpoint(settings)
     elif settings.model:
         yield from _weights(settings.model, settings, token)
@@ -62,6 +65,21 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
         yield Finding(True, subject, f"answers, task {settings.task}")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    """The models file: sound, its checks readable, each model there; loaded where this machine would run the job."""
+    subject = flag("models", settings.models)
+    try:
+        handler = make_handler(settings)
+        load(handler, settings)
+    except FileErrors as error:
+        for line in error.lines():
+            yield Finding(False, subject, line)
+    except ModelLoadError as error:
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
+    else:
+        yield Finding(True, subject, "is sound, and its models are there")
 
 
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:

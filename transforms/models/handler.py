@@ -179,9 +179,14 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
     def _load(self) -> LoadedModel:
         """A model and the thread that it lives on."""
         thread = ThreadPoolExecutor(1, "model")
-        return thread.submit(self._load_on, thread).result()
+        return thread.submit(self.load_for, thread).result()
 
-    def _load_on(self, thread: ThreadPoolExecutor) -> LoadedModel:
+    def load_for(self, thread: ThreadPoolExecutor) -> LoadedModel:
+        """A new model whose forwards will run on ``thread``; loaded on the caller's.
+
+        Raises:
+          ModelLoadError: one line that says why it cannot be loaded.
+        """
         from transforms.models.tasks.adapters import build_task, transformer_path
 
         started = time.perf_counter()

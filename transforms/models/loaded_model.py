@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,15 @@ class LoadedModel:
         self._thread = thread
         self._supervisor = supervisor
         self._ahead: Ahead | None = None
+        weakref.finalize(self, supervisor.close)
+
+    def __repr__(self) -> str:
+        return f"{self.info.model} at {self.info.revision}"
+
+    @property
+    def bytes(self) -> int:
+        """What its weights take in memory."""
+        return self.task.model.bytes()
 
     def look_ahead(self, upcoming: Upcoming) -> Ahead | None:
         """Has what ``upcoming`` tells of answered while the sinks of the bundle before are waited for.

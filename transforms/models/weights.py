@@ -41,6 +41,13 @@ def check_weights(folder: Path, model: str, task: str) -> None:
             raise ModelLoadError(f"`model={model}`: cannot be loaded for {task}: {file.name} {why}")
 
 
+def size(folder: Path, half: bool) -> int:
+    """Bytes that the weights in ``folder`` take in memory; ``half`` where float32 is halved as it is loaded."""
+    files = list(folder.rglob("*.safetensors"))
+    total = sum(file.stat().st_size for file in files)
+    return total // 2 if half and any(b'"dtype":"F32"' in file.open("rb").read(1000) for file in files) else total
+
+
 def _fault(file: Path) -> str:
     """What is wrong with ``file``, with the way out; nothing if it is whole."""
     size = file.stat().st_size
