@@ -33,6 +33,8 @@ COMMANDS = (
     Command("summary recount", "pipeline.summary", "count windows anew from the audit table"),
     Command("audit erase", "pipeline.erase", "delete a person's rows from the audit table"),
     Command("audit prove", "pipeline.prove", "what became of every message between two times"),
+    Command("models check", "pipeline.models.check", "every fault of a models file, by its line"),
+    Command("models status", "pipeline.models.status", "which models serve since when, and how they do"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )

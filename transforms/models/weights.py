@@ -43,9 +43,13 @@ def check_weights(folder: Path, model: str, task: str) -> None:
 
 def size(folder: Path, half: bool) -> int:
     """Bytes that the weights in ``folder`` take in memory; ``half`` where float32 is halved as it is loaded."""
-    files = list(folder.rglob("*.safetensors"))
-    total = sum(file.stat().st_size for file in files)
-    return total // 2 if half and any(b'"dtype":"F32"' in file.open("rb").read(1000) for file in files) else total
+    total = 0
+    for file in folder.rglob("*.safetensors"):
+        with file.open("rb") as opened:
+            header = int.from_bytes(opened.read(8), "little")
+            halved = half and b'"dtype":"F32"' in opened.read(min(header, 10_000))
+        total += (file.stat().st_size - 8 - header) // (2 if halved else 1)
+    return total
 
 
 def _fault(file: Path) -> str:

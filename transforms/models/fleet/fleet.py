@@ -18,7 +18,7 @@ from transforms.models.fleet.ledger import FleetAnswers, Ledger
 from transforms.models.fleet.options import Options
 from transforms.models.fleet.plan import Plan
 from transforms.models.fleet.shadows import Shadows
-from transforms.models.fleet.store import Store
+from transforms.models.fleet.store import NoRoom, Store
 from transforms.models.fleet.variant import Variant
 from transforms.models.fleet.view import View
 from transforms.models.remote.caller import RequestCounts
@@ -204,6 +204,8 @@ class Fleet:
                 yield model
         except Unreachable:
             raise
+        except NoRoom as error:
+            raise NoRoom(f"model {variant.name!r}: {error}") from None
         except ModelLoadError as error:
             if spare_s is None and not isinstance(error, Changed):  # nor what only was not to push others out
                 self._broken[variant.key] = (time.monotonic() + TRY_AGAIN_S, str(error))
