@@ -161,7 +161,8 @@ class Store(Generic[T]):
         found = False
         with self._changed:
             for key in keys & self._held.keys():
-                self._changed.wait_for(lambda key=key: key not in self._held or not self._held[key].users)
+                while key in self._held and self._held[key].users:
+                    self._changed.wait()
                 if key in self._held:
                     self._give_up(key)
                     found = True

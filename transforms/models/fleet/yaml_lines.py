@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +68,7 @@ class Document:
 def _at(node: Any, key: Any, otherwise: int) -> int:
     """The line of ``key``; what a merge (``<<``) brought has none of its own here."""
     try:
-        where = node.lc.key(key) if isinstance(node, Mapping) else node.lc.item(key)
+        where = node.lc.key(key) if isinstance(key, str) else node.lc.item(key)
     except (KeyError, AttributeError, TypeError):
         return otherwise
     return int(where[0]) + 1
