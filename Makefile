@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all zoo bench chaos check format clean
+.PHONY: demo test test-all zoo bench chaos check docs format clean
 
 demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
 	@$(BIN)/python -m pipeline.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
@@ -31,12 +31,15 @@ check: $(READY)  ## Lint, format, types, which way imports run, and that every i
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
+docs: $(READY)  ## The pages of docs/ as a site, in site/; fails where a link leads nowhere
+	$(BIN)/mkdocs build --quiet --strict
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info build dist
+	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info build dist site
 
 $(READY): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)

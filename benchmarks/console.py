@@ -1,9 +1,10 @@
-"""``python -m benchmarks.console``: the console's first paint, and its memory after an hour's worth of traffic.
+"""``python -m benchmarks.console``: the console's first paint and memory after a burst and an hour's worth of traffic.
 
-The hour is simulated: as many inputs, results and dead letters as ``--rate`` gives in it are published to the topics
-within ``--seconds``, while a page in a headless Chromium goes from view to view. No job and no model run. Memory is
-the server's resident set (Linux) and the page's JavaScript heap after a collection, before and after; the first
-contentful paint is the median of ten fresh pages, each with an empty cache.
+The burst is ``--burst`` messages published as fast as it goes. The hour is simulated: as many inputs, results and dead
+letters as ``--rate`` gives in it are published to the topics within ``--seconds``, while a page in a headless Chromium
+goes from view to view. No job and no model run. Memory is the server's resident set (Linux) and the page's JavaScript
+heap after a collection, before and after; the first contentful paint is the median of ten fresh pages, each with an
+empty cache.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.console", description=__doc__)
     parser.add_argument("--rate", type=int, default=20, help="messages a second of the simulated hour (default 20)")
     parser.add_argument("--seconds", type=float, default=180, help="time in which they are published (default 180)")
+    parser.add_argument("--burst", type=int, default=12_000, help="messages of the burst before it (default 12000)")
     args = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -54,19 +56,24 @@ def main() -> None:
             page = opened(browser, console)
             report("before", console, page)
             print(f"first paint {first_paint(browser, console)}")
-            began = time.monotonic()
-            stream(resources, 3600 * args.rate, args.seconds, page)
-            print(f"{3600 * args.rate:,} messages in {time.monotonic() - began:.0f} s")
-            report("after", console, page)
-            print(f"first paint {first_paint(browser, console)}")
+            seen = 0
+            for when, total, seconds in (("burst", args.burst, 0.0), ("hour", 3600 * args.rate, args.seconds)):
+                began = time.monotonic()
+                seen = stream(resources, total, seconds, page, seen)
+                print(f"{total:,} messages in {time.monotonic() - began:.0f} s, until the page had them all")
+                report(f"after the {when}", console, page)
+                print(f"first paint {first_paint(browser, console)}")
         browser.close()
 
 
-def stream(resources: setup.Resources, total: int, seconds: float, page: Page) -> None:
-    """Publishes ``total`` inputs and what became of them, one in forty a dead letter, and waits until all are seen."""
+def stream(resources: setup.Resources, total: int, seconds: float, page: Page, seen: int) -> int:
+    """Publishes ``total`` inputs and what became of them, one in forty a dead letter, and waits until all are seen.
+
+    ``seen`` is how many results the page had before; returns how many it has then.
+    """
     began = time.monotonic()
     tickets = itertools.cycle([ticket for ticket in read_tickets() if "malformed" not in ticket.attributes])
-    views, good = itertools.cycle(VIEWS), 0
+    views, good = itertools.cycle(VIEWS), seen
     for start in range(0, total, CHUNK):
         inputs = [
             Message(ticket.data, dict(ticket.attributes))
@@ -84,6 +91,7 @@ def stream(resources: setup.Resources, total: int, seconds: float, page: Page) -
         page.wait_for_timeout(max(0.0, 1000 * (began + seconds * start / total - time.monotonic())))
     page.evaluate("location.hash = 'flow'")
     page.wait_for_selector(f".tile:first-child strong:text-is('{good:,}')", timeout=120_000)
+    return good
 
 
 def outcome(number: int, message_id: str, message: Message) -> tuple[bool, Message]:

@@ -37,7 +37,9 @@ class JobCard(logging.Handler):
             "model": info.model if info else settings.model,
             "revision": info.revision if info else settings.revision,
             "task": info.task if info else settings.task,
+            "engine": info.engine if info else None,
             "device": f"{info.device}, {info.dtype}" if info else None,
+            "summaries": bool(settings.summary_table or settings.summary_topic),
             "started": time.time(),
         }
         logging.getLogger().addHandler(self)

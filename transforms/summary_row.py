@@ -120,3 +120,9 @@ def compare(
         if index is not None:
             shifted = bool(shifted) or index > max(SHIFTED, chance(counts[name], pooled))
     return dataclasses.replace(row, shifted=shifted, **indices)
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(SUMMARY_SCHEMA, indent=2))

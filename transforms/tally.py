@@ -33,6 +33,9 @@ TOTALS = ("messages", "ok", "truncated", "tokens", "tokens_generated")
 DISTRIBUTIONS = ("stages", "labels", "score_bins", "input_bytes_bins")
 SKETCHES = ("score", "latency_ms", "input_bytes")
 
+#: The largest number that a sketch holds.
+_MOST = float(np.finfo("f4").max)
+
 _VERSION = 1
 
 
@@ -96,7 +99,9 @@ class Tally:
         """Puts what was counted one by one into the sketches, at once: that is much faster."""
         for name, found in self._values.items():
             if found:
-                self.sketches[name].update(np.array(found, "f4"))
+                numbers = np.array(found, "f8")
+                # A quantile must be a number that a table takes, and a clock may give what is none.
+                self.sketches[name].update(np.clip(numbers[~np.isnan(numbers)], -_MOST, _MOST).astype("f4"))
                 found.clear()
 
     def _count(self, distribution: str, name: str, times: int = 1) -> None:
@@ -149,7 +154,7 @@ def first_label(prediction: Any) -> tuple[str | None, float | None]:
     label, score = first.get("label"), first.get("score")
     return (
         None if label is None else str(label),
-        float(score) if isinstance(score, int | float) and math.isfinite(score) else None,
+        float(score) if isinstance(score, int | float) and -_MOST <= score <= _MOST else None,
     )
 
 

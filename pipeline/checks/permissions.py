@@ -71,7 +71,10 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
             f"gcloud projects add-iam-policy-binding {schema.schema.split('/')[1]}",
             _pubsub(SchemaServiceClient, schema.schema),
         )
-    for name, topic in (("output_topic", settings.output_topic), ("dead_letter_topic", settings.dead_letter_topic)):
+    for name in ("output_topic", "dead_letter_topic", "summary_topic"):
+        topic = getattr(settings, name)
+        if topic is None:
+            continue
         yield _Need(
             flag(name, topic),
             ["pubsub.topics.publish"],
@@ -79,10 +82,12 @@ def _needs(settings: Settings, options: PipelineOptions) -> Iterator[_Need]:
             f"gcloud pubsub topics add-iam-policy-binding {topic}",
             _pubsub(PublisherClient, topic),
         )
-    table = settings.audit_table
-    if table:
+    for name in ("audit_table", "summary_table"):
+        table = getattr(settings, name)
+        if table is None:
+            continue
         yield _Need(
-            flag("audit_table", table),
+            flag(name, table),
             ["bigquery.tables.get", "bigquery.tables.updateData"],
             "roles/bigquery.dataEditor",
             f"bq add-iam-policy-binding {table.project}:{table.dataset}.{table.table}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import json
+import random
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pipeline.console.story import Story
 
 #: Seconds that the charts go back.
 HISTORY_S = 3600
-#: Latencies kept of one second; past these a percentile is no better.
+#: Latencies kept of one second, drawn evenly; past these a percentile is no better.
 _SAMPLES = 500
 #: Seconds that a rate and a point's percentiles look back.
 _RATE_S = 5
@@ -33,6 +34,15 @@ class Second:
     results: int = 0
     dead_letters: collections.Counter[str] = field(default_factory=collections.Counter)
     latencies: list[float] = field(default_factory=list)
+    timed: int = 0
+
+    def saw(self, latency_ms: float) -> None:
+        """Keeps it; past ``_SAMPLES``, each of the second with the same chance: late ones are as true as early ones."""
+        self.timed += 1
+        if len(self.latencies) < _SAMPLES:
+            self.latencies.append(latency_ms)
+        elif (place := random.randrange(self.timed)) < _SAMPLES:  # noqa: S311 - a sample, no secret
+            self.latencies[place] = latency_ms
 
 
 def quantile(ordered: list[float], q: float) -> float | None:
@@ -69,8 +79,8 @@ class Flow:
                 else:
                     self.dead_letters[story.stage or "unknown"] += 1
                     second.dead_letters[story.stage or "unknown"] += 1
-                if story.latency_ms is not None and len(second.latencies) < _SAMPLES:
-                    second.latencies.append(story.latency_ms)
+                if story.latency_ms is not None:
+                    second.saw(story.latency_ms)
 
     def points(self, after: int = 0) -> list[list[float | None]]:
         """A point for each whole second since ``after``, quiet ones too.

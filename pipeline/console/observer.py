@@ -77,7 +77,16 @@ class Observer:
                 now, self.flow.last_end, waiting if known else None, oldest, metrics["age_s"] if metrics else None
             ),
             "metrics": metrics,
+            "windows": self._windows(metrics or {}),
         }
+
+    def _windows(self, metrics: dict[str, Any]) -> dict[str, Any] | None:
+        """Panes of windows that the job has summed up, as its metrics say; None where it sums up none."""
+        counters = metrics.get("counters", {})
+        if self.settings.summary_table is None and not metrics.get("job", {}).get("summaries"):
+            return None
+        panes = counters.get("summary_panes", 0) if metrics else None
+        return {"panes": panes, "shifted": counters.get("summary_shifted", 0)}
 
     def _published(self, messages: Sequence[Message]) -> None:
         self.flow.saw_published(sum([self.book.published(message) for message in messages]))

@@ -65,9 +65,9 @@ resource "google_pubsub_subscription_iam_member" "worker_sees_input" {
   member       = local.worker
 }
 
-# Publish results and dead letters, and nothing anywhere else.
+# Publish results, dead letters and summaries, and nothing anywhere else.
 resource "google_pubsub_topic_iam_member" "worker_publishes" {
-  for_each = toset(["output", "dead-letter"])
+  for_each = local.written
   topic    = google_pubsub_topic.this[each.key].id
   role     = "roles/pubsub.publisher"
   member   = local.worker
@@ -75,7 +75,7 @@ resource "google_pubsub_topic_iam_member" "worker_publishes" {
 
 # See that the topics exist before the job starts, and which schema the input's has.
 resource "google_pubsub_topic_iam_member" "worker_sees_topics" {
-  for_each = toset(concat(["output", "dead-letter"], var.input_schema == null ? [] : ["input"]))
+  for_each = setunion(local.written, var.input_schema == null ? [] : ["input"])
   topic    = google_pubsub_topic.this[each.key].id
   role     = "roles/pubsub.viewer"
   member   = local.worker
@@ -122,7 +122,16 @@ resource "google_bigquery_table_iam_member" "worker_audits" {
   member     = local.worker
 }
 
-# See the dataset that the table is in.
+# Insert summaries, and see their table.
+resource "google_bigquery_table_iam_member" "worker_sums_up" {
+  for_each   = google_bigquery_table.summary
+  dataset_id = each.value.dataset_id
+  table_id   = each.value.table_id
+  role       = google_project_iam_custom_role.audit_writer.name
+  member     = local.worker
+}
+
+# See the dataset that the tables are in.
 resource "google_bigquery_dataset_iam_member" "worker_sees_dataset" {
   dataset_id = google_bigquery_dataset.audit.dataset_id
   role       = google_project_iam_custom_role.dataset_viewer.name

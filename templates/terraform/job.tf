@@ -7,6 +7,8 @@ locals {
       dead_letter_topic  = google_pubsub_topic.this["dead-letter"].id
       audit_table        = "${var.project}:${google_bigquery_table.audit.dataset_id}.${google_bigquery_table.audit.table_id}"
     },
+    { for table in google_bigquery_table.summary : "summary_table" => "${var.project}:${table.dataset_id}.${table.table_id}" },
+    { for name in local.written : "summary_topic" => google_pubsub_topic.this[name].id if name == "summary" },
     { for secret in google_secret_manager_secret.hf_token : "hf_token_source" => "secret:${secret.id}/versions/latest" },
   )
 
@@ -22,7 +24,7 @@ locals {
 resource "terraform_data" "graph" {
   for_each = var.job == null ? {} : { inference = var.job }
   input = {
-    flags      = [for flag in local.graph_flags : flag if contains(keys(each.value.flags), flag)]
+    flags      = concat([for flag in local.graph_flags : flag if contains(keys(each.value.flags), flag)], var.summaries ? ["summaries"] : [])
     version    = local.graph_version
     mode       = each.value.mode
     generation = each.value.generation
@@ -77,6 +79,7 @@ resource "google_dataflow_flex_template_job" "inference" {
     google_pubsub_topic_iam_member.worker_sees_topics,
     google_pubsub_schema_iam_member.worker_reads_schema,
     google_bigquery_table_iam_member.worker_audits,
+    google_bigquery_table_iam_member.worker_sums_up,
     google_bigquery_dataset_iam_member.worker_sees_dataset,
     google_storage_bucket_iam_member.worker_stages,
     google_storage_bucket_iam_member.worker_reads_models,

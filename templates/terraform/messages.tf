@@ -1,8 +1,13 @@
 # Topics and subscriptions. What the job cannot process, a message that kills workers included, it sends itself to its
 # dead-letter topic.
 
+locals {
+  # Topics that the job writes.
+  written = toset(concat(["output", "dead-letter"], var.summaries ? ["summary"] : []))
+}
+
 resource "google_pubsub_topic" "this" {
-  for_each                   = toset(["input", "output", "dead-letter"])
+  for_each                   = setunion(["input"], local.written)
   name                       = "${var.name}-${each.key}"
   kms_key_name               = var.kms_key
   message_retention_duration = "${var.retention_days * 86400}s"
@@ -37,9 +42,11 @@ resource "google_pubsub_subscription" "input" {
 
 # Somebody must hold what is published there, or it is gone: topics without a subscription keep nothing for anyone.
 resource "google_pubsub_subscription" "watch" {
-  for_each                   = toset(["output", "dead-letter"])
-  name                       = "${var.name}-${each.key}"
-  topic                      = google_pubsub_topic.this[each.key].id
+  for_each = local.written
+  name     = "${var.name}-${each.key}"
+  topic    = google_pubsub_topic.this[each.key].id
+  # Of the summaries, what asks for attention: the table has all.
+  filter                     = each.key == "summary" ? "attributes.shifted = \"true\"" : null
   ack_deadline_seconds       = 60
   message_retention_duration = "${var.retention_days * 86400}s"
   expiration_policy {

@@ -44,6 +44,12 @@ variable "audit_expiration_days" {
   description = "When the audit table's partitions are deleted; null keeps them."
 }
 
+variable "summaries" {
+  type        = bool
+  default     = false
+  description = "Whether the job sums up its windows, into a table and a topic made here: --summary_table and --summary_topic."
+}
+
 variable "prove" {
   type        = bool
   default     = false

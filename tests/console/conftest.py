@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from console_data import flags_of
+from console_served import Served, served
 from streams import fresh
 
 from pipeline.emulators.process import Server, spawn
@@ -35,9 +36,13 @@ def resources(servers):
 
 
 @pytest.fixture
-def console(resources) -> Iterator[Server]:
-    """The console as its own process, on the topics and the table of ``resources``."""
-    with spawn("pipeline.console", "--port", "0", *flags_of(resources)) as server:
+def console(resources, request) -> Iterator[Served | Server]:
+    """The console on the topics and the table of ``resources``; ``OWN_PROCESS`` for a test that halts or ends it."""
+    if getattr(request, "param", None) == "process":
+        started = spawn("pipeline.console", "--port=0", *flags_of(resources))
+    else:
+        started = served(*flags_of(resources))
+    with started as server:
         yield server
 
 

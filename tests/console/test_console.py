@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 import tiny_models
+from console_data import flags_of
+from console_served import Served, served
 from google.pubsub_v1 import SubscriberClient
 from streams import ROOT, fresh, text_message
 
@@ -18,11 +20,11 @@ from pipeline import audit_sink, clients, publish
 from pipeline.console import audit, settings
 from pipeline.console.actions import Refused, compose
 from pipeline.console.book import BYTES, Book
-from pipeline.console.flow import Flow, quantile
+from pipeline.console.flow import Flow, Second, quantile
 from pipeline.console.pictures import picture
 from pipeline.console.show import readable, summary
 from pipeline.console.story import label_and_score
-from pipeline.emulators.process import Server, spawn
+from pipeline.emulators.process import spawn
 from pipeline.flags import UsageError
 from pipeline.matchers import TableName
 from transforms.records import Message
@@ -36,16 +38,8 @@ def resources(servers):
 
 
 @pytest.fixture(scope="module")
-def console(resources) -> Iterator[Server]:
-    table = resources.audit_table
-    with spawn(
-        "pipeline.console",
-        "--port=0",
-        f"--input_topic={resources.input_topic}",
-        f"--output_topic={resources.output_topic}",
-        f"--dead_letter_topic={resources.dead_letter_topic}",
-        f"--audit_table={table.project}:{table.dataset}.{table.table}",
-    ) as server:
+def console(resources) -> Iterator[Served]:
+    with served(*flags_of(resources)) as server:
         yield server
 
 
@@ -381,6 +375,15 @@ def test_quantiles_are_nearest_rank():
     """Of 1 to 100, the median is 51 and the 99 % quantile 100; of nothing, none."""
     ordered = [float(n) for n in range(1, 101)]
     assert (quantile(ordered, 0.5), quantile(ordered, 0.99), quantile([], 0.5)) == (51.0, 100.0, None)
+
+
+def test_a_burst_is_sampled_evenly():
+    """Of 12,000 latencies that grow within one second, those kept have the median of all, and not of the first."""
+    second = Second(0)
+    for latency in range(12_000):
+        second.saw(float(latency))
+    assert len(second.latencies) == 500
+    assert 4_800 < (quantile(sorted(second.latencies), 0.5) or 0) < 7_200
 
 
 def test_quiet_seconds_are_points_too():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-from console_data import fail, letter, publish_results, view
+from console_data import OWN_PROCESS, fail, letter, publish_results, view
 from streams import ROOT, job
 
 from pipeline import publish
@@ -206,6 +206,7 @@ def test_the_keyboard_keeps_its_place_among_dead_letters(page, resources):
     page.wait_for_selector(".letter:has-text('odd-2') >> text=replayed, on its way")
 
 
+@OWN_PROCESS
 def test_it_says_so_when_the_console_is_gone_and_goes_on_with_the_next(page, console, resources):
     """With the server stopped the page says that what it shows is old; the next one on the port is live, and obeyed."""
     console.stop()

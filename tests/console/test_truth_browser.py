@@ -7,11 +7,11 @@ import os
 import signal
 
 import pytest
-from console_data import flags_of, go, publish_results, result, view
+from console_data import OWN_PROCESS, flags_of, go, publish_results, result, view
+from console_served import served
 from streams import fresh, text_message
 
 from pipeline import publish
-from pipeline.emulators.process import spawn
 
 pytestmark = pytest.mark.usefixtures("servers")
 
@@ -27,7 +27,7 @@ def test_shares_are_of_all_labels(page, resources):
 def test_what_came_in_is_not_what_went_out(browser, servers):
     """Where the input topic is not watched, a result's story says so, or shows what the result tells of its input."""
     resources = fresh("console")
-    with spawn("pipeline.console", "--port=0", f"--output_topic={resources.output_topic}") as server:
+    with served(f"--output_topic={resources.output_topic}") as server:
         told = result("2", [{"label": "B", "score": 0.5}])
         told = type(told)(json.dumps({**json.loads(told.data), "inputs": "as asked"}).encode(), told.attributes)
         publish.publish_all(resources.output_topic, [result("1", [{"label": "A", "score": 0.5}]), told])
@@ -40,6 +40,7 @@ def test_what_came_in_is_not_what_went_out(browser, servers):
         page.close()
 
 
+@OWN_PROCESS
 def test_three_lights_tell_console_pubsub_and_job_apart(page, console, resources):
     """With no job at work, messages wait and the job's light is red, while console and Pub/Sub are well."""
     publish.publish_all(resources.input_topic, [text_message(f"waits {n}") for n in range(3)])
@@ -77,7 +78,7 @@ def test_a_body_is_not_wrapped_again(page, typed, said, published):
 def test_times_are_of_one_zone_and_it_is_said(browser, servers):
     """Everything is in UTC, or by one switch in this machine's zone, and the page says which; charts and lists too."""
     resources = fresh("console")
-    with spawn("pipeline.console", "--port=0", *flags_of(resources)) as server:
+    with served(*flags_of(resources)) as server:
         context = browser.new_context(timezone_id="Asia/Kolkata")
         page = context.new_page()
         publish_results(resources, ["hello"])

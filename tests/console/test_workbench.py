@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from console_data import fail, fail_again, flags_of, letter, result
+from console_served import served
 from streams import fresh, pull
 
 from pipeline import publish
@@ -17,7 +18,6 @@ from pipeline.console.actions import Refused, draft, edited
 from pipeline.console.book import Book
 from pipeline.console.cases import Cases
 from pipeline.console.filters import matcher
-from pipeline.emulators.process import spawn
 from transforms.records import Message
 
 
@@ -118,7 +118,7 @@ def shop(servers):
 @pytest.fixture(scope="module")
 def client(shop) -> Iterator[httpx.Client]:
     with (
-        spawn("pipeline.console", "--port=0", *flags_of(shop)) as server,
+        served(*flags_of(shop)) as server,
         httpx.Client(base_url=f"http://{server.address}", trust_env=False, timeout=60) as client,
     ):
         client.headers["X-Console-Token"] = client.get("/api/about").json()["token"]

@@ -21,6 +21,7 @@ from pipeline import graph, metadata
 from pipeline.handlers import make_handler
 from pipeline.options import parse
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
+from transforms.summary_row import SUMMARY_PARTITION_FIELD, SUMMARY_SCHEMA
 
 TEMPLATES = ROOT / "templates"
 TERRAFORM = TEMPLATES / "terraform"
@@ -255,7 +256,7 @@ def test_a_first_apply_waits_for_the_services():
     bootstrap = (
         "gcloud services enable cloudresourcemanager.googleapis.com serviceusage.googleapis.com iam.googleapis.com"
     )
-    for path in (TERRAFORM / "services.tf", ROOT / "docs" / "dataflow.md", TEMPLATES / "smoke.sh"):
+    for path in (TERRAFORM / "services.tf", ROOT / "docs" / "deploy.md", TEMPLATES / "smoke.sh"):
         assert bootstrap in path.read_text("utf-8"), path.name
 
 
@@ -264,8 +265,10 @@ def test_every_flag_that_names_a_resource_is_wired():
     named = {p["name"] for p in metadata.metadata()["parameters"] if re.match("PUBSUB|BIGQUERY", p["paramType"])}
     text = (TERRAFORM / "job.tf").read_text("utf-8")
     wired = dict(re.findall(r'^      (\w+)\s*= (google_\S+|".*")$', text, re.M))
-    assert wired.keys() == named - {"summary_table", "summary_topic"}
+    given = dict(re.findall(r'^    \{ for .* : "(\w+)" => (.*) \},$', text, re.M))
+    assert wired.keys() | given.keys() == named | {"hf_token_source"}
     assert all("google_" in value for value in wired.values())
+    assert "table.table_id" in given["summary_table"] and "google_pubsub_topic" in given["summary_topic"]
     assert '"hf_token_source" => "secret:${secret.id}/versions/latest"' in text
 
 
@@ -274,6 +277,12 @@ def test_audit_table_is_the_projects_own():
     assert json.loads((TERRAFORM / "audit_schema.json").read_text("utf-8")) == AUDIT_SCHEMA
     table = resources()["google_bigquery_table", "audit"]
     assert f'"{AUDIT_PARTITION_FIELD}"' in table and json.dumps(AUDIT_CLUSTERING) in table
+
+
+def test_the_summary_table_is_the_projects_own():
+    """Its columns and its partitioning are those of the summary row."""
+    assert json.loads((TERRAFORM / "summary_schema.json").read_text("utf-8")) == SUMMARY_SCHEMA
+    assert f'"{SUMMARY_PARTITION_FIELD}"' in resources()["google_bigquery_table", "summary"]
 
 
 # The job
@@ -383,9 +392,9 @@ def variables(folder: Path, **values: Any) -> str:
 def test_the_job_is_replaced_or_updated(without_providers):
     """By Terraform itself: another model or image updates the job, other steps or another generation replace it."""
 
-    def plan(**job: Any) -> str:
+    def plan(summaries: bool = False, **job: Any) -> str:
         base: Mapping[str, Any] = {"template": "gs://t", "image": "i", "flags": {"model": "a/b"}}
-        return variables(without_providers, job={**base, **job})
+        return variables(without_providers, job={**base, **job}, summaries=summaries)
 
     terraform(without_providers, "apply", "-auto-approve", "-input=false", plan())
     for job, replaced in (
@@ -393,6 +402,7 @@ def test_the_job_is_replaced_or_updated(without_providers):
         ({"flags": {"model": "a/b", "max_batch_latency_ms": "50"}}, True),
         ({"mode": "at_least_once"}, True),
         ({"generation": 2}, True),
+        ({"summaries": True}, True),
     ):
         told = terraform(without_providers, "plan", "-input=false", "-no-color", plan(**job))
         assert ('terraform_data.job["inference"] must be replaced' in told or "will be replaced" in told) is replaced, (
@@ -542,9 +552,9 @@ def test_terraform_reads_every_alert(without_providers):
 
 
 def test_the_documentation_that_alerts_point_to_exists():
-    """Each heading of docs/dataflow.md that an alert names is there."""
-    headings = set(re.findall(r"^#+ (.*)$", (ROOT / "docs" / "dataflow.md").read_text("utf-8"), re.M))
+    """Each heading of docs/troubleshooting.md that an alert names is there."""
+    headings = set(re.findall(r"^#+ (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"), re.M))
     for path in (TEMPLATES / "monitoring").glob("alert_*.json"):
         content = json.loads(path.read_text("utf-8"))["documentation"]["content"]
-        for heading in re.findall(r'See "(.*?)" in docs/dataflow.md', content):
+        for heading in re.findall(r'See "(.*?)" in docs/troubleshooting.md', content):
             assert heading in headings, (path.name, heading)

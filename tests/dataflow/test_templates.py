@@ -256,7 +256,7 @@ def test_the_drivers_asked_for_are_those_of_the_wheels():
     assert lock("gpu")["nvidia-cuda-runtime"][0].startswith("13.")
     job = (TEMPLATES / "terraform" / "variables.tf").read_text("utf-8")
     assert re.search(r'driver\s+= optional\(string, "5xx"\)', job)
-    assert "580" in (ROOT / "docs" / "dataflow.md").read_text("utf-8")
+    assert "580" in (ROOT / "docs" / "image.md").read_text("utf-8")
 
 
 def test_hadolint():

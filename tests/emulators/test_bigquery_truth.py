@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import requests
 from bigquery_tables import PROJECT, connect, make_dataset, make_table, rows_of
@@ -65,6 +68,7 @@ def test_decimals_keep_their_places(client: bigquery.Client, expression: str, ki
         ("STRUCT(1 AS a, 'x' AS b)", {"a": 1, "b": "x"}),
         ("STRUCT(1, 'x' AS b, 2)", {"_field_1": 1, "b": "x", "_field_3": 2}),
         ("(1, 'x')", {"_field_1": 1, "_field_2": "x"}),
+        ("(t.x, x) FROM (SELECT 5 AS x) t", {"_field_1": 5, "_field_2": 5}),
         ("STRUCT<a INT64, b STRING>(1, 'x')", {"a": 1, "b": "x"}),
         ("[STRUCT(1 AS a), STRUCT(2 AS a)]", [{"a": 1}, {"a": 2}]),
         ("ARRAY<STRUCT<a INT64, b STRING>>[(1, 'x'), (2, 'y')]", [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
@@ -120,6 +124,9 @@ _FIELD = {"name": "a", "type": "STRING"}
         {"schema": {"fields": [{**_FIELD, "maxLength": "10"}]}},
         {"schema": {"fields": [{"name": "n", "type": "NUMERIC", "precision": "10", "scale": "2"}]}},
         {"schema": {"fields": [{"name": "r", "type": "RECORD", "fields": [{**_FIELD, "maxLength": "10"}]}]}},
+        {"schema": {"fields": [{"name": "i", "type": "INTERVAL"}]}},
+        {"schema": {"fields": [{"name": "r", "type": "RANGE", "rangeElementType": {"type": "DATE"}}]}},
+        {"schema": {"fields": [{"name": "p", "type": "TIMESTAMP", "timestampPrecision": "12"}]}},
         {"externalDataConfiguration": {"sourceFormat": "CSV", "sourceUris": ["gs://bucket/file"]}},
         {"materializedView": {"query": "SELECT 1"}},
         {"expirationTime": "4102444800000"},
@@ -152,6 +159,23 @@ def test_datasets_that_ask_for_what_is_not_here_are_501(server: Server, name: st
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"createSession": True},
+        {"connectionProperties": [{"key": "session_id", "value": "x"}]},
+        {"formatOptions": {"timestampOutputFormat": "ISO8601_STRING"}},
+        {"userDefinedFunctionResources": [{"inlineCode": "x"}]},
+    ],
+    ids=str,
+)
+def test_queries_that_ask_for_what_is_not_here_are_501(server: Server, options: dict[str, Any]) -> None:
+    """So are a session, which would be left out of account, and times in a form that is not here."""
+    body = {"query": "SELECT CURRENT_TIMESTAMP() AS now", "useLegacySql": False, **options}
+    answer = requests.post(f"{server.address}/bigquery/v2/projects/{PROJECT}/queries", json=body, timeout=10)
+    assert answer.status_code == 501 and "is not supported by the embedded BigQuery" in answer.text
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "CREATE TABLE DATASET.t (a INT64 DEFAULT 5)",
@@ -163,6 +187,9 @@ def test_datasets_that_ask_for_what_is_not_here_are_501(server: Server, name: st
         "CREATE TABLE DATASET.t (a DATE) PARTITION BY a OPTIONS (partition_expiration_days = 3)",
         "CREATE MATERIALIZED VIEW DATASET.t AS SELECT 1 AS a",
         "CREATE EXTERNAL TABLE DATASET.t (a INT64) OPTIONS (format = 'CSV', uris = ['gs://bucket/file'])",
+        "CREATE TABLE DATASET.t (a INTERVAL)",
+        "SELECT INTERVAL 1 DAY AS a",
+        "SELECT CAST('2026-01-31' AS TIMESTAMP(12)) AS a",
         "CREATE TEMP TABLE t (a INT64)",
         "CREATE TABLE DATASET.t CLONE DATASET.there",
     ],
@@ -353,7 +380,53 @@ def test_bad_rows_can_be_left_out(client: bigquery.Client, dataset: str) -> None
     assert (job.output_rows, job._job_statistics()["badRecords"]) == (2, "1")
 
 
-@pytest.mark.parametrize("source", ["PARQUET", "AVRO", "ORC"])
+@pytest.mark.parametrize("schema", [True, False], ids=["by schema", "by the file"])
+def test_a_parquet_file_is_loaded(client: bigquery.Client, dataset: str, schema: bool) -> None:
+    """What ``load_table_from_dataframe`` sends: every type comes back as it went, by the job's schema or the file's."""
+    moment = datetime.datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=datetime.timezone.utc)
+    row = {
+        "s": "Zürich",
+        "i": -7,
+        "f": 0.25,
+        "b": True,
+        "y": b"\xff",
+        "t": moment,
+        "d": moment.date(),
+        "dt": moment.replace(tzinfo=None),
+        "n": Decimal("0.987654321"),
+        "r": {"a": 1, "b": ["x", "y"]},
+        "l": [1, 2],
+        "z": None,
+    }
+    written = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row, {**row, "s": None}]), written)
+    lists = bigquery.ParquetOptions()
+    lists.enable_list_inference = True
+    config = bigquery.LoadJobConfig(source_format="PARQUET", parquet_options=lists)
+    if schema:
+        nested = (bigquery.SchemaField("a", "INT64"), bigquery.SchemaField("b", "STRING", "REPEATED"))
+        kinds = {"s": "STRING", "i": "INT64", "f": "FLOAT64", "b": "BOOL", "y": "BYTES", "t": "TIMESTAMP", "d": "DATE"}
+        kinds |= {"dt": "DATETIME", "n": "NUMERIC", "z": "TIME"}
+        config.schema = [
+            *(bigquery.SchemaField(name, kind) for name, kind in kinds.items()),
+            bigquery.SchemaField("r", "RECORD", fields=nested),
+            bigquery.SchemaField("l", "INT64", "REPEATED"),
+        ]
+    job = client.load_table_from_file(io.BytesIO(written.getvalue()), f"{dataset}.p", job_config=config)
+    assert job.result().output_rows == 2
+    first, second = (dict(each) for each in client.list_rows(f"{dataset}.p"))
+    assert first == row and second == {**row, "s": None}
+    with pytest.raises(exceptions.BadRequest, match="no such field: s"):
+        config.schema = [bigquery.SchemaField("i", "INT64")]
+        client.load_table_from_file(io.BytesIO(written.getvalue()), f"{dataset}.q", job_config=config).result()
+    config = bigquery.LoadJobConfig(source_format="PARQUET")
+    with pytest.raises(exceptions.MethodNotImplemented, match="enableListInference"):
+        client.load_table_from_file(io.BytesIO(written.getvalue()), f"{dataset}.q", job_config=config, num_retries=0)
+    with pytest.raises(exceptions.BadRequest, match="not Parquet"):
+        client.load_table_from_file(io.BytesIO(b"PAR1"), f"{dataset}.q", job_config=config).result()
+
+
+@pytest.mark.parametrize("source", ["AVRO", "ORC"])
 def test_other_files_are_501(client: bigquery.Client, dataset: str, source: str) -> None:
     """Files of other formats, and files that lie in Cloud Storage, are not loaded, and the answer says so."""
     config = bigquery.LoadJobConfig(source_format=source)
@@ -361,6 +434,9 @@ def test_other_files_are_501(client: bigquery.Client, dataset: str, source: str)
         client.load_table_from_file(io.BytesIO(b"x"), f"{dataset}.t", job_config=config, num_retries=0)
     with pytest.raises(exceptions.MethodNotImplemented, match="sourceUris"):
         client.load_table_from_uri("gs://bucket/file", f"{dataset}.t", retry=None)
+    config = bigquery.LoadJobConfig(schema=[bigquery.SchemaField("a", "STRING", max_length=10)])
+    with pytest.raises(exceptions.MethodNotImplemented, match="maxLength"):
+        client.load_table_from_json([{"a": "b"}], f"{dataset}.t", job_config=config, num_retries=0)
 
 
 def test_uploads_in_parts(server: Server, client: bigquery.Client, dataset: str) -> None:

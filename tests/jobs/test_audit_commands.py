@@ -13,7 +13,7 @@ from google.cloud import bigquery
 from google.pubsub_v1 import SubscriberClient, types
 from streams import PATIENCE_S, collect, fresh, text_message
 
-from pipeline import audit_sink, clients, erase, prove, publish
+from pipeline import audit_sink, cli, clients, erase, prove, publish
 from pipeline.matchers import TableName
 from transforms.records import Message
 
@@ -181,3 +181,31 @@ def test_a_bigquery_subscription_gives_no_messages(servers):
     assert client.get_subscription(subscription=name).bigquery_config.state == types.BigQueryConfig.State.ACTIVE
     with pytest.raises(Exception, match="writes to BigQuery"):
         client.pull(subscription=name, max_messages=1, retry=None)
+
+
+def test_a_person_is_erased_and_what_the_table_holds_is_chosen(servers, tmp_path, capsys):
+    """Rows without predictions and with one attribute alone; by that, a person's are counted, deleted, and gone."""
+    resources = fresh("person")
+    flags = [*resources.flags(), "--audit_prediction=none", "--audit_attributes=user_id"]
+    own = [{"user_id": user, "e-mail": f"{user}@example.com"} for user in ("ada", "bob", "ada", "eve")]
+    with fake_job(flags, tmp_path / "log") as job:
+        job.until_running()
+        publish.publish_all(resources.input_topic, [text_message("hello", **each) for each in own[:3]])
+        publish.publish_all(resources.input_topic, [Message(b"\xff", own[3])])
+        ledger = collect(resources, 4)
+        assert job.drain() == 0, job.words()
+    assert all(row["prediction"] is None and row["input"] is None and row["input_sha256"] for row in ledger.rows)
+    assert sorted(row["attributes"]["user_id"] for row in ledger.rows) == ["ada", "ada", "bob", "eve"]
+    assert "example.com" not in str(ledger.rows)
+    assert all(b'"label":"TEXT"' in each.data for each in ledger.results), "the answer itself is not touched"
+    assert all(each.attributes["e-mail"] for each in [*ledger.results, *ledger.dead_letters])
+    command = ["audit", "erase", f"--audit_table={named(resources.audit_table)}", "--where=attributes.user_id = 'ada'"]
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out.startswith("2 rows, of which 2 cannot be deleted yet; nothing is deleted")
+    assert cli.main([*command, "--yes", "--no_wait"]) == 1
+    assert "0 rows deleted, 2 left" in capsys.readouterr().out and len(ids_of(resources.audit_table)) == 4
+    assert cli.main([*command, "--yes", "--buffer_s=1"]) == 0
+    assert "2 rows deleted, 0 left" in capsys.readouterr().out
+    left = ids_of(resources.audit_table)
+    assert left == {row["message_id"] for row in ledger.rows if row["attributes"]["user_id"] != "ada"}
+    assert cli.main(command) == 0 and capsys.readouterr().out.startswith("0 rows")

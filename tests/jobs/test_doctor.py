@@ -267,6 +267,21 @@ def test_mending_command_of_other_tables():
     assert resources.schema_differences(ours) == []
 
 
+def test_where_summaries_go_is_asked_too(patient):
+    """Topic and table of the summaries are asked for what the job does there; a table still to be made says nothing."""
+    table = f"my-project:{patient.resources.audit_table.dataset}.summary"
+    more = {"summary_topic": f"{patient.resources.output_topic}-summary", "summary_table": table}
+    setup.create_topic(more["summary_topic"])
+    code, findings = patient.examine(**more)
+    assert (code, wrong(findings)) == (0, [])
+    patient.cloud.denied |= {"pubsub.topics.publish", "bigquery.tables.updateData"}
+    code, findings = patient.examine(**more)
+    told = wrong(findings)
+    assert code == 1
+    for name, value in more.items():
+        assert any(f"--{name}" in line and value in line and "not allowed" in line for line in told), (name, told)
+
+
 @pytest.mark.parametrize(
     ("denied", "words"),
     [

@@ -8,10 +8,12 @@ import uuid
 
 from fake_job import Behaviour, fake_job
 from google.pubsub_v1 import PublisherClient, SubscriberClient
-from streams import PATIENCE_S, collect, fresh, pull, text_message
+from streams import PATIENCE_S, audit_rows, collect, fresh, pull, text_message
 
 from pipeline import clients, publish, summary
+from pipeline.console import summaries
 from pipeline.matchers import TableName
+from transforms.encode import rfc3339
 from transforms.windowing import Windowing
 
 
@@ -112,3 +114,41 @@ def test_a_summary_table_that_goes_away_holds_nothing_up(servers, tmp_path):
         assert len(collect(resources, 30).ended()) == 30
         assert job.drain() == 0, job.words()
         assert "summar" in job.words()
+
+
+def test_a_kill_costs_the_open_window_and_the_recount_has_all(servers, tmp_path):
+    """Killed within a window: closed ones stand, what it had of the open one is gone, and the recount is exact."""
+    resources, per_window = fresh("killed"), 20
+    table, began = table_of(resources), int(time.time()) // 60 * 60 - 3600
+    flags = flags_of(resources, "--window=fixed:60", "--timestamp_attribute=at")
+
+    def send(window: int, count: int) -> None:
+        times = [rfc3339(began + 60 * window + n) for n in range(count)]
+        publish.publish_all(resources.input_topic, [text_message("hello", at=at) for at in times])
+        assert len(pull(resources.output_subscription, count, PATIENCE_S)) == count
+
+    with fake_job(flags, tmp_path / "log", Behaviour(lease_s=10)) as job:
+        job.until_running()
+        send(0, per_window)
+        send(1, per_window // 2)
+        until(lambda: rows_of(table))
+        job.kill()
+    before = len(audit_rows(resources))
+    with fake_job(flags, tmp_path / "log2", Behaviour(lease_s=10)) as job:
+        job.until_running()
+        send(1, per_window // 2)
+        send(2, per_window)
+        assert job.drain() == 0, job.words()
+    rows, after = rows_of(table), audit_rows(resources)
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    assert len(runs) == 2
+    newest = {(row["run"], row["window_start"]): row["messages"] for row in rows}
+    counted = [sum(count for (each, _), count in newest.items() if each == run) for run in runs]
+    # The first run's open window is lost; what it had not acknowledged when it died is counted again by the second.
+    assert counted == [per_window, len(after) - before] and len({row["message_id"] for row in after}) == 3 * per_window
+    tables = [flag for flag in flags if "_table=" in flag]
+    assert summary.main([*tables, f"--since={rfc3339(began)}", "--window=fixed:60"]) == 0
+    exact_rows = [row for row in rows_of(table) if row["pane"] == "recount"]
+    recounted = {row["window_start"].timestamp() - began: row["messages"] for row in exact_rows}
+    assert recounted == {0.0: per_window, 60.0: per_window, 120.0: per_window}
+    assert [window["messages"] for window in summaries.read(table)] == [per_window] * 3, "the console shows the recount"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from typing import Any
@@ -37,9 +38,9 @@ def keep_prediction(outcome: Any) -> None:
     PREDICTED.append(outcome)
 
 
-def at(time: float, text: str = "hello", **attributes: str) -> TimestampedValue:
+def at(time: float, text: str = "hello", published: float | None = None, **attributes: str) -> TimestampedValue:
     body = json.dumps({"inputs": text}).encode() if text else b"\xff"
-    message = Message(body, attributes, f"{text}-{time}", time, time)
+    message = Message(body, attributes, f"{text}-{time}", time if published is None else published, time)
     return TimestampedValue(message, time)
 
 
@@ -201,6 +202,18 @@ def test_a_shift_shows_and_a_restart_of_the_mix_does_not():
     assert [row.shifted for row in ROWS] == [None, False, False, False, True, True, True, True]
     assert ROWS[1].psi_input_bytes < 0.1 < 0.25 < ROWS[4].psi_input_bytes
     assert ROWS[0].psi_label is None and ROWS[4].psi_label < 0.1
+
+
+def test_clocks_that_disagree_cost_nothing():
+    """Published in the future, before 1970 or at no time at all: counted by event time, in rows of finite numbers."""
+    stream = TestStream().advance_watermark_to(0)
+    published = [4e9, -1e9, 0.0, 253_402_300_799.0, float("nan"), float("inf"), -float("inf")]
+    for number, each in enumerate(published):
+        stream = stream.add_elements([at(number, published=each)])
+    found, counters = panes(stream.advance_watermark_to_infinity(), "fixed:60")
+    assert found == [(0, 60, "on_time", 7, 7)] and counters["predicted"] == 7
+    (row,) = ROWS
+    json.dumps(dataclasses.asdict(row), allow_nan=False)
 
 
 @pytest.mark.parametrize("broken", ["merge", "quantile"])

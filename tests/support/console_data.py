@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from streams import text_message
 
 from pipeline import clients, publish
 from transforms.dead_letter import restore
 from transforms.records import Message
+
+#: Gives a test the console as a process of its own, to halt or to end.
+OWN_PROCESS = pytest.mark.parametrize("console", ["process"], indirect=True)
 
 
 def flags_of(resources: Any) -> list[str]:

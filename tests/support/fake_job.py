@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ class Behaviour:
     ``delay_ms`` a message; texts that hold ``refuse`` become failures; a text that holds ``hang`` stops the model for
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
     ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody
-    foresaw; on a text that holds ``bug`` it raises what nobody foresaw either.
+    foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. A ``labelled`` model's label is a
+    text's first word.
     """
 
     delay_ms: float = 0.0
@@ -50,6 +51,7 @@ class Behaviour:
     lease_s: int = leases.LEASE_S
     unloadable: bool = False
     bug: str = ""
+    labelled: bool = False
 
 
 class Handler(FakeHandler):
@@ -78,6 +80,8 @@ class Handler(FakeHandler):
         for request, answer in zip(batch, super().run_inference(batch, model), strict=True):
             if how.refuse and how.refuse in str(request.inputs):
                 yield Failure(request.message, "predict", "ModelError", "scripted refusal", time.time())
+            elif how.labelled and isinstance(answer, Prediction):
+                yield replace(answer, prediction=[{"label": str(request.inputs).partition(" ")[0], "score": 0.9}])
             else:
                 yield answer
         del memory

@@ -87,6 +87,29 @@ def test_audit_input_decides_what_is_kept(mode, data, sha, text):
     assert (found.input_sha256 is not None, found.input) == (sha, text)
 
 
+@pytest.mark.parametrize(("mode", "kept"), [("full", "[1]"), ("none", None)])
+def test_audit_prediction_decides_what_is_kept(mode, kept):
+    """The answer or nothing of it; all that says how it was come by stays."""
+    context = dataclasses.replace(CONTEXT, audit_prediction=mode)
+    found, whole = row(result(), context, 91.0), row(result(), CONTEXT, 91.0)
+    assert found.prediction == kept and dataclasses.replace(found, prediction="[1]") == whole
+    assert row_id(result(), context) == row_id(result(), CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [(None, {"user": "u", "a.b": "c"}), (frozenset(), {}), (frozenset({"a.b", "other"}), {"a.b": "c"})],
+)
+@pytest.mark.parametrize("failed", [False, True])
+def test_audit_attributes_decides_which_are_kept(names, kept, failed):
+    """All, none or those named, of results and dead letters alike."""
+    context = dataclasses.replace(CONTEXT, audit_attributes=names)
+    record = result(attributes={"user": "u", "a.b": "c"})
+    if failed:
+        record = Failure(message(attributes={"user": "u", "a.b": "c"}), "decode", "InvalidBody", "no", 1.0)
+    assert json.loads(row(record, context, 91.0).attributes) == kept
+
+
 @pytest.mark.parametrize("key", ["traceparent", "googclient_traceparent"])
 def test_the_trace_id_is_carried(key):
     """A W3C traceparent, the client library's own included, shows in the row."""

@@ -237,7 +237,7 @@ def test_a_worker_that_only_calls_loads_no_model_library():
 
 
 def test_beam_counts_what_it_costs():
-    """The metrics of docs/endpoints.md are those that a pipeline reports, and no others."""
+    """What a pipeline reports of an endpoint is what was sent, and stands in docs/metrics.md."""
     import apache_beam as beam
     from apache_beam.ml.inference.base import RunInference
 
@@ -260,7 +260,7 @@ def test_beam_counts_what_it_costs():
     assert counters["throttled_ms"] > 0
     ours = {"EndpointModelHandler"}
     names = {m.key.metric.name for kind in found.values() for m in kind if m.key.metric.namespace in ours}
-    page = (ROOT / "docs" / "endpoints.md").read_text("utf-8")
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     beams = {name for name in names if name.startswith(("inference_", "num_", "model_", "load_", "failed_"))}
     assert {name for name in names - beams if f"`{name}`" not in page} == set()
 

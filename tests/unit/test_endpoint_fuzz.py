@@ -38,6 +38,31 @@ USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
 TEI = {"model_id": "org/m", "model_sha": "c" * 40, "model_type": {}, "max_client_batch_size": 4}
 
 
+VERTEX = "vertex:projects/p/locations/l/endpoints/"
+IMAGES = {
+    "toolkit": "huggingface-pytorch-inference",
+    "tei": "text-embeddings-inference",
+    "tgi": "text-generation-inference",
+    "vllm": "pytorch-vllm-serve",
+}
+
+
+def vertex(predictions: list[Any]) -> dict[str, Any]:
+    """What Vertex AI answers around a container's predictions."""
+    model = "projects/p/locations/l/models/9"
+    return {"predictions": predictions, "deployedModelId": "5", "model": model, "modelVersionId": "3"}
+
+
+def described(url: str) -> dict[str, Any]:
+    """A Vertex AI endpoint, whose model is of its own name; or that model."""
+    kind, name = url.split("/")[-2:]
+    if kind == "endpoints":
+        deployed = {"id": "5", "model": f"projects/p/locations/l/models/{name}", "modelVersionId": "3"}
+        return {"deployedModels": [deployed], "trafficSplit": {"5": 100}}
+    name = name.partition("@")[0]
+    return {"containerSpec": {"imageUri": IMAGES.get(name, "own"), "predictRoute": "/v1/embeddings"}}
+
+
 def words(text: str) -> Any:
     return text
 
@@ -112,7 +137,20 @@ SERVERS: dict[str, tuple[str, str, Callable[[str], Any], Callable[[int], Any]]] 
     "features": ("http://x", "image-feature-extraction", recording, lambda n: [[[0.5, 0.25]]]),
     "boxes": ("http://x", "object-detection", recording, lambda n: [BOX]),
     "masks": ("http://x", "image-segmentation", recording, lambda n: [{"label": "cat", "mask": "iV", "score": None}]),
+    "vertex toolkit": (VERTEX + "toolkit", "text-classification", words, lambda n: vertex([SCORED] * n)),
+    "vertex tei": (VERTEX + "tei", "feature-extraction", words, lambda n: vertex([[0.5, 0.25]] * n)),
+    "vertex tgi": (VERTEX + "tgi", "text-generation", words, lambda n: vertex([[{"generated_text": "x y"}]] * n)),
+    "vertex vllm": (VERTEX + "vllm", "text-generation", words, lambda n: vertex(["x y"] * n)),
+    "vertex chat": (VERTEX + "tgi", "text-generation", chat, lambda n: {**CHAT, "usage": USAGE}),
+    "vertex raw": (
+        VERTEX + "raw",
+        "feature-extraction",
+        words,
+        lambda n: {"data": [{"index": i, "embedding": [0.5, 0.25]} for i in range(n)], "deployedModelId": "5"},
+    ),
 }
+#: How many of the six messages share a request with the bad one.
+TOGETHER = {"tei embed": 4, "tei predict": 4, "openai embed": 6, "vertex toolkit": 6, "vertex tei": 6, "vertex raw": 6}
 PARAMETERS = {"zero-shot-classification": {"candidate_labels": ["a", "b"]}}
 
 ODD = st.one_of(
@@ -186,12 +224,14 @@ def answering(reply: Reply, valid: Callable[[int], Any]) -> Iterator[None]:
     async def send(self: Transport, post: Post, token: str | None, timeout_s: float) -> Reply:
         await asyncio.sleep(0)
         if post.method == "GET":
+            if "aiplatform" in post.url:
+                return Reply(200, {}, orjson.dumps(described(post.url)))
             return Reply(200, {}, orjson.dumps(TEI)) if "//tei" in post.url else Reply(404, {}, b"{}")
         assert post.body is not None
         if b"bad" in post.body:
             return reply
         payload = orjson.loads(post.body) if post.body[:1] == b"{" else {}
-        rows = payload.get("inputs", payload.get("input"))
+        rows = payload.get("instances", payload.get("inputs", payload.get("input")))
         return Reply(200, {}, orjson.dumps(valid(len(rows) if isinstance(rows, list) else 1)))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -206,7 +246,8 @@ def answering(reply: Reply, valid: Callable[[int], Any]) -> Iterator[None]:
 def outcomes(name: str, reply: Reply, max_wait_s: float) -> tuple[list[Prediction | Failure], list[Request]]:
     """What becomes of five good messages and a bad one in their midst."""
     url, task, inputs, valid = SERVERS[name]
-    handler = EndpointModelHandler(url, task, max_wait_s=max_wait_s, parameters=PARAMETERS.get(task))
+    given = PARAMETERS.get(task)
+    handler = EndpointModelHandler(url, task, max_wait_s=max_wait_s, parameters=given, auth="none")
     texts = ["good 0", "good 1", "good 2", "bad", "good 4", "good 5"]
     batch = [Request(inputs(text), {}, Message(message_id=str(i))) for i, text in enumerate(texts)]
     with answering(reply, valid):
@@ -243,7 +284,7 @@ def scores(value: Any) -> Iterator[Any]:
 @pytest.mark.parametrize("name", SERVERS)
 def test_no_reply_costs_more_than_its_own_message(name: str) -> None:
     """Whatever one message's answers of 200 hold, it ends as one outcome, others are answered, nothing raises."""
-    valid = SERVERS[name][3](4 if name.startswith(("tei embed", "tei predict", "openai embed")) else 1)
+    valid = SERVERS[name][3](TOGETHER.get(name, 1))
 
     @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(replies(valid))

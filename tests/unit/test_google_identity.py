@@ -108,6 +108,18 @@ def test_an_id_token_is_for_the_endpoint_s_origin(metadata):
     assert identity.origin("https://[::1]:8443/v1") == "https://[::1]:8443"
 
 
+def test_an_id_token_for_a_function_names_it():
+    """Of a function the audience ends with its name; of a service, whatever the path, it is the host."""
+    for url, audience in (
+        ("https://ew1-p.cloudfunctions.net/embed", "https://ew1-p.cloudfunctions.net/embed"),
+        ("https://EW1-p.cloudfunctions.net:443/embed/v1/", "https://ew1-p.cloudfunctions.net/embed"),
+        ("https://tei-1.europe-west4.run.app/embed", "https://tei-1.europe-west4.run.app"),
+        ("https://cloudfunctions.net.example.com/embed", "https://cloudfunctions.net.example.com"),
+    ):
+        found = identity.source(url, "google-id", None, None)
+        assert isinstance(found, GoogleIdentity) and found.audience == audience and found.goes_to(url)
+
+
 class Renewing:
     """A source whose tokens last so long; every one is another."""
 

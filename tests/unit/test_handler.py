@@ -368,7 +368,7 @@ def _check_three(outcomes: list[Any]) -> None:
 
 
 def test_it_runs_alone_in_run_inference_and_counts() -> None:
-    """The docstring's example: plain RunInference, an outcome each, and the metrics that docs/models.md names."""
+    """The docstring's example: plain RunInference, an outcome each, and the metrics that docs/metrics.md names."""
     handler = HuggingFaceModelHandler(tiny.sentiment(), "text-classification")
     pipeline = TestPipeline()
     requests = [Request("I love it"), Request("Do you ship to Peru? " * 30), Request(17)]

@@ -27,6 +27,9 @@ from transforms.models.remote.waits import LONGEST_WAIT_S, wait_s
 from transforms.records import Failure, Message, ModelInfo, Prediction, Request
 
 NOW = time.time()
+#: Two moments of a server whose clock is a year behind.
+DATES = [email.utils.formatdate(NOW - 365 * 86_400 + seconds, usegmt=True) for seconds in (0, 90)]
+PAST = "Wed, 21 Oct 2015 07:28:00 GMT"
 WAITS = [
     ("HTTP", {"retry-after": "7"}, None, 7.0),
     ("HTTP, a date", {"retry-after": email.utils.formatdate(NOW + 60, usegmt=True)}, None, 60.0),
@@ -46,6 +49,11 @@ WAITS = [
     ),
     ("GitHub, gateways", {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW + 30))}, None, 30.0),
     ("milliseconds", {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int((NOW + 30) * 1000))}, None, 30.0),
+    ("by its own clock", {"date": DATES[0], "retry-after": DATES[1]}, None, 90.0),
+    ("by its own clock", {"date": DATES[0], "x-ratelimit-remaining": "0", "x-ratelimit-reset": DATES[1]}, None, 90.0),
+    ("a past date, and more", {"retry-after": PAST, "ratelimit-remaining": "0", "ratelimit-reset": "4"}, None, 4.0),
+    ("Azure", {"x-ms-retry-after-ms": "1500"}, None, 1.5),
+    ("gateways", {"x-rate-limit-remaining": "0", "x-rate-limit-reset": "7"}, None, 7.0),
     ("Discord, others", {"x-ratelimit-reset-after": "2.5"}, None, 2.5),
     ("draft 7", {"ratelimit": "limit=10, remaining=0, reset=12"}, None, 12.0),
     ("Hugging Face's hub", {"ratelimit": '"api";r=0;t=33'}, None, 33.0),
@@ -60,7 +68,7 @@ WAITS = [
     ("Google", {}, {"error": {"details": [{"retryDelay": "0.5s"}, {"reason": "x"}]}}, 0.5),
     ("longer than anyone is believed", {"retry-after": "999999"}, None, LONGEST_WAIT_S),
     ("longer than a number", {"retry-after": "9" * 400}, None, 0.0),
-    ("a past date", {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, None, 0.0),
+    ("a past date", {"retry-after": PAST}, None, 0.0),
     ("no number", {"retry-after": "nan"}, None, 0.0),
     ("below zero", {"retry-after": "-5", "x-ratelimit-reset-after": "-5"}, None, 0.0),
     ("nothing", {}, None, 0.0),
@@ -148,14 +156,29 @@ CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{
         ({"content": [{"type": "thinking", "text": "thoughts"}, {"type": "text", "text": "42"}]}, "42"),
         ({"content": None, "tool_calls": [CALL]}, ""),
         ({"content": None, "reasoning_content": "thoughts that took all the tokens"}, ""),
+        ({"content": [{"type": "thinking", "thinking": "thoughts that took all the tokens"}]}, ""),
+        ({"role": "assistant"}, ""),
     ],
 )
 def test_thoughts_and_calls_are_no_answer(message, text):
-    """vLLM's, SGLang's and llama.cpp's reasoning stays out of the text; a call in place of one is an empty text."""
-    with FakeEndpoint("openai", script=lambda *_: Fault(200, {"choices": [{"message": message}]})).running() as fake:
+    """Thoughts, as servers and models write them, stay out; a call in place of a text is an empty text."""
+    choice = {"message": message, "finish_reason": "length"}
+    with FakeEndpoint("openai", script=lambda *_: Fault(200, {"choices": [choice]})).running() as fake:
         chat = [{"role": "user", "content": "?"}]
         (outcome,) = run(f"{fake.url}/v1", "text-generation", [chat], {"return_full_text": False})
     assert outcome.prediction == [{"generated_text": text}]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"content": None}, {"content": []}, {"content": [7]}, {"content": [{"type": "text"}]}, {"content": 7}, {}, None],
+)
+def test_no_text_without_a_reason_is_no_answer(message):
+    """A choice that came to its own end, and has no text, is asked for again: it is no empty answer."""
+    choice = {"message": message, "finish_reason": "stop"}
+    fake = FakeEndpoint("openai", script=lambda *_: Fault(200, {"choices": [choice]}))
+    with fake.running(), pytest.raises(EndpointUnavailable, match="expected a choice with a text"):
+        run(f"{fake.url}/v1", "text-generation", [[{"role": "user", "content": "?"}]], max_wait_s=0.2)
 
 
 class Clock:

@@ -73,6 +73,19 @@ def test_odd_predictions_are_counted_without_label():
     assert tally.distributions["score_bins"] == {} and tally.quantile("score", 0.5) is None
 
 
+@pytest.mark.parametrize("score", [1e300, -1e300, 10**400, 3e38, -3e38, math.inf, math.nan, True])
+@pytest.mark.parametrize("published", [1.0, -math.inf, math.inf, math.nan, 1e300])
+def test_no_number_is_too_large_for_a_row(score, published):
+    """Whatever a model scores and a clock says, the message is counted and its quantiles are numbers or null."""
+    message = Message(b"x", publish_time=published, event_time=1.0)
+    made = Prediction(Request("x", message=message), [{"label": "a", "score": score}], INFO)
+    found = of(Result(made, b"", b"", {}, ""))
+    assert found.totals["ok"] == 1 and found.distributions["labels"] == {"a": 1}
+    for name in ("score", "latency_ms"):
+        value = found.quantile(name, 0.5)
+        assert value is None or math.isfinite(value)
+
+
 def test_labels_that_messages_give_do_not_fill_the_memory():
     """Beyond a thousand labels, the rest are counted together, also where tallies are merged."""
     first, second = (of(*(result(n, f"label {side} {n}") for n in range(900))) for side in "ab")

@@ -1,4 +1,4 @@
-"""The model's metrics, told to Beam once a batch; docs/models.md describes every name."""
+"""The model's metrics, told to Beam once a batch; docs/metrics.md describes every name."""
 
 from __future__ import annotations
 

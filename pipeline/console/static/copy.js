@@ -17,12 +17,11 @@ export function copyButton(text, name = "Copy") {
   return button;
 }
 
-/** Buttons that save `rows()`, a list of objects, as CSV and as JSON. */
-export function saveButtons(name, rows) {
-  return [
+/** Buttons that save `rows()`, a list of objects, as CSV and as JSON; `more` stands before them. */
+export function saveButtons(name, rows, more = null) {
+  return h("span.saves", {}, more,
     h("button", { type: "button", onclick: () => save(`${name}.csv`, "text/csv", csv(rows())) }, "CSV"),
-    h("button", { type: "button", onclick: () => save(`${name}.json`, "application/json", JSON.stringify(rows(), null, 1)) }, "JSON"),
-  ];
+    h("button", { type: "button", onclick: () => save(`${name}.json`, "application/json", JSON.stringify(rows(), null, 1)) }, "JSON"));
 }
 
 /** RFC 4180. A text that a spreadsheet would take for a formula is marked as text: it came in a message. */

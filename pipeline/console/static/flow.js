@@ -48,7 +48,7 @@ export function filtered() {
 
 function picture() {
   const width = drawing.clientWidth;
-  if (width) keepFocus(drawing, () => fill(drawing, draw(state.figures, width, address.read().step, (step) => address.go({ step }))));
+  if (width) keepFocus(drawing, () => fill(drawing, draw(state.figures, width, address.read().step, (step) => address.go(step === "windows" ? { view: step, step: "" } : { step }))));
 }
 
 let drawnAs = "";
@@ -62,7 +62,7 @@ export function update({ figures }) {
     tile("Latency p50", ms(figures.latency.p50), "over the last minute"),
     tile("Latency p99", ms(figures.latency.p99), `p95 ${ms(figures.latency.p95)}`));
   keepFocus(place, () => job.show(place, state));
-  const key = JSON.stringify([figures.published, figures.results, figures.dead_letters, figures.rates, address.read().step]);
+  const key = JSON.stringify([figures.published, figures.results, figures.dead_letters, figures.rates, figures.windows, address.read().step]);
   if (key !== drawnAs || !drawing.childElementCount) { drawnAs = key; picture(); samples.refresh(sampled); }
   drawCharts();
   fill(batches, batching(figures.metrics));

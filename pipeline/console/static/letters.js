@@ -23,10 +23,19 @@ export function start(root) {
   head = h("h2", {}, "Dead letters");
   fill(root, h("h1.sr", {}, "Dead letters"), tabs,
     h("div.bench", {}, h("section.card", { "aria-label": "Causes" }, h("div.card-head", {}, h("h2", {}, "By cause")), groups),
-      h("section.card", { "aria-label": "Dead letters" }, h("div.card-head", {}, head, h("span.grow"), ...saveButtons("dead-letters", () => [...rows.values()].map(({ steps, ...each }) => ({ ...each, steps })))), bar, more, list)));
+      h("section.card", { "aria-label": "Dead letters" }, h("div.card-head", {}, head, saveButtons("dead-letters", () => [...rows.values()].map(({ steps, ...each }) => ({ ...each, steps })))), bar, more, list)));
   until = null;
   selected = new Set();
   load();
+}
+
+/** Another view is shown: nothing of this one is kept but what is chosen by the address. */
+export function leave() {
+  turn++;
+  found = null;
+  rows = new Map();
+  fill(list);
+  fill(groups);
 }
 
 /** The filter has changed: the list is made anew, as of now. */
@@ -120,8 +129,9 @@ function chosen() {
 function drawBar() {
   const what = chosen(), ticked = what.all !== null, dismissed = ticked && what.all.every((each) => each.state === "dismissed");
   const done = () => { selected.clear(); refresh(); };
-  fill(bar,
-    rows.size > 0 && h("label.check", {}, h("input", { type: "checkbox", "data-key": "select all", checked: ticked && selected.size === rows.size, onchange: (event) => { selected = new Set(event.target.checked ? rows.keys() : []); draw(); } }), ticked ? what.words : "choose all shown"),
+  if (!rows.size) return fill(bar);
+  return fill(bar,
+    h("label.check", {}, h("input", { type: "checkbox", "data-key": "select all", checked: ticked && selected.size === rows.size, onchange: (event) => { selected = new Set(event.target.checked ? rows.keys() : []); draw(); } }), ticked ? what.words : "choose all shown"),
     about.may_publish && h("button.primary", { type: "button", "data-key": "replay", disabled: !what.n, onclick: () => replay(what.body, what.n, done) }, `Replay ${ticked ? "" : `${what.words}: `}${count(what.n)}`),
     dismissed
       ? h("button", { type: "button", "data-key": "dismiss", onclick: () => dismiss({ ...what.body, undo: true }, what.all.length, done) }, "Put back")

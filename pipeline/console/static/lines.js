@@ -3,9 +3,18 @@
 import { h, fill } from "./dom.js";
 import { clock, full, minute, onZone, zone } from "./time.js";
 
+/** The charts that are on the page; a view that was left takes its own along. */
 const charts = new Set();
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const redrawAll = () => { for (const chart of charts) { if (chart.element.isConnected) chart.build(); else charts.delete(chart); } };
+function shown() {
+  for (const chart of charts) {
+    if (chart.element.isConnected) continue;
+    chart.chart?.destroy();
+    charts.delete(chart);
+  }
+  return [...charts];
+}
+const redrawAll = () => shown().forEach((chart) => chart.build());
 dark.addEventListener("change", redrawAll);
 onZone(redrawAll);
 
@@ -35,7 +44,6 @@ export class Lines {
       const now = `${this.place.clientWidth} ${this.place.clientHeight}`;
       if (now !== size && this.place.clientWidth) { size = now; this.resize(); }
     }).observe(this.place);
-    charts.add(this);
   }
 
   /** Shows `points`; `span` is [from, to] in seconds, or null for all there is. */
@@ -77,6 +85,8 @@ export class Lines {
     const { clientWidth: width, clientHeight: height } = this.place;
     if (!width || !height || !this.points.length) return;
     this.chart?.destroy();
+    shown();
+    charts.add(this);
     const soft = colour("soft"), line = colour("line");
     const axis = { stroke: soft, font: "12px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const paint = (each) => colour(each.className);
@@ -89,7 +99,7 @@ export class Lines {
       },
       axes: [
         { ...axis, size: 30, space: 84, values: (u, splits, i, space, step) => splits.map((each) => step < 60 ? clock(each) : minute(each, step >= 3600 * 6)) },
-        { ...axis, size: 58, space: 36, values: (u, splits) => splits.map((each) => tidy(this.format(each))) },
+        { ...axis, size: (u, labels) => 16 + 7 * Math.max(6, ...(labels || []).map((each) => each.length)), space: 36, values: (u, splits) => splits.map((each) => tidy(this.format(each))) },
       ],
       series: [{}, ...this.series.map((each) => ({
         label: each.name, stroke: paint(each), width: 2, spanGaps: false,

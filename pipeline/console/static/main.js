@@ -38,6 +38,7 @@ function show() {
   filter.show();
   document.getElementById("filter").hidden = now.view === "try";
   if (current !== view) {
+    current?.leave?.();
     current = view;
     start();
     document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -107,12 +108,16 @@ function listen() {
 
 const zones = document.getElementById("zone");
 function tellZone() {
-  zones.textContent = `Times: ${zone()}`;
+  fill(zones, h("span.zone-word", {}, "Times: "), zone());
   zones.setAttribute("aria-label", `Times are in ${zone()}: switch between UTC and this machine's zone`);
 }
 zones.addEventListener("click", switchZone);
 onZone(() => { tellZone(); if (current) start(); });
 tellZone();
+
+// What sticks below the header has to know where that ends.
+const header = document.querySelector("header");
+new ResizeObserver(() => document.documentElement.style.setProperty("--head", `${header.offsetHeight}px`)).observe(header);
 
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();

@@ -19,15 +19,20 @@ export function predictionOf(output) {
   }
 }
 
-/** What was asked: the text of the message's own `inputs`, or its body. */
-export function asked(body) {
+/** A message's own `inputs`; a body that is no JSON is one. */
+function inputsOf(body) {
   if (!text(body)) return null;
   try {
-    const inputs = JSON.parse(body).inputs;
-    return text(inputs) ? inputs : object(inputs) ? inputs.context ?? inputs.text ?? null : null;
+    return JSON.parse(body).inputs;
   } catch {
     return body;
   }
+}
+
+/** What was asked, where it is a text. */
+export function asked(body) {
+  const inputs = inputsOf(body);
+  return text(inputs) ? inputs : object(inputs) ? inputs.context ?? inputs.text ?? null : null;
 }
 
 /** The answer to one message as a person reads it. */
@@ -57,6 +62,8 @@ function shown(prediction, story) {
   for (const key of ["summary_text", "translation_text"]) if (object(one) && text(one[key])) return said(one[key]);
   if (text(prediction)) return said(prediction);
   if (object(one) && pictureOf(one.depth)) return h("img.picture", { src: pictureOf(one.depth), alt: "the depth, lighter is nearer" });
+  const beside = compared(prediction, story);
+  if (beside) return beside;
   const vectors = rows(prediction);
   return vectors && embedding(vectors);
 }
@@ -72,6 +79,19 @@ function labels(list) {
     bar.style.width = `${Math.max(0, Math.min(100, 100 * each.score))}%`;
     return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: each.label }, each.label), h("span.bar-track", {}, bar), h("span.bar-value", {}, percent(each.score)));
   }), list.length > 8 && h("li.note", {}, `and ${list.length - 8} more, in the result as published`));
+}
+
+/** Texts held against one another: each with its score, in the order of the answer. */
+function compared(prediction, story) {
+  const inputs = inputsOf(story.body), texts = object(inputs) && (inputs.texts ?? inputs.sentences);
+  if (!Array.isArray(prediction) || !prediction.length || !all(texts, text)) return null;
+  const pairs = prediction.map((each, i) => number(each) ? [i, each] : object(each) && number(each.index) && number(each.score) ? [each.index, each.score] : null);
+  if (!pairs.every((pair) => pair && text(texts[pair[0]]))) return null;
+  return h("div.stack", {}, h("p", { dir: "auto" }, inputs.query ?? inputs.source_sentence), h("ul.answer", {}, pairs.slice(0, 30).map(([index, score], i) => {
+    const bar = h(`i.bar.${i ? "c0" : "c1"}`);
+    bar.style.width = `${Math.max(0, Math.min(100, 100 * score))}%`;
+    return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: texts[index] }, texts[index]), h("span.bar-track", {}, bar), h("span.bar-value", {}, score.toFixed(3)));
+  }), pairs.length > 30 && h("li.note", {}, `and ${count(pairs.length - 30)} more, in the result as published`)));
 }
 
 /** Entities marked in the text that was asked about; a list where that is not known. */

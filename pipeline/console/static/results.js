@@ -28,9 +28,15 @@ export function start(root, given) {
   labels = h("div");
   scores = h("div");
   fill(root, h("h1.sr", {}, "Results"), h("div.two", {}, labels, scores),
-    h("section.card", {}, h("div.card-head", {}, h("h2", {}, "Results"), head, h("span.grow"), pause, ...saveButtons("results", () => shown)),
+    h("section.card", {}, h("div.card-head", {}, h("h2", {}, "Results"), head, saveButtons("results", () => shown, pause)),
       h("div.list-head", { "aria-hidden": "true" }, h("span", {}, zone()), h("span", {}, "what came in"), h("span", {}, "what came out"), h("span", {}, "latency")), list));
   filtered();
+}
+
+export function leave() {
+  turn++;
+  shown = [];
+  fill(list);
 }
 
 const filter = () => address.read().q;

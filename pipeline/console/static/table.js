@@ -4,6 +4,7 @@ import { bars } from "./charts.js";
 import { saveButtons } from "./copy.js";
 import { h, card, count, bytes, empty } from "./dom.js";
 import { Lines } from "./lines.js";
+import { storyLink } from "./story.js";
 import { ofTable, zone } from "./time.js";
 
 const NUMBERS = new Set(["INTEGER", "INT64", "FLOAT", "FLOAT64", "NUMERIC", "BIGNUMERIC"]);
@@ -12,17 +13,18 @@ const TIMES = new Set(["TIMESTAMP", "DATETIME", "DATE"]);
 export function answered({ columns, rows, total, bytes: read }) {
   const shown = rows.slice(0, 500);
   const objects = () => rows.map((row) => Object.fromEntries(columns.map((column, i) => [column.name, row[i]])));
-  return [plot(columns, rows), h("section.card", {}, h("div.card-head", {}, h("h2", {}, `${count(total)} row${total === 1 ? "" : "s"}`), h("span.note", {}, [shown.length < total && `the first ${count(shown.length)} are shown`, rows.length < total && `${count(rows.length)} were read`, read && `${bytes(read)} read`].filter(Boolean).join("; ")), h("span.grow"), rows.length > 0 && saveButtons("query", objects)),
+  return [plot(columns, rows), h("section.card", {}, h("div.card-head", {}, h("h2", {}, `${count(total)} row${total === 1 ? "" : "s"}`), h("span.note", {}, [shown.length < total && `the first ${count(shown.length)} are shown`, rows.length < total && `${count(rows.length)} were read`, read && `${bytes(read)} read`].filter(Boolean).join("; ")), rows.length > 0 && saveButtons("query", objects)),
     rows.length ? h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Rows" }, h("table", {}, h("thead", {}, h("tr", {}, columns.map((column) => h(NUMBERS.has(column.type) ? "th.number" : "th", { scope: "col" }, column.name, column.type === "TIMESTAMP" && h("small", {}, ` ${zone()}`))))),
-      h("tbody", {}, shown.map((row) => h("tr", {}, row.map((value, i) => td(cell(value, columns[i].type), columns[i].type)))))))
+      h("tbody", {}, shown.map((row) => h("tr", {}, row.map((value, i) => td(cell(value, columns[i]), columns[i].type)))))))
       : empty("No rows", "The query ran and found nothing."))];
 }
 
 /** Words keep together; what is one long word, such as a hash, may break. */
-const td = (shown, type) => h(NUMBERS.has(type) ? "td.number" : TIMES.has(type) || String(shown).length < 24 ? "td.short" : /\S{36}/.test(shown) ? "td.long" : "td", { dir: "auto" }, shown);
+const td = (shown, type) => h(NUMBERS.has(type) ? "td.number" : TIMES.has(type) || shown instanceof Node || shown.length < 24 ? "td.short" : /\S{36}/.test(shown) ? "td.long" : "td", { dir: "auto" }, shown);
 
-function cell(value, type) {
+function cell(value, { name, type }) {
   if (value === null) return h("span.null", {}, "null");
+  if (name === "message_id" && typeof value === "string") return storyLink(value);
   if (typeof value === "number") return Number.isInteger(value) ? count(value) : String(+value.toPrecision(5));
   if (type === "TIMESTAMP") return ofTable(value);
   const text = typeof value === "object" ? JSON.stringify(value) : type === "DATETIME" ? String(value).replace("T", " ") : String(value);

@@ -62,7 +62,7 @@ function show(windows) {
         { name: "label", className: "c1", at: 1 }, { name: "score", className: "c3", at: 2 }, { name: "input length", className: "c2", at: 3 }], { marks: [0.1, 0.25], least: 0.1 }),
       lines("Messages", [{ name: "all", className: "c1", at: 4 }, { name: "dead letters", className: "bad", at: 5 }], { area: true }),
       lines("Latency", [{ name: "p50", className: "c1", at: 6 }, { name: "p95", className: "c3", at: 7 }, { name: "p99", className: "c4", at: 8 }], { format: ms })),
-    h("section.card", {}, h("div.card-head", {}, h("h2", {}, "Windows"), h("span.note", {}, "stability index of the labels: under 0.1 steady, over 0.25 shifted, where chance alone would not make it so"), h("span.grow"), ...saveButtons("windows", () => windows)),
+    h("section.card", {}, h("div.card-head", {}, h("h2", {}, "Windows"), h("span.note", {}, "stability index of the labels: under 0.1 steady, over 0.25 shifted, where chance alone would not make it so"), saveButtons("windows", () => windows)),
       h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Windows" }, h("table", {},
         h("thead", {}, h("tr", {}, [[`Window, ${zone()}`], ["Messages", 1], ["Dead letters", 1], ["First label"], ["Score p50", 1], ["Latency p50", 1], ["p99", 1], ["Input p50", 1], ["PSI label", 1], ["Labels"]].map(([each, number]) => h(number ? "th.number" : "th", { scope: "col" }, each)))),
         h("tbody", {}, windows.map((w, i) => [w, verdicts[i]]).reverse().slice(0, 60).map(([w, [kind, words]]) => {

@@ -40,8 +40,7 @@ class JobMethods:
         """``jobs.insert`` and ``jobs.getQueryResults`` in one."""
         body = request.body
         job = self.jobs.run(request.project, {"query": body, "dryRun": bool(body.get("dryRun"))})
-        int64 = (body.get("formatOptions") or {}).get("useInt64Timestamp")
-        options = {"formatOptions.useInt64Timestamp": str(int64)}
+        options = {f"formatOptions.{name}": str(value) for name, value in (body.get("formatOptions") or {}).items()}
         if body.get("maxResults") is not None:
             options["maxResults"] = str(body["maxResults"])
         return {**_results(job, Request(request.path, options, {})), "kind": "bigquery#queryResponse"}

@@ -15,7 +15,7 @@ from pipeline.emulators.bigquery.errors import BigQueryError, not_found
 from pipeline.emulators.bigquery.loads import read_load
 from pipeline.emulators.bigquery.query import LOCATION, Answer, Loaded, Statement, execute
 from pipeline.emulators.bigquery.store import Store
-from pipeline.emulators.bigquery.unsupported import not_here
+from pipeline.emulators.bigquery.unsupported import check_query, not_here
 
 #: Jobs remembered, and the size of all their results; beyond, the oldest are forgotten. The latest is always kept.
 JOBS = 500
@@ -159,6 +159,7 @@ class Jobs:
 
 
 def _query(store: Store, project: str, configuration: Mapping[str, Any], dry_run: bool, media: bytes | None) -> Answer:
+    check_query(configuration)
     target = destination_of(configuration)
     answer = execute(store, _statement(project, configuration), dry_run)
     if target is None or dry_run:

@@ -1,4 +1,4 @@
-"""Load jobs: newline-delimited JSON and CSV, as small files, into rows."""
+"""Load jobs: newline-delimited JSON, CSV and Parquet, as small files, into rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import orjson
 import pyarrow as pa
 
 from pipeline.emulators.bigquery.errors import BigQueryError
+from pipeline.emulators.bigquery.parquet import read_parquet
 from pipeline.emulators.bigquery.rows import check_rows, to_arrow
 from pipeline.emulators.bigquery.types import Field, parse_schema
-from pipeline.emulators.bigquery.unsupported import not_here
+from pipeline.emulators.bigquery.unsupported import check_schema, not_here
 from pipeline.emulators.bigquery.values import parse_timestamp
 
 _NOT_HERE = ("timePartitioning", "rangePartitioning", "clustering", "schemaUpdateOptions", "hivePartitioningOptions")
@@ -31,7 +32,7 @@ def read_load(
     Raises ``invalid`` for more bad rows than ``maxBadRecords``, and for a file that is not of its format.
     """
     kind = configuration.get("sourceFormat") or "CSV"
-    if kind not in ("CSV", "NEWLINE_DELIMITED_JSON"):
+    if kind not in ("CSV", "NEWLINE_DELIMITED_JSON", "PARQUET"):
         raise not_here(f"sourceFormat {kind}")
     for option in _NOT_HERE:
         if configuration.get(option):
@@ -39,7 +40,11 @@ def read_load(
     if (configuration.get("encoding") or "UTF-8").upper() not in ("UTF-8", "UTF8"):
         raise not_here(f"encoding {configuration['encoding']}")
     described = (configuration.get("schema") or {}).get("fields")
+    check_schema(described or ())
     fields: Sequence[Field] = parse_schema(described) if described else known
+    if kind == "PARQUET":
+        lists = bool((configuration.get("parquetOptions") or {}).get("enableListInference"))
+        return *read_parquet(media, fields, lists), 0
     try:
         text = media.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -17,7 +17,7 @@ _PROJECT = "projects/{projectId}"
 _DATASET = _PROJECT + "/datasets/{datasetId}"
 _TABLE = _DATASET + "/tables/{tableId}"
 _PAGING = ("maxResults", "pageToken")
-_ROWS = (*_PAGING, "startIndex", "formatOptions.useInt64Timestamp")
+_ROWS = (*_PAGING, "startIndex", "formatOptions.useInt64Timestamp", "formatOptions.timestampOutputFormat")
 
 #: name: (HTTP method, path, query parameters)
 METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.types import Field
+from pipeline.emulators.bigquery.unsupported import not_here
 
 #: Rows in a page where the client asks for no number or for more.
 PAGE_ROWS = 10_000
@@ -57,7 +58,10 @@ def select_fields(fields: Sequence[Field], names: str) -> list[Field]:
 
 def rows_page(fields: Sequence[Field], page: pa.Table, start: int, total: int, request: Request) -> dict[str, Any]:
     """A page of rows, ``start`` being its first of ``total``, and the token of the next. No rows are no ``rows``."""
-    rows = encode_rows(fields, page, request.flag("formatOptions.useInt64Timestamp"))
+    form = request.query.get("formatOptions.timestampOutputFormat") or ""
+    if form == "ISO8601_STRING":
+        raise not_here(f"formatOptions.timestampOutputFormat={form}")
+    rows = encode_rows(fields, page, form == "INT64" or request.flag("formatOptions.useInt64Timestamp"))
     end = start + page.num_rows
     more = {"pageToken": str(end)} if rows and end < total else {}
     return {**({"rows": rows} if rows else {}), **more}

@@ -6,11 +6,14 @@ from sqlglot import exp
 
 from pipeline.emulators.bigquery.fix import Fix
 from pipeline.emulators.bigquery.types import SCALARS
+from pipeline.emulators.bigquery.unsupported import not_here
 
 
 def _decimal(node: exp.DataType) -> exp.Expr:
     """NUMERIC has 9 places, where DuckDB's plain DECIMAL has 3, and BIGNUMERIC here 18."""
     names = {exp.DataType.Type.DECIMAL: "NUMERIC", exp.DataType.Type.BIGDECIMAL: "BIGNUMERIC"}
+    if node.this in exp.DataType.TEMPORAL_TYPES and node.expressions:
+        raise not_here(f"{node.sql(dialect='bigquery')}: a precision")
     if node.this not in names or node.expressions:
         return node
     return exp.DataType.build(SCALARS[names[node.this]][0], dialect="duckdb")
@@ -28,17 +31,18 @@ def _struct(node: exp.Struct) -> exp.Expr:
 
 
 def _tuple(node: exp.Tuple) -> exp.Expr:
-    """``(1, 2)`` is a struct where a value is wanted; in ``IN`` and ``VALUES`` it is a list of expressions."""
+    """``(a, b)`` is a struct of nameless fields where a value is wanted; in ``IN`` and ``VALUES``, expressions."""
     typed = isinstance(node.parent, exp.Array) and isinstance(node.parent.parent, exp.Cast)
     wanted = isinstance(node.parent, exp.Select | exp.Alias | exp.Array) and not typed
-    return _named(node.expressions) if wanted else node
+    return _named(node.expressions, nameless=True) if wanted else node
 
 
-def _named(expressions: list[exp.Expr]) -> exp.Struct:
+def _named(expressions: list[exp.Expr], nameless: bool = False) -> exp.Struct:
     fields = []
     for number, value in enumerate(expressions, 1):
         if not isinstance(value, exp.PropertyEQ):
-            name = value.alias_or_name if isinstance(value, exp.Alias | exp.Column | exp.Dot) else f"_field_{number}"
+            told = isinstance(value, exp.Alias | exp.Column | exp.Dot) and not nameless
+            name = value.alias_or_name if told else f"_field_{number}"
             inner = value.this if isinstance(value, exp.Alias) else value
             value = exp.PropertyEQ(this=exp.to_identifier(name, quoted=True), expression=inner.copy())
         fields.append(value.copy())

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.emulators.bigquery.errors import BigQueryError
+from pipeline.emulators.bigquery.unsupported import not_here
 
 #: Digits of a NUMERIC after the point; a decimal with more is a BIGNUMERIC.
 NUMERIC_PLACES = 9
@@ -44,6 +45,9 @@ ALIASES = {
     "DECIMAL": "NUMERIC",
     "BIGDECIMAL": "BIGNUMERIC",
 }
+
+#: Types of the service that are not here.
+_NOT_HERE = ("INTERVAL", "RANGE", "FOREIGN")
 
 _MODES = ("NULLABLE", "REQUIRED", "REPEATED")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
@@ -119,6 +123,8 @@ def _parse_field(resource: Mapping[str, Any]) -> Field:
         if not nested:
             raise BigQueryError("invalid", f"Field {name} is type RECORD but has no schema")
         return Field(name, kind, mode, nested)
+    if kind in _NOT_HERE:
+        raise not_here(f"type {kind} (column {name})")
     if kind not in SCALARS:
         raise BigQueryError("invalid", f"Invalid value for type: {kind} is not a valid value")
     return Field(name, kind, mode)
@@ -161,6 +167,8 @@ def field_of(name: str, kind: Any) -> Field:
         return Field(name, "RECORD", "NULLABLE", tuple(field_of(child, inner) for child, inner in kind.children))
     if str(kind) == "JSON":
         return Field(name, "JSON")
+    if kind.id == "interval":
+        raise not_here(f"type INTERVAL (column {name})")
     if kind.id == "decimal" and dict(kind.children)["scale"] > NUMERIC_PLACES:
         return Field(name, "BIGNUMERIC")
     return Field(name, _FROM_DUCKDB.get(kind.id, "STRING"))

@@ -20,6 +20,12 @@ _TABLE = (
 _FIELD = (
     *("defaultValueExpression", "maxLength", "precision", "scale", "collation", "roundingMode", "policyTags"),
     *("generatedColumn", "rangeElementType"),
+    "timestampPrecision",
+)
+_QUERY = (
+    *("createSession", "connectionProperties", "tableDefinitions", "userDefinedFunctionResources", "continuous"),
+    *("schemaUpdateOptions", "timePartitioning", "rangePartitioning", "clustering", "writeIncrementalResults"),
+    "destinationEncryptionConfiguration",
 )
 
 
@@ -36,15 +42,21 @@ def check_dataset(resource: Mapping[str, Any]) -> None:
 def check_table(resource: Mapping[str, Any]) -> None:
     """Raises ``notImplemented`` for a table, or a column of it, that asks for what is not here."""
     _check(resource, _TABLE, "")
-    _check_fields((resource.get("schema") or {}).get("fields") or (), "schema.fields.")
+    check_schema((resource.get("schema") or {}).get("fields") or ())
 
 
-def _check_fields(fields: Any, where: str) -> None:
+def check_query(configuration: Mapping[str, Any]) -> None:
+    """The same for a query job, whose session, files or functions would be left out of account."""
+    _check(configuration, _QUERY, "")
+
+
+def check_schema(fields: Any, where: str = "schema.fields.") -> None:
+    """The same for the columns alone: of a table, or of what is loaded."""
     for field in fields:
         _check(field, _FIELD, f"{where}{field.get('name')}.")
         nested = field.get("fields")
         if isinstance(nested, list) and all(isinstance(item, dict) for item in nested):
-            _check_fields(nested, f"{where}{field.get('name')}.")
+            check_schema(nested, f"{where}{field.get('name')}.")
 
 
 def _check(resource: Mapping[str, Any], paths: tuple[str, ...], where: str) -> None:
@@ -52,5 +64,5 @@ def _check(resource: Mapping[str, Any], paths: tuple[str, ...], where: str) -> N
         value: Any = resource
         for name in path.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        if value not in (None, False, "", 0, "0", {}, []):
+        if value not in (None, False, "", 0, "0", {}, []) and (path, str(value)) != ("timestampPrecision", "6"):
             raise not_here(where + path)

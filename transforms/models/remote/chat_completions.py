@@ -20,6 +20,8 @@ _TEXT_PARTS = ("text", "output_text")
 #: What a message may have in place of a content: a call of a tool, a refusal, or thoughts that took all the tokens.
 _IN_PLACE = ("tool_calls", "function_call", "refusal", "reasoning_content", "reasoning")
 
+#: Why a choice may have ended without a text: its tokens went into thoughts that are not shown, or it was held back.
+_WITHOUT_TEXT = ("length", "tool_calls", "function_call", "content_filter")
 
 #: The tasks whose answer is text that the model writes.
 WRITES = ("text-generation", "image-text-to-text")
@@ -88,13 +90,21 @@ def _text(choice: Any) -> str:
     message = found.get("message")
     text = message.get("content") if isinstance(message, dict) else found.get("text")
     if isinstance(text, list):
-        parts = [part["text"] for part in text if isinstance(part, dict) and part.get("type") in _TEXT_PARTS]
-        text = "".join(parts) if parts and all(isinstance(part, str) for part in parts) else None
-    if text is None and isinstance(message, dict) and any(message.get(key) for key in _IN_PLACE):
-        return ""
+        text = _joined(text)
+    if text is None and isinstance(message, dict):
+        why = found.get("finish_reason") in _WITHOUT_TEXT or any(message.get(key) for key in _IN_PLACE)
+        text = "" if why else None
     if not isinstance(text, str):
         raise Misfit(f"expected a choice with a text, got {brief(choice)}")
     return text
+
+
+def _joined(parts: list[Any]) -> str | None:
+    """The text in a content's ``parts``, empty where all are of other kinds; None where they are no parts."""
+    if not parts or not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts):
+        return None
+    texts = [part.get("text") for part in parts if part["type"] in _TEXT_PARTS]
+    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
 def _in_full(text: str, ask: Ask) -> Any:

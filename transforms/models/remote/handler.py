@@ -47,7 +47,7 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
 
         RunInference(EndpointModelHandler("http://127.0.0.1:8080", "feature-extraction"))
 
-    ``docs/endpoints.md`` has the kinds of servers, and every metric.
+    ``docs/endpoints.md`` has the kinds of servers, ``docs/metrics.md`` every metric.
 
     Args:
       endpoint: URL of a server, ``vertex:projects/P/locations/L/endpoints/ID``, or for Inference Providers

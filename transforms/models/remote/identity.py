@@ -38,6 +38,7 @@ _TIMEOUT_S = 20.0
 #: Google's own services. A run.app host is anyone's program, so that it gets ID tokens, which are good for it alone.
 _GOOGLE = re.compile(r"(.+\.)?(googleapis\.com|prediction\.vertexai\.goog)")
 _CLOUD_RUN = re.compile(r".+\.(run\.app|cloudfunctions\.net)")
+_FUNCTION = re.compile(r".+\.cloudfunctions\.net")
 
 
 def host_of(url: str) -> str:
@@ -61,6 +62,15 @@ def origin(url: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     usual = {"https": 443, "http": 80}.get(parts.scheme)
     return f"{parts.scheme}://{host.lower()}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
+
+
+def audience_of(url: str) -> str:
+    """Whom an ID token for ``url`` is for: a Cloud Run service is its host, a function its name there too.
+
+    https://cloud.google.com/functions/docs/securing/authenticating#generate_tokens_programmatically
+    """
+    function = urlsplit(url).path.strip("/").partition("/")[0]
+    return f"{origin(url)}/{function}" if function and _FUNCTION.fullmatch(host_of(url)) else origin(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ def source(endpoint: str, auth: str, token: TokenSource | None, impersonate: str
     url = there.url if there else endpoint
     if not url.startswith("https://") and not _is_loopback(host_of(url)):
         raise ModelLoadError(f"`auth={auth}`: a token is not sent without TLS; use the https:// URL of the endpoint")
-    return GoogleIdentity(origin(url), origin(url) if auth == "google-id" else "", impersonate or "")
+    return GoogleIdentity(origin(url), audience_of(url) if auth == "google-id" else "", impersonate or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""The metrics of an endpoint's batches, told to Beam while they run; docs/endpoints.md describes every name."""
+"""The metrics of an endpoint's batches, told to Beam while they run; docs/metrics.md describes every name."""
 
 from __future__ import annotations
 

@@ -21,30 +21,37 @@ _PARTS = (3600.0, 60.0, 1.0, 0.001)
 
 #: What is counted and runs out: requests, tokens, or whatever the server does not say.
 _COUNTED = ("", "-requests", "-tokens", "-input-tokens", "-output-tokens")
-_PREFIXES = ("x-ratelimit-", "ratelimit-", "anthropic-ratelimit-")
+_PREFIXES = ("x-ratelimit-", "ratelimit-", "x-rate-limit-", "anthropic-ratelimit-")
 
 
 def wait_s(headers: Mapping[str, str], answer: Any) -> float:
     """Seconds to wait, up to ``LONGEST_WAIT_S``, by the headers and the JSON of a refusal; 0 where neither says so."""
+    # A server's dates are by its own clock, which need not be this one.
+    now = _date(headers.get("date", "")) or time.time()
     found = (
-        _number(headers.get("retry-after-ms"), 0.001)
-        or _retry_after(headers.get("retry-after", ""))
-        or _resets(headers)
+        _number(headers.get("retry-after-ms") or headers.get("x-ms-retry-after-ms"), 0.001)
+        or _retry_after(headers.get("retry-after", ""), now)
+        or _resets(headers, now)
         or _structured(headers.get("ratelimit", ""))
         or _in_details(answer)
     )
-    return min(LONGEST_WAIT_S, max(0.0, found))
+    return min(LONGEST_WAIT_S, found)
 
 
-def _retry_after(text: str) -> float:
+def _retry_after(text: str, now: float) -> float:
     """https://www.rfc-editor.org/rfc/rfc9110#field.retry-after: seconds, or a date; here a duration too."""
+    return _seconds(text) or max(0.0, _date(text) - now)
+
+
+def _date(text: str) -> float:
+    """An HTTP date as seconds since the epoch; 0 where it is none."""
     try:
-        return _seconds(text) or email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+        return email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
 
-def _resets(headers: Mapping[str, str]) -> float:
+def _resets(headers: Mapping[str, str], now: float) -> float:
     """When what has run out is there again, the latest of it."""
     found = [0.0]
     for prefix in _PREFIXES:
@@ -52,25 +59,25 @@ def _resets(headers: Mapping[str, str]) -> float:
             left = headers.get(f"{prefix}remaining{counted}", headers.get(f"{prefix[:-1]}{counted}-remaining", "0"))
             until = headers.get(f"{prefix}reset{counted}", headers.get(f"{prefix[:-1]}{counted}-reset", ""))
             if left.strip() in ("0", "0.0") and until:
-                found.append(_until(until))
+                found.append(_until(until, now))
     found.append(_seconds(headers.get("x-ratelimit-reset-after", "")))
     return max(found)
 
 
-def _until(text: str) -> float:
+def _until(text: str, now: float) -> float:
     """Seconds to a moment: a date, its seconds or milliseconds since the epoch, or how far off it is."""
     seconds = _seconds(text)
     if seconds > _A_DATE * 1000:
         seconds /= 1000
     if seconds > _A_DATE:
-        return seconds - time.time()
+        return seconds - now
     if seconds:
         return seconds
     try:
         iso = re.sub(r"Z$", "+00:00", text.strip())  # Python 3.10 does not know the letter
-        return datetime.fromisoformat(iso).timestamp() - time.time()
+        return datetime.fromisoformat(iso).timestamp() - now
     except (ValueError, OverflowError):
-        return _retry_after(text)
+        return _retry_after(text, now)
 
 
 def _structured(text: str) -> float:
