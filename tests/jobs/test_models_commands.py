@@ -109,3 +109,54 @@ def test_every_flag_of_the_status_is_used_on_the_page() -> None:
     """But the form for machines, which help shows."""
     for flag in status.STATUS_FLAGS:
         assert f"--{flag.name}" in PAGE or flag.name == "json"
+
+
+def test_the_doctor_reads_the_file_and_what_the_job_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults by their lines; a sound file whose endpoints answer later; what a running job refuses."""
+    from pipeline.checks import model
+    from pipeline.options import parse as parse_flags
+
+    file, metrics = tmp_path / "models.yaml", tmp_path / "metrics.json"
+    flags = [
+        "--input_subscription=projects/my-project/subscriptions/inbox",
+        "--output_topic=projects/my-project/topics/results",
+        "--dead_letter_topic=projects/my-project/topics/dead",
+        f"--models={file}",
+        f"--metrics_file={metrics}",
+    ]
+    settings, _ = parse_flags(flags)
+    file.write_text(GOOD.replace("b: 1", "c: 1"))
+    metrics.write_text(json.dumps(told(refused={"since": 1.9e9, "why": "a check fails"})))
+    found = [(finding.ok, finding.found) for finding in model.check(settings)]
+    assert found[0][0] is False and "models.yaml:4: serve.0.split" in found[0][1]
+    assert found[1] == (False, "the running job goes on with version aaaaaaaa-bbbbbb: a check fails")
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("--model=org/a", "--model 'org/a': with --models it stands in the file; leave it out"),
+        ("--endpoint=https://models.example", "with --models it stands in the file"),
+        ("--task=text-classification", "with --models it stands in the file"),
+        ('--inference_params={"top_k": 1}', "--inference_params: with --models it stands in the file, as `parameters`"),
+        ("--model_copies=2", "models of --models have one copy a worker"),
+        ("--models_memory=0", "use a whole number from 1"),
+        ("--models_refresh_s=0", "use seconds"),
+        ("--runner=DataflowRunner", "workers do not see this machine's files; put it into gs://"),
+    ],
+)
+def test_flags_that_do_not_go_with_a_models_file(extra: str, words: str) -> None:
+    """Each is one line before the job starts."""
+    from pipeline.flags import UsageError
+    from pipeline.options import parse as parse_flags
+
+    flags = [
+        "--input_subscription=projects/my-project/subscriptions/inbox",
+        "--output_topic=projects/my-project/topics/results",
+        "--dead_letter_topic=projects/my-project/topics/dead",
+        "--models=models.yaml",
+        extra,
+    ]
+    with pytest.raises(UsageError) as raised:
+        parse_flags(flags)
+    assert words in str(raised.value)
