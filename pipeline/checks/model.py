@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -80,6 +81,21 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
         yield Finding(True, subject, "is sound, and its models are there")
+    if settings.metrics_file and settings.metrics_file.is_file():
+        yield from _in_force(subject, settings.metrics_file)
+
+
+def _in_force(subject: str, metrics: Path) -> Iterator[Finding]:
+    """What a job says that runs with the same metrics file."""
+    try:
+        found = json.loads(metrics.read_bytes())["models"]
+        refused, version = found["refused"], found["models_version"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if refused:
+        yield Finding(False, subject, f"the running job goes on with version {version}: {refused['why']}")
+    else:
+        yield Finding(True, subject, f"the running job serves version {version}")
 
 
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:

@@ -24,6 +24,9 @@ class FileErrors(ModelLoadError):
         self.found = sorted(found)
         super().__init__("; ".join(foreign(line) for line in self.lines()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FileErrors, (self.where, self.found)  # it may come from the process that holds the models
+
     def lines(self) -> list[str]:
         return [f"{self.where}:{line}: {words}" for line, words in self.found]
 

@@ -204,12 +204,12 @@ class Fleet:
                 yield model
         except Unreachable:
             raise
-        except NoRoom as error:
-            raise NoRoom(f"model {variant.name!r}: {error}") from None
         except ModelLoadError as error:
+            if isinstance(error, NoRoom):
+                error = NoRoom(f"model {variant.name!r}: {error}")
             if spare_s is None and not isinstance(error, Changed):  # nor what only was not to push others out
                 self._broken[variant.key] = (time.monotonic() + TRY_AGAIN_S, str(error))
-            raise
+            raise error from None
 
     def verify(self, variant: Variant, model: Any) -> None:
         """Runs the checks of ``variant``, once; ``model`` is what it is in memory, None for an endpoint.

@@ -112,11 +112,13 @@ class Store(Generic[T]):
     def _make_room(self, key: Hashable, estimate: int, spare_s: float | None) -> None:
         if estimate > self.most:
             raise NoRoom(f"its weights have {estimate:,} bytes, and models may take {self.most:,} (models_memory)")
+        given = False
         with self._changed:
             while self._taken() + estimate > self.most:
                 idle = self._idle(spare_s)
                 if idle is not None:
                     self._give_up(idle)
+                    given = True
                 elif spare_s is not None:
                     raise NoRoom(
                         f"its weights have {estimate:,} bytes; the models that answer have {self._taken():,} of the"
@@ -125,7 +127,8 @@ class Store(Generic[T]):
                 else:
                     self._changed.wait()
             self._loading[key] = estimate
-        memory.give_back()
+        if given:
+            memory.give_back()
 
     def _taken(self) -> int:
         return sum(held.size for held in self._held.values()) + sum(self._loading.values())
