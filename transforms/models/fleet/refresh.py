@@ -77,14 +77,10 @@ class Refresher:
         file = parse(data, self._options.source)
         new = file.digest != now.file.digest
         file = file if new else now.file
-        found = self._resolved(file, now, everything)
-        if version(file, found) == now.version:
-            self._status.refuse(None)
-            return
+        found, refused = self._resolved(file, now, everything)
         if file.digest != self._tried:  # whoever wrote another file wants it tried
             self._tried = file.digest
             self._refused.clear()
-        refused: ModelLoadError | None = None
         with contextlib.ExitStack() as still:
             for name, variant in found.items():
                 if not new and variant == now.variants[name]:
@@ -102,9 +98,15 @@ class Refresher:
         else:
             self._refuse(refused)
 
-    def _resolved(self, file: ModelsFile, now: Plan, everything: bool) -> dict[str, Variant]:
-        """The models of ``file``, each at its revision of now; one that cannot be asked keeps the revision it has."""
+    def _resolved(
+        self, file: ModelsFile, now: Plan, everything: bool
+    ) -> tuple[dict[str, Variant], ModelLoadError | None]:
+        """The models of ``file``, each at its revision of now; one that serves and cannot be asked keeps its own.
+
+        Beside them what was wrong with one that serves, if anything was.
+        """
         found = {}
+        wrong: ModelLoadError | None = None
         for name, entry in file.models.items():
             before = now.variants.get(name)
             variant = Variant(entry, self._options, file.checks.get(name))
@@ -114,14 +116,13 @@ class Refresher:
                 continue
             try:
                 fresh = variant.resolve()
-            except Unreachable as error:
+            except ModelLoadError as error:
                 if not same:
                     raise
-                _LOG.warning("%s; it stays at %s", error, before.revision)
-                fresh = replace(before, check=variant.check)
+                wrong, fresh = error, replace(before, check=variant.check)
             moving = same and not everything and self._moving(before, fresh)
             found[name] = replace(fresh, revision=before.revision) if moving else fresh
-        return found
+        return found, wrong
 
     def _moving(self, before: Variant, fresh: Variant) -> bool:
         """Whether files may still be written: a folder's version counts once two looks have found the same."""

@@ -152,7 +152,7 @@ class Variant:
         try:
             return work()
         except ModelLoadError as error:
-            raise type(error)(f"model {self.name!r}: {error}") from None
+            raise type(error)(f"model {self.name!r}: {foreign(str(error))}") from None
         except Exception as error:
             first = foreign(" ".join(str(error).split())[:500])
             raise ModelLoadError(f"model {self.name!r} cannot be loaded: {type(error).__name__}: {first}") from error
