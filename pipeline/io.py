@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -101,19 +101,20 @@ def reading(settings: Settings) -> tuple[str | None, Opener]:
     return settings.input_path, Opener(settings.input_format, schemas.definition)
 
 
-def upcoming(runner: LocalRunner, settings: Settings) -> Callable[[], list[Request]]:
-    """What the model will be asked next on this machine; a message that cannot be decoded is told of when it comes."""
+def upcoming(runner: LocalRunner, settings: Settings) -> Callable[[], Iterable[Request]]:
+    """What the model will be asked next on this machine; a message that cannot be decoded is told of when it comes.
+
+    What waits is looked at in the call, and decoded as it is asked for.
+    """
     path, opener = reading(settings)
     expression = jmespath.compile(path) if path else None
 
-    def requests() -> list[Request]:
-        found = []
-        for message in runner.upcoming():
+    def requests(messages: Sequence[Message]) -> Iterator[Request]:
+        for message in messages:
             with contextlib.suppress(Exception):
-                found.append(decode(message, expression, opener))
-        return found
+                yield decode(message, expression, opener)
 
-    return requests
+    return lambda: requests(runner.upcoming())
 
 
 def spread(outcome: Outcome, settings: Settings) -> Outcome:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import apache_beam as beam
 
 from pipeline import dataflow, flags, graph, handlers, io, logs, preflight, sidecars
+from pipeline.direct.pace import Pace
 from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
 
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     graph.build(pipeline, settings, handler)
     if runner is not None and hasattr(model, "look_ahead"):
         runner.ahead = model.look_ahead(io.upcoming(runner, settings))
+        runner.pace = Pace(settings.max_bundle_ms / 1000)
+        model.timed = runner.pace.took
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
     if runner is None:

@@ -197,6 +197,13 @@ FLAGS: tuple[Flag, ...] = (
         group=_BATCH,
     ),
     Flag(
+        "max_bundle_ms",
+        "about how long the model is kept by what is taken at once, on this machine; longer in a backlog",
+        Integer(1, 600_000),
+        "100",
+        group=_BATCH,
+    ),
+    Flag(
         "max_batch_latency_ms",
         "longest a message waits for others to share its batch; without it, a batch is what is there",
         Integer(1, 600_000),
@@ -362,6 +369,7 @@ class Settings:
     window_early_s: int | None = None
     max_batch_size: int = _default("max_batch_size")
     max_batch_tokens: int | None = None
+    max_bundle_ms: int = _default("max_bundle_ms")
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
@@ -419,6 +427,10 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
         )
     if "models" in values and not local and not values["models"].startswith("gs://"):
         raise UsageError(f"--models {values['models']!r}: workers do not see this machine's files; put it into gs://")
+    if "max_bundle_ms" in last and not (local and "model" in values and "endpoint" not in values):
+        raise UsageError(
+            f"--max_bundle_ms {last['max_bundle_ms']!r}: for a job on this machine with a model of its own"
+        )
     job = beam_flags.job_name(options) or values["input_subscription"].rpartition("/")[2]
     return Settings(**values, job=job, local=local), options
 

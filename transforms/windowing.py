@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ class Windowing:
 
     def cell(self, micros: int) -> tuple[int, ...]:
         """What all event times have in common that Beam puts into the same fixed or sliding windows."""
-        size, period = Duration.of(self.size).micros, Duration.of(self.period).micros
+        size, period = _micros(self.size), _micros(self.period)
         return (micros // period, (micros - size) // period) if period else (micros // size,)
 
     def bounds(self, event_time: float) -> tuple[float, float] | None:
@@ -76,6 +77,12 @@ class Windowing:
             return clamp(event_time), clamp(event_time + self.size)
         start = event_time - event_time % (self.period or self.size)
         return clamp(start), clamp(start + self.size)
+
+
+@functools.lru_cache(maxsize=64)
+def _micros(seconds: float) -> int:
+    """``seconds`` as Beam rounds them, which is asked for every message."""
+    return int(Duration.of(seconds).micros)
 
 
 def clamp(seconds: float) -> float:

@@ -32,6 +32,7 @@ from apache_beam.utils.timestamp import Timestamp
 from pipeline.direct import panes
 from pipeline.direct.counting import count_every_bundle
 from pipeline.direct.halving import take_given_up
+from pipeline.direct.pace import Pace
 from pipeline.direct.subscriber import Connect, Subscriber
 from pipeline.direct.watermark import mark_of
 from transforms.models.ahead import Ahead
@@ -122,6 +123,7 @@ class LocalRunner(BundleBasedDirectRunner):
         super().__init__()
         self._reads: list[ReadFromSubscription] = []
         self.ahead: Ahead | None = None
+        self.pace: Pace | None = None
 
     def upcoming(self) -> list[Message]:
         """The messages that the next bundle will begin with, as far as they have come."""
@@ -129,6 +131,8 @@ class LocalRunner(BundleBasedDirectRunner):
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
         pipeline.visit(_FindReads(self._reads))
+        for read in self._reads:
+            read.subscriber.pace = self.pace
         _remember_specs()
         count_every_bundle()
         # The registry has no public way to add an evaluator; Beam's tests use this one. It is read once, below.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
-import hashlib
 import logging
 import threading
 import time
@@ -22,8 +21,9 @@ from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 from pipeline.direct import leases, received
 from pipeline.direct.leases import Leases
+from pipeline.direct.pace import Pace
+from pipeline.direct.repeats import Repeats
 from pipeline.direct.watermark import Watermark
-from transforms.dead_letter import ATTEMPT
 from transforms.records import Message
 
 _LOGGER = logging.getLogger(__name__)
@@ -39,10 +39,6 @@ ACK_PATIENCE_AT_END_S = 30.0
 #: A bundle in work for this long is said to be slow, again and again.
 SLOW_S = 300.0
 
-#: Dataflow's own deduplication by attribute looks back ten minutes; the count bounds memory.
-DEDUPLICATE_S = 600.0
-DEDUPLICATE_IDS = 200_000
-
 
 class Subscriber:
     """One subscription's messages; ``take`` and ``done`` belong to one thread."""
@@ -57,14 +53,17 @@ class Subscriber:
     ):
         self._subscription = subscription
         self._client = client
-        self._id_attribute = id_attribute
         self._timestamp_attribute = timestamp_attribute
         self._linger_s = linger_s
         self._changed = threading.Condition()
+        #: How many messages are taken at once, where they cost a model's time.
+        self.pace: Pace | None = None
         self._queue: collections.deque[Message] = collections.deque()
+        self._came: collections.deque[float] = collections.deque()
+        self._looked_at = 0
         self._queued_bytes = 0
         self._leases = Leases(subscription, client, self._warn_if_slow)
-        self._seen: collections.OrderedDict[bytes, float] = collections.OrderedDict()
+        self._repeats = Repeats(id_attribute)
         self._watermark = Watermark()
         self._error: Exception | None = None
         self._stopping = threading.Event()
@@ -93,6 +92,9 @@ class Subscriber:
                 self._changed.wait_for(lambda: len(self._queue) >= full or self._stopping.is_set(), self._linger_s)
             bundle = self.upcoming()
             self._queued_bytes -= sum(len(self._queue.popleft().data) for _ in bundle)
+            self._looked_at = 0
+            for _ in bundle:
+                self._came.popleft()
             self._taken, self._in_work = time.monotonic(), len(bundle)
             self._changed.notify_all()
             return bundle
@@ -100,7 +102,15 @@ class Subscriber:
     def upcoming(self) -> list[Message]:
         """What the next ``take`` will begin with; nothing is taken."""
         with self._changed:
-            return [] if self.stopping else received.first(self._queue, BUNDLE_MESSAGES, BUNDLE_BYTES)
+            if self.stopping or not self._queue:
+                return []
+            most = BUNDLE_MESSAGES
+            if self.pace:
+                paced = self.pace.of(self._queue, len(self._queue), time.monotonic() - self._came[0])
+                most = min(most, max(self._looked_at, paced))
+            found = received.first(self._queue, most, BUNDLE_BYTES)
+            self._looked_at = len(found)
+            return found
 
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
@@ -163,6 +173,7 @@ class Subscriber:
         with self._changed:
             waiting = [message.message_id for message in self._queue]
             self._queue.clear()
+            self._came.clear()
         self._leases.give_back(waiting)
 
     def _fetch_until_stopped(self) -> None:
@@ -208,29 +219,15 @@ class Subscriber:
                 new = self._leases.add(message.message_id, each.ack_id)
                 if new is None:
                     repeats[message.message_id] = each.ack_id
-                elif new and self._is_repeat(message):
+                elif new and self._repeats.has(message):
                     repeats |= self._leases.end([message.message_id])
                 elif new:
                     self._queue.append(message)
+                    self._came.append(time.monotonic())
                     self._queued_bytes += len(message.data)
             self._changed.notify_all()
         if repeats:
             self._acks.submit(self._acknowledge, repeats)
-
-    def _is_repeat(self, message: Message) -> bool:
-        name = message.attributes.get(self._id_attribute) if self._id_attribute else None
-        if not name:  # an empty one identifies nothing
-            return False
-        now = time.monotonic()
-        while self._seen and (
-            len(self._seen) > DEDUPLICATE_IDS or next(iter(self._seen.values())) < now - DEDUPLICATE_S
-        ):
-            self._seen.popitem(last=False)
-        # A replayed dead letter is no repeat of the message that failed.
-        key = hashlib.blake2b(f"{message.attributes.get(ATTEMPT, '')}/{name}".encode(), digest_size=16).digest()
-        repeat = key in self._seen
-        self._seen.setdefault(key, now)
-        return repeat
 
     def _warn_if_slow(self) -> None:
         with self._changed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import time
-import urllib.request
 import uuid
 
 from fake_job import Behaviour, fake_job
@@ -13,8 +12,9 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from streams import PATIENCE_S, pull, text_message
 
 from pipeline import clients, publish
+from pipeline.console import summaries
+from pipeline.console.window_filter import narrow
 from pipeline.emulators import setup
-from pipeline.emulators.process import spawn
 from pipeline.matchers import TableName
 from transforms.encode import rfc3339
 
@@ -72,9 +72,6 @@ def test_a_shift_of_labels_is_told_and_a_late_message_counted(servers, tmp_path)
     assert len(told) == len(shifted) and first.attributes["window_start"] == rfc3339(began + 60 * SHIFT)
     assert json.loads(first.data)["labels"] == {"calm": CALM[SHIFT], "angry": MESSAGES - CALM[SHIFT]}
 
-    with spawn("pipeline.console", "--port=0", *resources.flags()[1:], flags[0]) as console:
-        address = f"http://{console.address}/api/summaries?q=psi_label%3E0.25"
-        with urllib.request.urlopen(address, timeout=PATIENCE_S) as answer:
-            shown = json.load(answer)["windows"]
+    shown = narrow(summaries.read(table), "psi_label>0.25")
     seen = [datetime.datetime.fromisoformat(window["window_start"].replace("Z", "+00:00")) for window in shown]
     assert seen == [row["window_start"] for row in shifted]

@@ -60,7 +60,8 @@ def described(url: str) -> dict[str, Any]:
         deployed = {"id": "5", "model": f"projects/p/locations/l/models/{name}", "modelVersionId": "3"}
         return {"deployedModels": [deployed], "trafficSplit": {"5": 100}}
     name = name.partition("@")[0]
-    return {"containerSpec": {"imageUri": IMAGES.get(name, "own"), "predictRoute": "/v1/embeddings"}}
+    route = "/v1/embeddings" if name == "raw" else "/predict"
+    return {"containerSpec": {"imageUri": IMAGES.get(name, "own"), "predictRoute": route}}
 
 
 def words(text: str) -> Any:

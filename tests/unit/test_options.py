@@ -86,6 +86,7 @@ BAD = {
     "window_early_s": ["0", "0.5", "often"],
     "max_batch_size": ["0", "many", "99999999999999999999"],
     "max_batch_tokens": ["0", "4k"],
+    "max_bundle_ms": ["0", "1s", "-5"],
     "max_batch_latency_ms": ["0", "1s"],
     "audit_table": ["audit", "dataset.table", "my-project:table", "my-project:a-b.c"],
     "audit_input": ["all", "sha256"],
@@ -151,6 +152,8 @@ def test_a_missing_flag_is_named(name):
         ({"audit_table": "my-project:a.audit", "summary_table": "my-project.a.audit"}, "it is also --audit_table"),
         ({"audit_table": "p-roject:a.b", "summary_table": "p-roject:a.c", "window": "global"}, "use fixed, sliding or"),
         ({"metrics_file": "m.json", "runner": "dataflow"}, "--metrics_file 'm.json': for a job on this machine"),
+        ({"max_bundle_ms": "50", "runner": "dataflow"}, "--max_bundle_ms '50': for a job on this machine"),
+        ({"max_bundle_ms": "50", "endpoint": "https://host/x", "task": "fill-mask"}, "with a model of its own"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, words):

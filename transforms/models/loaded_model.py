@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,6 +79,8 @@ class LoadedModel:
         self._thread = thread
         self._supervisor = supervisor
         self._ahead: Ahead | None = None
+        #: Told of each batch, and of the seconds that it took.
+        self.timed: Callable[[Sequence[Request], float], None] = lambda requests, seconds: None
         weakref.finalize(self, supervisor.close)
 
     def __repr__(self) -> str:
@@ -109,7 +111,12 @@ class LoadedModel:
         return self._ahead.answers(requests) if self._ahead else self._answer_all(requests)
 
     def _answer_all(self, requests: Sequence[Request]) -> Answers:
-        return self._supervisor.answer(self._answer, requests, self.info)
+        started = time.perf_counter()
+        answers = self._supervisor.answer(self._answer, requests, self.info)
+        elapsed = time.perf_counter() - started
+        answers.ms = elapsed * 1000
+        self.timed(requests, elapsed)
+        return answers
 
     def _answer(self, requests: Sequence[Request]) -> Answers:
         answers = Answers()

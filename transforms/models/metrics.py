@@ -39,7 +39,7 @@ def loaded(elapsed_ms: float) -> None:
     _LOADS.append(elapsed_ms)
 
 
-def count(answers: Answers, elapsed_ms: float) -> None:
+def count(answers: Answers) -> None:
     """Updates the metrics, once a batch."""
     failures = sum(isinstance(outcome, Failure) for outcome in answers.outcomes)
     counts = answers.counts
@@ -56,7 +56,7 @@ def count(answers: Answers, elapsed_ms: float) -> None:
     ):
         if value:
             COUNTERS[name].inc(value)
-    _BATCH_MS.update(int(elapsed_ms))
+    _BATCH_MS.update(int(answers.ms))
     while _LOADS:
         _MODEL_LOAD_MS.update(int(_LOADS.pop()))
 
