@@ -438,9 +438,7 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
 def _check_models(values: Mapping[str, Any]) -> None:
     for name in ("model", "endpoint", "revision", "task", "endpoint_auth", "endpoint_impersonate"):
         if name in values:
-            raise UsageError(
-                f"--{name} {str(values[name])!r}: with --models this stands in the file; leave the flag out"
-            )
+            raise UsageError(f"--{name} {str(values[name])!r}: with --models it stands in the file; leave it out")
     if values.get("inference_params"):
         raise UsageError("--inference_params: with --models it stands in the file, as `parameters`; leave it out")
     if values["model_copies"] != 1:
