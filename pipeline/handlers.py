@@ -171,8 +171,10 @@ def models_options(settings: Settings, token: TokenSource | None) -> Options:
     from transforms.models.fleet.options import Options
 
     assert settings.models is not None
-    weights = ("engine", "device", "dtype", "on_too_long", "max_batch_size", "max_batch_tokens")
-    weights += ("time_limit_s", "max_deaths", "max_forward_s")
+    weights = (
+        *("engine", "device", "dtype", "on_too_long", "max_batch_size", "max_batch_tokens"),
+        *("time_limit_s", "max_deaths", "max_forward_s"),
+    )
     endpoints = (
         "timeout_s",
         "max_wait_s",

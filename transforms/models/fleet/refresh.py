@@ -110,18 +110,20 @@ class Refresher:
         for name, entry in file.models.items():
             before = now.variants.get(name)
             variant = Variant(entry, self._options, file.checks.get(name))
-            same = before is not None and before.entry == entry
-            if same and not (entry.follows or everything):
+            if before is not None and before.entry != entry:
+                before = None
+            if before is not None and not (entry.follows or everything):
                 found[name] = replace(before, check=variant.check)
                 continue
             try:
                 fresh = variant.resolve()
             except ModelLoadError as error:
-                if not same:
+                if before is None:
                     raise
                 wrong, fresh = error, replace(before, check=variant.check)
-            moving = same and not everything and self._moving(before, fresh)
-            found[name] = replace(fresh, revision=before.revision) if moving else fresh
+            if before is not None and not everything and self._moving(before, fresh):
+                fresh = replace(fresh, revision=before.revision)
+            found[name] = fresh
         return found, wrong
 
     def _moving(self, before: Variant, fresh: Variant) -> bool:
