@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags.wrong_usage(error)
         return 1 if isinstance(error, Unreachable) else 2
     found = list(_checks(file, where))
-    for error in found:
-        print(error, file=sys.stderr)
+    for each in found:
+        print(each, file=sys.stderr)
     if found:
-        return 1 if all(isinstance(error, Unreachable) for error in found) else 2
+        return 1 if all(isinstance(each, Unreachable) for each in found) else 2
     print(f"{where} is sound: {len(file.models)} models, {len(file.routes.rules)} rules")
     return 0
 

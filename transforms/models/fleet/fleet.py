@@ -144,7 +144,6 @@ class Fleet:
                 if name not in asked:
                     found = self._group(plan, name, [requests[i] for i in indices], answers)
                     outcomes.update(zip(indices, found, strict=True))
-                    answers.local_ms = (time.perf_counter() - started) * 1000
             for name, running in asked.items():
                 outcomes.update(zip(groups[name], running.result(), strict=True))
                 answers.remote_ms = (time.perf_counter() - started) * 1000

@@ -19,7 +19,6 @@ class FleetAnswers:
 
     outcomes: list[Prediction | Failure] = field(default_factory=list)
     local: Answers = field(default_factory=Answers)
-    local_ms: float = 0.0
     remote: RequestCounts = field(default_factory=RequestCounts)
     remote_outcomes: Counter[str] = field(default_factory=Counter)
     remote_ms: float = 0.0

@@ -40,7 +40,7 @@ def _served(variant: str) -> Any:
 def count(answers: FleetAnswers) -> None:
     """Updates the metrics: those of local weights and of endpoints in their own namespaces."""
     if answers.local.outcomes:
-        local.count(answers.local, answers.local_ms)
+        local.count(answers.local)
     if answers.remote_outcomes:
         remote.tell(answers.remote, answers.remote_outcomes, answers.remote_ms)
     for name, number in answers.told.items():

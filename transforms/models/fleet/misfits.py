@@ -82,7 +82,7 @@ def between(document: Document) -> Iterator[tuple[int, str]]:
         yield document.line(["models"]), "serve is missing: with several models it says which answers what"
     everything = None
     for i, rule in enumerate(value.get("serve") or ()):
-        at = ["serve", i]
+        at: list[str | int] = ["serve", i]
         if everything is not None:
             yield document.line(at), f"serve.{i}: never reached, as the rule on line {everything} takes every message"
         if "when" not in rule:
