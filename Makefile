@@ -15,8 +15,8 @@ test: $(READY)  ## The quick suite
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest
 
-zoo: $(READY)  ## Every architecture that a task maps, tiny, alone against in a batch: make zoo [NAMES="Bert GPT2"] [TASK=fill-mask]
-	$(BIN)/python -m tests.zoo $(NAMES) $(if $(TASK),--task=$(TASK))
+zoo: $(READY)  ## Every architecture that a task maps, tiny, alone against in a batch: make zoo [NAMES="Bert GPT2"] [TASK=fill-mask] [TABLE=verdicts.tsv, to go on with]
+	$(BIN)/python -m tests.zoo $(NAMES) $(if $(TASK),--task=$(TASK)) $(if $(TABLE),--table=$(TABLE))
 
 bench: $(READY)  ## Ours beside the raw model, the stock pipeline and a subscriber: make bench [QUICK=1] [GOOGLE_EMULATOR=1] [BACKLOG=N]
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(GOOGLE_EMULATOR),--google_emulator) $(if $(BACKLOG),--backlog=$(BACKLOG))

@@ -361,12 +361,27 @@ def test_weights_that_broke_off_are_told_before_a_load(
 def test_a_shard_that_is_not_there(tmp_path: Path) -> None:
     """What the index names is looked for."""
     folder = copy(tiny.sentiment(), tmp_path / "m")
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00003.safetensors", "c": "model-3"}}
+    index = {
+        "weight_map": {"a": "model.safetensors", "b": "model-00002-of-00003.safetensors", "c": "model-3.safetensors"}
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert "names 'model-00002-of-00003.safetensors', which is not there (2 files are lacking)" in failure(folder)
 
 
-@pytest.mark.parametrize("labels", [{"0": "bad", "2": "good"}, {"1": "bad", "2": "good"}])
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/tmp/model.safetensors", "pytorch_model.bin"])
+def test_an_index_opens_nothing_but_the_models_own_safetensors(tmp_path: Path, name: str) -> None:
+    """transformers opens what an index names: a pickle, or a file of another folder, is refused before that."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    copy(tiny.sentiment(), tmp_path / "other")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "model-1.safetensors").write_bytes((folder / "pytorch_model.bin").read_bytes())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert f"names '{name}', which is no safetensors file in the model's own folder" in failure(folder)
+
+
+@pytest.mark.parametrize(
+    "labels", [{"0": "bad", "2": "good"}, {"1": "bad", "2": "good"}, {"0": "bad", "1": None}, {"0": "bad", "1": ""}]
+)
 def test_labels_with_gaps(tmp_path: Path, labels: dict[str, str]) -> None:
     """An output without a name is told before the first message that would have had it."""
     folder = copy(tiny.sentiment(), tmp_path / "m")

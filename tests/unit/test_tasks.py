@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -223,11 +226,14 @@ def test_predictions_equal_the_pipelines_in_any_order_and_batch(case: Case, devi
     expected = [reference(inputs, **given) for _, inputs, given in case.pairs]
     if case.task in ("image-segmentation", "depth-estimation"):
         expected = [to_json(one) for one in expected]
+    # A fresh one, whose budget may be changed.
+    model = HuggingFaceModelHandler(folder, case.task, dtype="float32", device=device)._load()
     for seed, budget in ((0, 4096), (1, 64), (2, 1)):
         order = list(range(len(case.pairs)))
         random.Random(seed).shuffle(order)
-        requests = [case.pairs[i][0] for i in order]
-        ours = answers(folder, case.task, requests, device=device, max_batch_tokens=budget)
+        model.budget.tokens = budget
+        outcomes = model.answer([case.pairs[i][0] for i in order]).outcomes
+        ours = [each.prediction if isinstance(each, Prediction) else each for each in outcomes]
         for i, mine in zip(order, ours, strict=True):
             assert not isinstance(mine, Failure), mine
             assert_same(mine, expected[i], f"prediction of {case.pairs[i][0].parameters}")
@@ -316,6 +322,44 @@ def test_generation_stops_at_a_stop_string_and_returns_several_sequences() -> No
     assert cut[0]["generated_text"] == whole[: whole.index(stop) + 1]
     several = answers(folder, None, [Request("the order", {**GREEDY, "num_beams": 3, "num_return_sequences": 3})])[0]
     assert len(several) == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"num_return_sequences": 3, "num_beams": 3},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"stop_strings": ["e"]},
+        {"eos_token_id": [1, 2], "suppress_tokens": [5, 6]},
+    ],
+    ids=lambda said: "+".join(said),
+)
+def test_what_a_generation_config_says_mixes_up_no_answers(tmp_path: Path, said: dict[str, Any]) -> None:
+    """Each message has its own answers, as many as alone, whatever the model's files ask of ``generate``."""
+    folder = tmp_path / "m"
+    shutil.copytree(tiny.causal(), folder)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
+    texts = ["the order was late", "help", "my invoice"]
+    given = {"max_new_tokens": 6, "return_full_text": False, "do_sample": False}
+    together = answers(str(folder), "text-generation", [Request(text, given) for text in texts])
+    pipe: Any = transformers.pipeline("text-generation", model=str(folder), device="cpu", dtype=torch.float32)
+    for text, mine in zip(texts, together, strict=True):
+        theirs = pipe(text, tokenizer=pipe.tokenizer, **given)
+        assert mine == [{"generated_text": each["generated_text"]} for each in theirs]
+
+
+@pytest.mark.parametrize(("make", "task"), [(tiny.sentiment, "text-classification"), (tiny.body, "feature-extraction")])
+def test_a_token_that_the_model_has_no_vector_for_is_its_texts_failure(tmp_path: Path, make: Any, task: str) -> None:
+    """Tokens that were added and never trained: a GPU would be lost on them, and the texts beside them too."""
+    folder = tmp_path / "m"
+    shutil.copytree(make(), folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["zzz"])
+    tokenizer.save_pretrained(folder)
+    good, strange = answers(str(folder), task, [Request("the order"), Request("zzz order")])
+    assert not isinstance(good, Failure)
+    assert isinstance(strange, Failure) and strange.error_type == "InvalidInput" and "the token 'zzz'" in strange.error
 
 
 def test_a_generation_over_its_time_limit_is_that_elements_failure() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,50 @@ def test_every_pooling_equals_sentence_transformers(
     pytest.importorskip("sentence_transformers")
     folder = tiny.sentence_model(tmp_path / "model", *modes, **extras)
     np.testing.assert_allclose(embed(folder, TEXTS[:40]), reference(folder, TEXTS[:40]), atol=2e-5)
+
+
+def changed(path: Path, **values: Any) -> None:
+    """The JSON file at ``path`` with some of its values changed."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def modules_in_order(folder: Path, *order: int) -> None:
+    """The steps of ``modules.json`` in another order."""
+    modules = json.loads((folder / "modules.json").read_text())
+    steps = [modules[old] | {"idx": new, "name": str(new)} for new, old in enumerate(order)]
+    (folder / "modules.json").write_text(json.dumps(steps))
+
+
+def older_name(folder: Path) -> None:
+    """``sentence_bert_config.json`` by the name of a RoBERTa's, and with a shorter limit."""
+    path = folder / "sentence_bert_config.json"
+    changed(path, max_seq_length=10)
+    path.rename(folder / "sentence_roberta_config.json")
+
+
+def limits(folder: Path, own: int | None, tokenizers: int) -> None:
+    changed(folder / "sentence_bert_config.json", max_seq_length=own)
+    changed(folder / "tokenizer_config.json", model_max_length=tokenizers)
+
+
+FOLDERS: dict[str, Callable[[Path], None]] = {
+    "normalised, then dense": lambda folder: modules_in_order(folder, 0, 1, 3, 2),
+    "normalised twice": lambda folder: modules_in_order(folder, 0, 1, 3, 2, 3),
+    "the older name of a file": older_name,
+    "a limit over the tokenizer's": lambda folder: limits(folder, 40, 16),
+    "no limit but the tokenizer's": lambda folder: limits(folder, None, 16),
+    "lower case": lambda folder: changed(folder / "sentence_bert_config.json", do_lower_case=True),
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folders_files_mean_what_sentence_transformers_reads_in_them(tmp_path: Path, folder: str) -> None:
+    """Steps in any order, files by their older names, limits above one another, marks in a text."""
+    pytest.importorskip("sentence_transformers")
+    model = tiny.sentence_model(tmp_path / "model", "mean", dense=True, normalize=True)
+    FOLDERS[folder](Path(model))
+    texts = [*TEXTS[:8], tiny.text_of(60), "THE Order [SEP] Help", " [SEP]"]
+    np.testing.assert_allclose(embed(model, texts), reference(model, texts, batch_size=1), atol=2e-5)
 
 
 def test_prompts_go_before_the_text(tmp_path: Path) -> None:

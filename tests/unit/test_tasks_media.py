@@ -219,3 +219,113 @@ def test_a_slow_recording_is_bounded_after_resampling() -> None:
     """Twenty kilobytes at one sample a second would be 640 MB at the model's rate."""
     with pytest.raises(InvalidInput, match="10,000 samples at 1 Hz"):
         sounds.decode_audio(tiny.wav(np.zeros(10_000, np.float32), 1), 16_000)
+
+
+def odd_pictures() -> dict[str, bytes]:
+    """Pictures as cameras, browsers and scanners write them, by what is odd about them."""
+    plain = tiny.picture(40, 24)
+    few, see_through = plain.quantize(16), Image.merge("RGBA", [*plain.split(), Image.new("L", plain.size, 0)])
+    more = {"save_all": True, "append_images": [plain.rotate(180)]}
+    turned = {}
+    for turn in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        turned |= {f"{kind} turned {turn}": written(plain, kind, exif=exif) for kind in ("JPEG", "PNG", "TIFF")}
+    return {
+        "a palette with a transparent colour": written(few, "PNG", transparency=3),
+        "a palette with many": written(few, "PNG", transparency=bytes(range(0, 256, 16))),
+        "CMYK": written(plain.convert("CMYK"), "JPEG"),
+        "CMYK as TIFF": written(plain.convert("CMYK"), "TIFF"),
+        "moving GIF": written(few, "GIF", save_all=True, append_images=[few.rotate(90)]),
+        "moving WebP": written(plain, "WEBP", lossless=True, **more),
+        "moving PNG": written(plain, "PNG", **more),
+        "moving PNG with a still": written(plain, "PNG", default_image=True, **more),
+        "pages": written(plain, "TIFF", **more),
+        "a telephone's two pictures": written(plain, "MPO", **more),
+        "one pixel": written(plain.resize((1, 1)), "PNG"),
+        "three rows": written(plain.resize((40, 3)), "PNG"),
+        "grey and alpha": written(plain.convert("LA"), "PNG"),
+        "all transparent": written(see_through, "PNG"),
+        "one bit": written(plain.convert("1"), "PNG"),
+        "a fax": written(plain.convert("1"), "TIFF", compression="group4"),
+        "junk at the end": written(plain, "JPEG") + b"junk" * 100,
+        "no end": written(plain, "PNG")[:-12],
+        "a profile that is none": written(plain, "JPEG", icc_profile=b"x" * 200),
+        **turned,
+    }
+
+
+def test_odd_pictures_are_what_transformers_would_read() -> None:
+    """Every pixel is the one that transformers' own ``load_image`` sees: first frame, upright, no transparency."""
+    from PIL import ImageOps
+
+    for name, data in odd_pictures().items():
+        theirs = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+        ours = pictures.decode_image(data)
+        assert ours.size == theirs.size and np.array_equal(np.asarray(ours), np.asarray(theirs)), name
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0\0\0\x18ftypheic" + bytes(100),
+        b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+        written(tiny.picture(), "ICO"),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"<html>404 not found</html>",
+        written(tiny.picture().resize((1, 20_000)), "PNG"),
+        written(tiny.picture().convert("F"), "TIFF"),
+    ],
+    ids=["HEIC", "JPEG 2000", "ICO", "SVG", "a page", "a line", "32 bits"],
+)
+def test_pictures_that_nobody_promised_to_read(data: bytes) -> None:
+    """They are the message's failure, and say so."""
+    with pytest.raises(InvalidInput, match="inputs is (not )?an image"):
+        pictures.decode_image(data)
+
+
+@pytest.mark.parametrize("worst", [np.nan, np.inf])
+def test_a_recording_of_no_numbers_is_refused(worst: float) -> None:
+    """One NaN among its samples would be in every number that the model makes of it."""
+    import soundfile
+
+    samples, buffer = tiny.tone(0.1), io.BytesIO()
+    samples[100] = worst
+    soundfile.write(buffer, samples, 16_000, format="WAV", subtype="FLOAT")
+    with pytest.raises(InvalidInput, match="NaN or infinity among its samples"):
+        sounds.decode_audio(buffer.getvalue(), 8_000)
+
+
+_CODINGS = {
+    "WAV": ("PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "WAVEX": ("PCM_24",),
+    "RF64": ("PCM_16",),
+    "FLAC": ("PCM_S8", "PCM_24"),
+}
+
+
+@pytest.mark.parametrize(("kind", "coding"), [(kind, coding) for kind, own in _CODINGS.items() for coding in own])
+def test_every_coding_is_the_same_sound(kind: str, coding: str) -> None:
+    """Whatever the bits of a sample and the channels, what is heard is the tone that was written."""
+    import soundfile
+
+    tone, buffer = tiny.tone(0.2), io.BytesIO()
+    soundfile.write(buffer, np.stack([tone] * 3, 1), 16_000, format=kind, subtype=coding)
+    heard = sounds.decode_audio(buffer.getvalue(), 16_000)
+    assert len(heard) == len(tone)
+    np.testing.assert_allclose(heard, tone, atol=0.02)
+
+
+@pytest.mark.parametrize("said", [0, 1, 1001, 10**6, 0xFFFFFFFF])
+@pytest.mark.parametrize("before", [b"", b"LIST\5\0\0\0abcde\0"])
+def test_a_wav_that_lies_about_its_length(said: int, before: bytes) -> None:
+    """What is heard is there, whatever the header says: a stream's header was written before its end was known."""
+    data = tiny.wav(tiny.tone(0.1))
+    place = data.index(b"data")
+    lying = data[:place] + before + b"data" + said.to_bytes(4, "little") + data[place + 8 :]
+    whole = sounds.decode_audio(data, 16_000)
+    try:
+        part = sounds.decode_audio(lying, 16_000)
+    except InvalidInput:
+        return
+    assert np.array_equal(part, whole[: len(part)])

@@ -99,7 +99,7 @@ def _orders(count: int) -> list[tuple[str, list[int]]]:
         ("in another order", order[::-1]),
         ("beside one other", order[-2:]),
         ("alone, later", [0]),
-        ("in a batch, later", order + order),
+        ("in a batch, later", [*order, 0]),
     ]
 
 
@@ -278,9 +278,9 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "fill-mask": (_MASKED, {"top_k": 3}),
     "question-answering": (_QUESTIONS, {}),
     "feature-extraction": (TEXTS, {}),
-    "text2text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False}),
+    "text2text-generation": (TEXTS, {"max_new_tokens": 4, "do_sample": False}),
     "text-ranking": (_RANKS, {}),
-    "text-generation": (TEXTS, {"max_new_tokens": 6, "do_sample": False, "return_full_text": False}),
+    "text-generation": (TEXTS, {"max_new_tokens": 4, "do_sample": False, "return_full_text": False}),
     **media.INPUTS,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def _extractor(config: t.PreTrainedConfig) -> Any:
     of_folders = {"wav2vec2-bert": "SeamlessM4TFeatureExtractor"}  # what its folders name; the mapping has another
     names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **of_folders}
     name = names.get(config.model_type, "Wav2Vec2FeatureExtractor")
-    return getattr(t, name)()
+    kind = getattr(t, name)
+    sizes = {each: getattr(config, each) for each in ("num_mel_bins", "max_length") if hasattr(config, each)}
+    return kind(**{each: size for each, size in sizes.items() if each in inspect.signature(kind).parameters})
 
 
 def _pictures() -> list[bytes]:

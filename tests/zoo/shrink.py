@@ -53,6 +53,7 @@ _RULES: tuple[tuple[str, int], ...] = tuple(
 
 #: What the rules cannot know, by model type: lists that go with the number of layers, sizes that must fit each other.
 OWN: dict[str, dict[str, Any]] = {
+    "audio-spectrogram-transformer": {"max_length": 256, "num_mel_bins": 32},
     "big_bird": {"block_size": 4, "num_random_blocks": 1},  # sparse from 28 tokens on, not from 704
     "bigbird_pegasus": {"block_size": 4, "num_random_blocks": 1},
     "bamba": {"attn_layer_indices": [1], "mamba_expand": 1, "mamba_n_heads": HEADS, "mamba_d_head": HEAD},

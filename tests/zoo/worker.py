@@ -1,9 +1,13 @@
-"""Judges the pairs of task and architecture that it reads, one a line, and prints a verdict for each as JSON."""
+"""Judges the pairs of task and architecture that it reads, one a line, and prints a verdict for each as JSON.
+
+Its argument is how many seconds of CPU a pair may take: SIGPROF ends the process then, whatever native code it is in.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -26,6 +30,7 @@ def main() -> None:
     sys.stdout = sys.stderr  # what libraries print is no verdict
     for line in sys.stdin:
         task, architecture = line.split()
+        signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))
         with tempfile.TemporaryDirectory(prefix="zoo-") as place:
             try:
                 build(Path(place), task, architecture)

@@ -183,7 +183,7 @@ def check_labels(config: Mapping[str, Any], model: str) -> None:
     labels = config.get("id2label")
     if not isinstance(labels, Mapping) or not labels:
         return
-    lacking = next((i for i in range(len(labels)) if str(i) not in labels and i not in labels), None)
+    lacking = next((i for i in range(len(labels)) if labels.get(str(i)) in (None, "")), None)
     if lacking is not None:
         raise ModelLoadError(
             f"`model={model}`: id2label in config.json names {len(labels)} outputs and not output {lacking};"

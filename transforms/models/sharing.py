@@ -178,13 +178,19 @@ def _encoded(task: TextTask, texts: Sequence[str]) -> list[Any]:
 def _pad_ids(task: TextTask, own: int | None) -> Iterator[int]:
     """Ids to pad with, the likeliest first: the model's, one that no text has, the tokenizer's, other marks'."""
     tokenizer = task.encoder.tokenizer
-    try:
-        size = task.model.module.get_input_embeddings().num_embeddings
-    except (NotImplementedError, AttributeError):  # CANINE hashes its characters
-        size = max(len(tokenizer), own or 0) + 1
+    size = vocabulary(task.model.module) or max(len(tokenizer), own or 0) + 1  # CANINE hashes its characters
     spare = size - 1 if size > len(tokenizer) else None
     found = (own, spare, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
+
+
+def vocabulary(module: Any) -> int | None:
+    """How many tokens a model has vectors for; None where it has no table of them."""
+    try:
+        size: int = module.get_input_embeddings().num_embeddings
+    except (NotImplementedError, AttributeError):
+        return None
+    return size
 
 
 def _beside(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:

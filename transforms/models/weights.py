@@ -6,7 +6,7 @@ A download that broke off, or a disk that was full, leaves a file that begins as
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from transforms.models.errors import ModelLoadError
 
@@ -19,7 +19,7 @@ def check_weights(folder: Path, model: str, task: str) -> None:
     """Looks at the weights in ``folder``.
 
     Raises:
-      ModelLoadError: a file was cut off, is none, or is named by the index and not there.
+      ModelLoadError: a file was cut off, is none, or is named by the index and not there, or not in the folder.
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -29,6 +29,12 @@ def check_weights(folder: Path, model: str, task: str) -> None:
             raise ModelLoadError(
                 f"`model={model}`: cannot be loaded for {task}: {index.name} is no index of weights; fetch it again"
             ) from None
+        foreign = next((str(name) for name in sorted(map(str, named)) if not _may_be_read(name)), None)
+        if foreign is not None:
+            raise ModelLoadError(
+                f"`model={model}`: cannot be loaded for {task}: {index.name} names {foreign[:100]!r}, which is no"
+                " safetensors file in the model's own folder; fetch the model again"
+            )
         lacking = sorted(str(name) for name in named if not (folder / str(name)).is_file())
         if lacking:
             raise ModelLoadError(
@@ -50,6 +56,12 @@ def size(folder: Path, half: bool) -> int:
             halved = half and b'"dtype":"F32"' in opened.read(min(header, 10_000))
         total += (file.stat().st_size - 8 - header) // (2 if halved else 1)
     return total
+
+
+def _may_be_read(name: str) -> bool:
+    """Whether transformers, which opens what an index names, would open safetensors of this very folder."""
+    path = PurePath(name)
+    return path.suffix == ".safetensors" and not path.is_absolute() and ".." not in path.parts
 
 
 def _fault(file: Path) -> str:

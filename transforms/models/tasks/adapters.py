@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from safetensors import SafetensorError
 
 from transforms.models.backends import pick_engine
 from transforms.models.errors import ModelLoadError, foreign
@@ -121,6 +120,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
+        _name_labels(config)
         task = ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
         with task.model.running():
             if isinstance(task, TextTask):
@@ -132,11 +132,19 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         return task
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+    except Exception as error:  # whatever the files of a folder make transformers raise is one line of a launch
         first = foreign((str(error).strip().splitlines() or [""])[0])
         raise ModelLoadError(
             f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"
         ) from error
+
+
+def _name_labels(config: Any) -> None:
+    """Makes every label a text: who numbers the outputs has numbers for labels."""
+    labels: Mapping[int, Any] = getattr(config, "id2label", None) or {}
+    if not all(isinstance(label, str) for label in labels.values()):
+        config.id2label = {i: str(label) for i, label in labels.items()}
+        config.label2id = {label: i for i, label in config.id2label.items()}
 
 
 def transformer_path(folder: Path) -> str:

@@ -42,7 +42,7 @@ class Chunks:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
 
-    def cut(self, text: str, chunking: Chunking, prompt: str, lower: bool) -> tuple[list[Span], list[Row]]:
+    def cut(self, text: str, chunking: Chunking, prompt: str) -> tuple[list[Span], list[Row]]:
         """Where the pieces of ``text`` stand in it, in characters, and the row of each behind ``prompt``.
 
         Raises:
@@ -65,7 +65,7 @@ class Chunks:
             if len(spans) > MAX_CHUNKS:
                 raise TooLong(f"inputs makes {len(spans)} chunks; at most {MAX_CHUNKS} are taken of a message")
             texts = [prompt + text[start:end] for start, end in spans]
-            rows = self.encoder.encode([each.lower() for each in texts] if lower else texts)
+            rows = self.encoder.encode(texts)
             if not any(row.truncated or len(row.ids) > most for row in rows):
                 return spans, rows
             # A word that was cut in two may have more tokens than it had whole.

@@ -96,7 +96,7 @@ class ZeroShotClassification(TextTask):
         for ask, count in zip(asks, counts, strict=True):
             own = [next(rows) for _ in range(count)]
             cut = any(row.truncated for row in own)
-            wrong = self.too_short(own)
+            wrong = self.unreadable(own)
             if wrong:
                 prepared.append(wrong)
                 continue

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import normalizers
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
@@ -46,6 +47,8 @@ class FeatureExtraction(TextTask):
     def __init__(self, loading: Loading) -> None:
         self.sentences = read_sentence_model(loading.folder, loading.place.device)
         super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
+        if self.sentences.lowercase:
+            _read_small(self.tokenizer)
         self.chunks = Chunks(self.encoder)
 
     @classmethod
@@ -57,8 +60,7 @@ class FeatureExtraction(TextTask):
         return "pooler" in key
 
     def max_length(self) -> int | None:
-        limits = [n for n in (self.sentences.max_length, max_tokens(self.tokenizer, self.model)) if n]
-        return min(limits) if limits else None
+        return max_tokens(self.tokenizer, self.model, self.sentences.max_length)
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         name = parameters.get("prompt_name")
@@ -90,14 +92,14 @@ class FeatureExtraction(TextTask):
         spans, rows = [], []
         try:
             for text in ask.inputs if isinstance(ask.inputs, list) else [ask.inputs]:
-                own, pieces = self.chunks.cut(text, chunking, prompt, self.sentences.lowercase)
+                own, pieces = self.chunks.cut(text, chunking, prompt)
                 spans.append(own)
                 rows += pieces
         except (InvalidParameter, TooLong) as error:
             return error
         if len(rows) > MAX_CHUNKS:
             return TooLong(f"inputs makes {len(rows)} chunks; at most {MAX_CHUNKS} are taken of a message")
-        wrong = self.too_short(rows, "a piece of inputs")
+        wrong = self.unreadable(rows, "a piece of inputs")
         if wrong:
             return wrong
         lengths = [len(row.ids) for row in rows]
@@ -113,15 +115,13 @@ class FeatureExtraction(TextTask):
             if name is not None:
                 own = [self.sentences.prompts.get(name, "") + text for text in own]
             texts += own
-        if self.sentences.lowercase:
-            texts = [text.lower() for text in texts]
         rows = iter(self.encoder.encode(texts))
         prepared: list[Prepared | ElementError] = []
         for ask in asks:
             own_rows = [next(rows) for _ in range(len(ask.inputs) if isinstance(ask.inputs, list) else 1)]
             cut = any(row.truncated for row in own_rows)
             what = "inputs" if len(own_rows) == 1 else "a text of inputs"
-            wrong = self.too_short(own_rows, what) or self.cut_unasked(ask, own_rows)
+            wrong = self.unreadable(own_rows, what) or self.cut_unasked(ask, own_rows)
             if wrong:
                 prepared.append(wrong)
                 continue
@@ -179,6 +179,16 @@ class FeatureExtraction(TextTask):
                     answers.append(found[start:end] if isinstance(prepared.ask.inputs, list) else found[start])
             start = end
         return answers
+
+
+def _read_small(tokenizer: Any) -> None:
+    """Has ``tokenizer`` read every letter as a small one, as sentence-transformers does: marks stay marks."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        tokenizer.do_lower_case = True
+        return
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def _in_pieces(vectors: np.ndarray, prepared: Prepared) -> list[Any]:

@@ -36,12 +36,19 @@ class Decoding:
         )
         self.seed = parameters.get("seed")
         self.stop = parameters.get("stop")
-        self.sequences = parameters.get("num_return_sequences", 1)
         self.beams = parameters.get("num_beams", defaults.num_beams or 1)
+        # The model's own number holds where there are as many to return.
+        own = defaults.num_return_sequences or 1
+        self.sequences = parameters.get("num_return_sequences", own if self.samples or own <= self.beams else 1)
         self.rows = max(self.sequences, self.beams)
         given = {name: value for name, value in parameters.items() if name not in _OURS}
         self.asked = parameters
-        self.kwargs = {**given, "max_new_tokens": self.new_tokens, "do_sample": self.samples}
+        self.kwargs = {
+            **given,
+            "max_new_tokens": self.new_tokens,
+            "do_sample": self.samples,
+            "num_return_sequences": self.sequences,
+        }
         self.full_text = parameters.get("return_full_text", True)
 
     def group(self) -> Hashable:
@@ -81,9 +88,10 @@ def generate(
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
     watches = [watch, held] if held is not None else [watch]
-    kwargs = dict(decoding.kwargs)
+    # The model's own files may ask for a tuple, or name stop strings, which want a tokenizer.
+    kwargs = {**decoding.kwargs, "return_dict_in_generate": False, "tokenizer": tokenizer}
     if decoding.stop:
-        kwargs |= {"stop_strings": decoding.stop, "tokenizer": tokenizer}
+        kwargs["stop_strings"] = decoding.stop
     if tokenizer.pad_token_id is None:
         kwargs["pad_token_id"] = model.generation_config.pad_token_id or tokenizer.eos_token_id
     devices = [model.device] if model.device.type == "cuda" else []

@@ -46,6 +46,17 @@ _ACTIVATIONS = {
 }
 
 
+#: Names in ``sentence_…_config.json``, in the order in which sentence-transformers looks for them.
+_WRITTEN = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+
+class _Unit(torch.nn.Module):
+    """A normalisation that another step follows."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(rows)
+
+
 def _weighted_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     weights = mask * torch.arange(1, x.shape[1] + 1, device=x.device).view(1, -1, 1)
     return (x * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
@@ -88,14 +99,19 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
         return SentenceModel(folder)
     modules = sorted(_read(folder / "modules.json"), key=lambda module: module["idx"])
     transformer = folder / modules[0]["path"]
+    if modules[0]["type"].rpartition(".")[2] != "Transformer":
+        raise ModelLoadError(f"{folder}: modules.json begins with {modules[0]['type']}; known is Transformer")
     modes: tuple[str, ...] = ("mean",)
     layers: list[torch.nn.Module] = []
     normalize = False
     for module in modules[1:]:
+        if normalize:  # and goes on: what a message may leave out is only the last step
+            layers.append(_Unit())
+            normalize = False
         kind, path = module["type"].rpartition(".")[2], folder / module["path"]
         if not module["type"].startswith("sentence_transformers."):
             raise ModelLoadError(f"{folder}: modules.json names {module['type']}, code of its own, which is never run")
-        if kind == "Pooling":
+        if kind == "Pooling" and not layers:
             modes = _modes(_read(path / "config.json"), path)
         elif kind == "Normalize":
             normalize = True
@@ -103,10 +119,14 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
             layers.append(_dense(path).to(device))
         else:
             raise ModelLoadError(
-                f"{folder}: modules.json names {module['type']}; known are Transformer, Pooling, Dense and Normalize"
+                f"{folder}: modules.json names {module['type']} at {module['idx']}; known are Transformer, Pooling,"
+                " Dense and Normalize, Pooling before the others"
             )
-    words = _read(transformer / "sentence_bert_config.json", default={})
+    words = _transformer_words(transformer)
     prompts = _read(folder / "config_sentence_transformers.json", default={})
+    usual = prompts.get("default_prompt_name")
+    if usual is not None and usual not in (prompts.get("prompts") or {}):
+        raise ModelLoadError(f"{folder}: config_sentence_transformers.json names the prompt {usual!r}, and has none so")
     return SentenceModel(
         transformer=transformer,
         modes=modes,
@@ -115,10 +135,22 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
         max_length=words.get("max_seq_length"),
         lowercase=bool(words.get("do_lower_case")),
         prompts=prompts.get("prompts") or {},
-        default_prompt=prompts.get("default_prompt_name"),
+        default_prompt=usual,
         truncate_dim=prompts.get("truncate_dim"),
         similarity=prompts.get("similarity_fn_name") or "cosine",
     )
+
+
+def _transformer_words(transformer: Path) -> dict[str, Any]:
+    """What sentence-transformers wrote of the transformer: the first of the files that it has called so."""
+    found = (_read(transformer / f"sentence_{name}_config.json", default={}) for name in _WRITTEN)
+    words: dict[str, Any] = next((words for words in found if words), {})
+    odd = [name for name in ("query_expansion", "query_length", "document_length") if words.get(name)]
+    if words.get("transformer_task", "feature-extraction") != "feature-extraction" or odd:
+        raise ModelLoadError(
+            f"{transformer}: made for {odd[0] if odd else words['transformer_task']}, not for one embedding a text"
+        )
+    return words
 
 
 def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:
@@ -139,6 +171,8 @@ def _dense(path: Path) -> torch.nn.Module:
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if activation not in _ACTIVATIONS or config.get("use_residual"):
         raise ModelLoadError(f"{path}: a dense layer with {activation} is not supported")
+    if {config.get("module_input_name"), config.get("module_output_name")} - {None, "sentence_embedding"}:
+        raise ModelLoadError(f"{path}: a dense layer over token embeddings is not supported")
     if not weights.is_file():
         raise ModelLoadError(
             f"{path}: no model.safetensors; save the model again with sentence-transformers 5 or newer"

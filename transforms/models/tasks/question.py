@@ -76,7 +76,7 @@ class QuestionAnswering(TextTask):
         rows = self.encoder.windows((words, context), window, stride, room - stride)
         if _CONTEXT not in rows[0].encoding.sequence_ids:
             return InvalidInput(f"inputs.context={brief(context)}: has no token for this model")
-        wrong = self.too_short(rows)
+        wrong = self.unreadable(rows)
         if wrong:
             return wrong
         lengths = [len(row.ids) for row in rows]

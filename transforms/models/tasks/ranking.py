@@ -57,7 +57,7 @@ class TextRanking(TextTask):
         for ask in asks:
             own = [next(rows) for _ in ask.inputs["texts"]]
             cut = any(row.truncated for row in own)
-            wrong = self.too_short(own, "a pair of inputs") or self.cut_unasked(ask, own, "inputs has a pair")
+            wrong = self.unreadable(own, "a pair of inputs") or self.cut_unasked(ask, own, "inputs has a pair")
             if wrong:
                 prepared.append(wrong)
             else:

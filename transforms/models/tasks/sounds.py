@@ -26,7 +26,7 @@ def decode_audio(data: bytes, rate: int) -> np.ndarray:
     A recording that was cut off is what is there of it: its header's count of samples is not believed.
 
     Raises:
-      InvalidInput: it is no sound that libsndfile reads (WAV, FLAC, OGG, MP3), or too long.
+      InvalidInput: it is no sound that libsndfile reads (WAV, FLAC, OGG, MP3), too long, or not of finite numbers.
     """
     try:
         samples, own_rate = _read(data)
@@ -36,6 +36,8 @@ def decode_audio(data: bytes, rate: int) -> np.ndarray:
         # The library's own message names the object in memory that was read.
         reason = quoted(cut(str(getattr(error, "error_string", error)) or type(error).__name__, 200))
         raise InvalidInput(f"inputs is not audio that can be read (WAV, FLAC, OGG, MP3): {reason}") from None
+    if not np.isfinite(samples).all():
+        raise InvalidInput("inputs is audio with NaN or infinity among its samples")
     if len(samples) and own_rate != rate:
         if len(samples) * rate > MAX_SAMPLES * own_rate:
             raise InvalidInput(

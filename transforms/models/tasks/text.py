@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, TooLong
+from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
 from transforms.models.inputs import Ask
-from transforms.models.sharing import Sharing
+from transforms.models.sharing import Sharing, vocabulary
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.tokenizing import Encoder, Row, Text, load_tokenizer, max_tokens
 
@@ -33,6 +33,9 @@ class TextTask(Task):
         self.tokenizer = load_tokenizer(loading.folder)
         self.encoder = Encoder(self.tokenizer, self.max_length(), self.strategy)
         self.sharing = Sharing()
+        #: Tokens that the model has a vector for, where its tokenizer knows more (tokens added, and never trained).
+        known = vocabulary(self.model.module)
+        self.known = known if known is not None and len(self.tokenizer) > known else None
 
     def max_length(self) -> int | None:
         """The longest input in tokens, special ones included."""
@@ -44,7 +47,7 @@ class TextTask(Task):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         """An element of one row."""
-        wrong = self.too_short([row])
+        wrong = self.unreadable([row])
         if wrong:
             return wrong
         if row.truncated and self.loading.refuse_too_long:
@@ -52,14 +55,19 @@ class TextTask(Task):
         length = len(row.ids)
         return Prepared(ask, row, Size(length), length, row.truncated)
 
-    def too_short(self, rows: Sequence[Row], what: str = "inputs") -> InvalidInput | None:
-        """The failure of an element of which a row has no token, or fewer than the model can read."""
+    def unreadable(self, rows: Sequence[Row], what: str = "inputs") -> InvalidInput | None:
+        """The failure of an element of which a row has no token, fewer than the model can read, or one it has not."""
         shortest = min(len(row.ids) for row in rows)
-        if shortest >= self.sharing.least:
-            return None
         if not shortest:
             return InvalidInput(f"{what} has no token for this model: nothing in it is in the tokenizer's vocabulary")
-        return InvalidInput(f"{what} has {shortest} tokens; this model needs {self.sharing.least}")
+        if shortest < self.sharing.least:
+            return InvalidInput(f"{what} has {shortest} tokens; this model needs {self.sharing.least}")
+        known = self.known
+        strange = next((i for row in rows for i in row.ids if i >= known), None) if known is not None else None
+        if strange is None:
+            return None
+        token = self.tokenizer.convert_ids_to_tokens(strange)
+        return InvalidInput(f"{what} has the token {brief(token)}, which the tokenizer knows and the model does not")
 
     def too_long(self) -> TooLong:
         """The failure of an element over the model's maximum."""

@@ -99,7 +99,7 @@ class TextGeneration(Writer):
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         decoding = self.decoding(ask)
-        wrong = self.too_short([row])
+        wrong = self.unreadable([row])
         if wrong:
             return wrong
         keep = ask.parameters.get("truncate", len(row.ids))

@@ -63,7 +63,7 @@ class TokenClassification(TextTask):
         longest, stride = self.encoder.max_length, ask.parameters["stride"]
         room = (longest or 0) - self.tokenizer.num_special_tokens_to_add(pair=False)
         rows = self.encoder.windows(ask.inputs, longest, stride, max(1, room - stride))
-        wrong = self.too_short(rows)
+        wrong = self.unreadable(rows)
         if wrong:
             return wrong
         lengths = [len(row.ids) for row in rows]
@@ -118,7 +118,7 @@ class FillMask(TextTask):
         self.weight = max(1, self.config.get_text_config().vocab_size // LOGITS_A_TOKEN)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
-        wrong = self.too_short([row])
+        wrong = self.unreadable([row])
         if wrong:
             return wrong
         if self.tokenizer.mask_token_id not in row.ids:

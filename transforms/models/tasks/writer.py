@@ -54,6 +54,8 @@ class Writer(TextTask):
                 min_new_tokens=2,
                 do_sample=False,
                 num_beams=1,
+                num_return_sequences=1,
+                tokenizer=self.tokenizer,
                 pad_token_id=self.encoder.pad_id,
                 output_logits=True,
                 return_dict_in_generate=True,
