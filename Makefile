@@ -10,7 +10,7 @@ demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=â€
 	@$(BIN)/python -m pipeline.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
 
 test: $(READY)  ## The quick suite
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-all: $(READY)  ## Everything, the slow tests too
 	$(BIN)/python -m pytest

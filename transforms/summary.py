@@ -50,6 +50,8 @@ class Summarise(beam.PTransform[beam.PCollection[tuple[Key, Tally]], beam.PColle
         return compared
 
 
+@beam.typehints.with_input_types(Tally)
+@beam.typehints.with_output_types(Tally)
 class TallyCombineFn(beam.CombineFn):
     """Merges tallies; neither what is put in nor what comes out is ever changed again."""
 

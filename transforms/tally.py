@@ -51,6 +51,10 @@ class Tally:
         self.sketches = {name: datasketches.kll_floats_sketch(_K) for name in SKETCHES}
         self._values: dict[str, list[float]] = {name: [] for name in SKETCHES}
 
+    def __reduce__(self) -> Any:
+        # A service may write it by a coder of its own choice; the sketches' library knows nothing of pickle.
+        return Tally.decode, (self.encode(),)
+
     def add(self, outcomes: Iterable[Result | Failure], now: float) -> None:
         """Counts ``outcomes``, which ended at ``now`` (seconds since the epoch)."""
         for outcome in outcomes:

@@ -26,17 +26,19 @@ from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
 from apache_beam.options.pipeline_options import DebugOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.pubsub_v1.types import PubsubMessage
 from restarts import KILLERS
 from streams import CASES, ROOT, audit_rows, fresh
 
-from pipeline import dataflow
+from pipeline import clients, dataflow
 from pipeline.emulators import setup
 from pipeline.emulators.setup import Resources
 from pipeline.flags import UsageError
 from pipeline.io import incoming
+from pipeline.matchers import TableName
 from pipeline.options import parse
 from transforms.models.gather import KEYS
 
@@ -59,14 +61,21 @@ class Staged:
         return {transform.unique_name: transform for transform in transforms if not transform.subtransforms}
 
 
-def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str) -> Staged:
+def summaries(staged: Staged) -> TableName:
+    """Where a job staged with ``sums_up`` puts its windows."""
+    return TableName("my-project", staged.resources.audit_table.dataset, "summary")
+
+
+def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str, sums_up: bool = False) -> Staged:
     """Runs the real main the way the template's launcher does: in its folder, with the flags that it passes."""
     resources = fresh("dataflow")
     resources = replace(resources, input_subscription=f"{resources.input_subscription}-unordered")
     setup.create_topic(resources.input_topic, resources.input_subscription, ordered=False)
-    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction"]
+    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction", "--engine=torch"]
     command += ["--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--job_name=inference"]
     command += ["--temp_location=gs://my-bucket/temp", "--staging_location=gs://my-bucket/staging"]
+    if sums_up:
+        command.append(f"--summary_table=my-project:{resources.audit_table.dataset}.summary")
     command += [f"--sdk_container_image={IMAGE}", "--service_account_email=worker@my-project.iam.gserviceaccount.com"]
     environment = {**os.environ, **cloud.environment(folder), "PYTHONPATH": str(folder), "HF_TOKEN": "hf_secret"}
     cloud.objects.clear()
@@ -99,7 +108,7 @@ def cloud() -> Iterator[fake_gcp.FakeCloud]:
 
 @pytest.fixture(scope="module")
 def template(servers, cloud, launcher, minilm) -> Staged:
-    """The job as a template's launcher stages it, with batches across bundles and its code as a source package."""
+    """The job as a template's launcher stages it: batches across bundles, summaries, and its code as a package."""
     return submit(
         cloud,
         launcher,
@@ -109,6 +118,7 @@ def template(servers, cloud, launcher, minilm) -> Staged:
         f"--template_location=gs://{JOB_OBJECT}",
         '--labels={"goog-dataflow-provided-template-type": "flex"}',
         "--a_flag_of_a_later_launcher=1",
+        sums_up=True,
     )
 
 
@@ -180,6 +190,7 @@ def test_no_secret_is_staged(template, update, cloud):
 def test_stateful_steps_have_deterministic_keys(template):
     """What Dataflow shuffles by key has a key-value coder whose key coder is Beam's deterministic one."""
     components = template.pipeline.components
+    context = PipelineContext(components)
     stateful = 0
     for leaf in template.leaves().values():
         payload = beam_runner_api_pb2.ParDoPayload.FromString(leaf.spec.payload) if "pardo" in leaf.spec.urn else None
@@ -188,10 +199,10 @@ def test_stateful_steps_have_deterministic_keys(template):
             (source,) = leaf.inputs.values()
             coder = components.coders[components.pcollections[source].coder_id]
             assert coder.spec.urn == "beam:coder:kv:v1"
-            assert "Deterministic" in coder.component_coder_ids[0]
-    assert stateful == 1, "--max_batch_latency_ms batches across bundles in one stateful step"
+            assert context.coders.get_by_id(coder.component_coder_ids[0]).is_deterministic()
+    assert stateful == 2, "batches across bundles are gathered in one stateful step, and windows compared in one"
     windows = {coder.spec.urn for name, coder in components.coders.items() if "Window" in name}
-    assert windows == {"beam:coder:global_window:v1"}
+    assert windows == {"beam:coder:global_window:v1", "beam:coder:interval_window:v1"}
 
 
 def coders_of(staged: Staged, step: str) -> list[str]:
@@ -212,6 +223,9 @@ def test_what_travels_has_a_versioned_coder(template, update):
     for staged in (template, update):
         for step in ("Spread", "SpreadFailures"):
             assert "RecordCoder" in coders_of(staged, f"{step}/ReshufflePerKey/GroupByKey")
+    # Tallies hold sketches, which pickle does not know.
+    for step in ("Combine/GroupByKey", "Combine/Combine/ParDo(CombineValuesDoFn)", "ToRow"):
+        assert "TallyCoder" in coders_of(template, f"Summarise/{step}")
     # Any other coder here, and Dataflow refuses to update a job of 0.1.0; its records have a version of their own.
     gathering = "Predict/RunInference/BatchElements/ParDo(_StatefulBatchElementsDoFn)"
     assert coders_of(template, gathering) == [
@@ -296,6 +310,7 @@ def test_a_job_with_an_accelerator_runs_on_it(asked):
     assert dataflow.prepare(*parse(flags)).device == ("cuda" if asked else "auto")
 
 
+@pytest.mark.slow
 def test_workers_without_their_accelerator_fail_at_start(gpu, clean, tmp_path):
     """The staged job of GPUs, on a machine with none: its first step fails with why, before a message is answered."""
     assert run_staged(gpu, clean, tmp_path, ['{"inputs": "Where is my parcel?"}']) != 0
@@ -387,7 +402,7 @@ def test_the_staged_package_holds_the_code_and_no_more(template, launcher):
     assert not [name for name in names if name.startswith(("tests", "templates", "docs", *scaffolding))]
 
 
-@pytest.mark.parametrize("name", ["template", "update"])
+@pytest.mark.parametrize("name", [pytest.param("template", marks=pytest.mark.slow), "update"])
 def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, request):
     """The staged graph, deserialised in two worker processes without this checkout, answers all of 200 messages.
 
@@ -405,6 +420,11 @@ def test_staged_transforms_run_on_two_worker_processes(name, clean, tmp_path, re
     assert set(failed) == {str(n) for n in range(0, 200, 10)}
     assert all(len(json.loads(message.data)["prediction"]) == 384 for message in results.messages)
     assert Counter(row["message_id"] for row in audit_rows(staged.resources)) == expected
+    if name == "template":
+        client = clients.bigquery_client("my-project")
+        (window,) = client.query(f"SELECT * FROM `{summaries(staged)}`").result()
+        assert (window["messages"], window["ok"], window["pane"]) == (200, 180, "on_time")
+        assert window["stages"] == {"predict": 20} and window["tokens"] > 180
     assert len(results.processes | letters.processes) == 2
     loads = (tmp_path / "loads").read_text().split()
     assert len(loads) == 1, f"the processes of one machine share one model, but it was loaded by {loads}"
@@ -447,9 +467,8 @@ def run_on_workers(
     return done.returncode
 
 
-@pytest.mark.parametrize(
-    "killer", ["segfault", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kill", "abort", "spin"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("killer", ["segfault", "kill", "abort", "spin"])
 def test_one_killer_among_a_thousand(killer, update, clean, tmp_path):
     """A message kills a worker's process twice; started again, there are 999 results and one KilledWorker."""
     texts = [f"order number {n}" for n in range(1_000)]

@@ -31,8 +31,13 @@ def body(inputs: Any, **parameters: Any) -> Message:
 @pytest.mark.parametrize(
     ("make", "task", "good", "bad", "key"),
     [
-        (writers.t5, "summarization", body("the order was late"), body(""), "summary_text"),
-        (writers.bart, "text2text-generation", body("my order"), body("x", tgt_lang="de"), "generated_text"),
+        pytest.param(
+            *(writers.t5, "summarization", body("the order was late"), body(""), "summary_text"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *(writers.bart, "text2text-generation", body("my order"), body("x", tgt_lang="de"), "generated_text"),
+            marks=pytest.mark.slow,
+        ),
         (writers.marian, "translation", body("my order", max_new_tokens=5), body(["a"]), "translation_text"),
         (writers.ranker, "text-ranking", body(RANK), body({"query": "x", "texts": []}), "score"),
     ],

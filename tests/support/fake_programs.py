@@ -59,7 +59,7 @@ def launch(arguments: list[str]) -> int:
     pid = 0
     if BROKEN not in ("launch", "stuck"):
         with (STATE / "job.log").open("ab") as log:
-            command = [sys.executable, "-m", "pipeline.main", "--runner=DirectRunner", *flags]
+            command = [sys.executable, "-m", "pipeline.main", "--runner=DirectRunner", "--engine=torch", *flags]
             pid = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True).pid
     state = {"launch": "JOB_STATE_FAILED", "stuck": "JOB_STATE_QUEUED"}.get(BROKEN, "JOB_STATE_RUNNING")
     keep([*found, {"id": f"job-{len(found)}", "state": state, "pid": pid}])

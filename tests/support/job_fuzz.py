@@ -25,12 +25,13 @@ from transforms.records import Message
 #: Values of the flags that touch a message, beside those that have choices; None leaves the flag out.
 _VALUES: dict[str, tuple[str | None, ...]] = {
     "input_path": (
-        *(None, None, None, "inputs", "inputs || @", "to_string(@)", "keys(@)[0]", "inputs[?score > `5`].text | [0]"),
+        *(None,) * 20,
+        *("inputs", "inputs || @", "to_string(@)", "keys(@)[0]", "inputs[?score > `5`].text | [0]"),
         *("max_by(inputs, &s).s", "ceil(to_number(inputs))", "merge(@, inputs)", "contains(inputs, parameters)"),
         *("inputs[::0]", "join(`,`, inputs)", "sum(inputs[*])", "&inputs", "map(&abs(@), inputs)", "sort_by(@, &n)"),
     ),
     # The others are of topics with a schema.
-    "input_format": ("auto", "auto", "json", "cloudevents"),
+    "input_format": ("auto", "auto", "auto", "json", "cloudevents"),
     "id_attribute": (None, "id", "ID"),
     "timestamp_attribute": (None, "ts", "ts", "ce-time"),
     "allowed_lateness": (None, "0", "60"),

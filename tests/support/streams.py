@@ -149,8 +149,13 @@ def text_message(text: str, **attributes: str) -> Message:
 
 @contextlib.contextmanager
 def job(resources: setup.Resources, *flags: str, log: Path, resource_flags: bool = True) -> Iterator[subprocess.Popen]:
-    """The real job as its own process; killed at the end if it has not ended by itself."""
+    """The real job as its own process; killed at the end if it has not ended by itself.
+
+    Weights run on torch where ``flags`` do not say otherwise: which of two engines is faster depends on what else runs.
+    """
     command = [sys.executable, "-m", "pipeline.main", *(resources.flags() if resource_flags else []), *flags]
+    given = {flag.partition("=")[0] for flag in flags}
+    command += ["--engine=torch"] if "--model" in given and "--engine" not in given else []
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)

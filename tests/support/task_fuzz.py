@@ -115,8 +115,11 @@ _URIS = (
 
 
 def message(random: Random, task: str, number: int) -> Message:
-    """One message to ``task``: sometimes a good one, mostly not."""
+    """One message to ``task``: one in four is a good one, which the others are to leave alone."""
     attributes: dict[str, str] = {}
+    if random.random() < 0.25:
+        data = json.dumps({"inputs": _good(random, task), "parameters": TASKS[task].tried_with(_good_parameters(task))})
+        return Message(data.encode(), {"content-type": "application/json"}, str(number), 1.0, 1.0)
     if random.random() < 0.15:
         odd = fuzz.payload(random)
         return Message(odd.data, odd.attributes, str(number), _time(random), _time(random), odd.ordering_key)
@@ -136,6 +139,25 @@ def message(random: Random, task: str, number: int) -> Message:
     if random.random() < 0.05:
         data, attributes["Content-Encoding"] = gzip.compress(data), "gzip"
     return Message(data, attributes, str(number), _time(random), _time(random))
+
+
+def _good(random: Random, task: str) -> Any:
+    """An input that ``task``'s tiny model has an answer to."""
+    entry, words = TASKS[task], tiny.text_of(random.randint(1, 20), random.randrange(99))
+    if entry.modality == "audio":
+        return tiny.b64(tiny.wav(tiny.tone(random.choice((0.1, 0.2, 0.4)))))
+    if entry.modality == "image":
+        picture = tiny.b64(tiny.png(tiny.picture(random.randint(20, 60), random.randint(20, 60), random.randrange(9))))
+        return picture if entry.is_file else {"image": picture, "text": words, "question": words}
+    if task == "fill-mask":
+        return f"{words} [MASK]"
+    return words if entry.small is None or isinstance(entry.small, str) else entry.small
+
+
+def _good_parameters(task: str) -> dict[str, Any]:
+    """What ``task``'s tiny model needs to answer, and to answer soon."""
+    known = {"max_new_tokens": 2, "src_lang": "en_XX", "tgt_lang": "ro_RO"}
+    return {name: value for name, value in known.items() if name in TASKS[task].parameters}
 
 
 def _time(random: Random) -> float:

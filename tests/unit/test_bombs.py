@@ -72,7 +72,9 @@ print(type(ended).__name__, getattr(ended, "error_type", ""), megabytes("VmHWM")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("bomb", list(_BOMBS))
+@pytest.mark.parametrize(
+    "bomb", ["a text", *(pytest.param(name, marks=pytest.mark.slow) for name in _BOMBS if name != "a text")]
+)
 def test_a_message_takes_no_more_memory_than_its_size_allows(bomb: str) -> None:
     """Ten megabytes at the most become at the most a gigabyte, and an answer or a refusal."""
     task, model, inputs = _BOMBS[bomb]

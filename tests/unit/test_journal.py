@@ -164,13 +164,14 @@ print(json.dumps([ended(one) for one in handler.run_inference([request(n) for n 
 
 @pytest.mark.parametrize(
     "killer",
-    [pytest.param(name, marks=pytest.mark.slow) if name in ("abort", "out of memory") else name for name in _KILLERS],
+    [name if "all threads" in name else pytest.param(name, marks=pytest.mark.slow) for name in _KILLERS],
 )
 def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     """Started again as a runner does, the process dies twice and then gives 999 results and one KilledWorker."""
     assert_killer_is_found(tmp_path, killer=_KILLERS[killer], step="forward", prepare_s=600.0)
 
 
+@pytest.mark.slow
 def test_one_killer_before_the_forward(tmp_path: Path) -> None:
     """Work on a message that hangs before its forward is ended too, and the message found."""
     assert_killer_is_found(tmp_path, killer="time.sleep(600)", step="prepare", prepare_s=20.0)

@@ -14,8 +14,9 @@ from transforms.models.task_entry import TaskEntry
 _NAMES = {"max_new_tokens": "max_tokens", "num_return_sequences": "n"}
 _NONE = ("typical_p", "num_beams", "truncate")
 
-#: Types of content parts that are the answer's text; others, as "thinking", are beside it.
+#: Types of content parts that are the answer's text, and those that may stand in its place.
 _TEXT_PARTS = ("text", "output_text")
+_OTHER_PARTS = ("thinking", "redacted_thinking", "reasoning", "reasoning_text", "refusal")
 
 #: What a message may have in place of a content: a call of a tool, a refusal, or thoughts that took all the tokens.
 _IN_PLACE = ("tool_calls", "function_call", "refusal", "reasoning_content", "reasoning")
@@ -100,10 +101,11 @@ def _text(choice: Any) -> str:
 
 
 def _joined(parts: list[Any]) -> str | None:
-    """The text in a content's ``parts``, empty where all are of other kinds; None where they are no parts."""
-    if not parts or not all(isinstance(part, dict) and isinstance(part.get("type"), str) for part in parts):
+    """The text in a content's ``parts``, empty where all are thoughts; None where there is none."""
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
+    texts = [part.get("text") for part, kind in zip(parts, kinds, strict=True) if kind in _TEXT_PARTS]
+    if not texts and not (kinds and all(kind in _OTHER_PARTS for kind in kinds)):
         return None
-    texts = [part.get("text") for part in parts if part["type"] in _TEXT_PARTS]
     return "".join(texts) if all(isinstance(text, str) for text in texts) else None
 
 
