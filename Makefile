@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+READY := $(VENV)/.ready-dev
+# Where everything is installed already, so is what less than everything needs.
+ready = $(if $(wildcard $(READY)),$(READY),$(VENV)/.ready-$(1))
 
 .PHONY: demo test test-all zoo bench chaos check docs format clean
 
-demo: $(READY)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
+demo: $(call ready,demo)  ## Watch support tickets become predictions: make demo [MODEL=… TASK=…]
 	@$(BIN)/python -m pipeline.demo $(if $(MODEL),--model=$(MODEL)) $(if $(TASK),--task=$(TASK))
 
 test: $(READY)  ## The quick suite
@@ -31,7 +33,7 @@ check: $(READY)  ## Lint, format, types, which way imports run, and that every i
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
-docs: $(READY)  ## The pages of docs/ as a site, in site/; fails where a link leads nowhere
+docs: $(call ready,docs)  ## The pages of docs/ as a site, in site/; fails where a link leads nowhere
 	$(BIN)/mkdocs build --quiet --strict
 
 format: $(READY)
@@ -41,8 +43,10 @@ format: $(READY)
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .hypothesis .mypy_cache .ruff_cache *.egg-info build dist site
 
-$(READY): pyproject.toml setup.py
+# With pip's own progress: the packages are large.
+$(VENV)/.ready-%: pyproject.toml setup.py
+	@echo "Installing what this needs into $(VENV): minutes the first time, and nothing the next."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --upgrade pip
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --editable ".[$*]"
 	@touch $@

@@ -18,13 +18,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth, measure, plots, report
+from benchmarks import conditions, growth, measure, plots, report
 from benchmarks.workloads import CACHE, model, texts
 from pipeline import clients
 from pipeline.emulators.process import spawn
 
 #: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
 COUNTS = {"ours": 1800, "planned subscriber": 1800, "subscriber": 250, "stock": 120}
+#: And under each condition, where the peers stand beside them.
+PEERS = {
+    "ours": 900,
+    "ours, torch": 900,
+    "planned subscriber": 900,
+    "sentence-transformers": 400,
+    "subscriber": 120,
+    "Beam's handler": 60,
+    "stock": 60,
+}
 NULL_COUNTS = {"ours": 20_000, "stock": 400}
 
 
@@ -50,6 +60,9 @@ def main() -> None:
         results["null"] = progress(measure.rounds, NULL_COUNTS, "null", inputs, null_turns)
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
+        if not args.quick:
+            inputs = texts("mixed", turns * max(PEERS.values()))
+            results["conditions"] = progress(conditions.run, PEERS, model("6x384"), inputs, turns)
     if args.google_emulator:
         with google_emulator():
             results["google_emulator"] = progress(compare, *plan[0], turns)

@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support"), str(ROOT / "benchmar
 os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 import fake_job  # noqa: E402
+import fuzzed  # noqa: E402
 import journal  # noqa: E402
 import scenarios  # noqa: E402
 from streams import Servers  # noqa: E402
@@ -56,7 +57,7 @@ def main() -> int:
         "drain of a slow bundle": scenarios.slow_drain,
         "killers": lambda servers, work: scenarios.killers(servers, work, args.messages, 50),
         "cost of the journal": lambda servers, work: journal.measure(2_000, 5),
-        "fuzzed payloads": lambda servers, work: scenarios.fuzz(servers, work, args.payloads, args.seed),
+        "fuzzed payloads": lambda servers, work: fuzzed.fuzz(servers, work, args.payloads, args.seed),
     }
     report: dict[str, Any] = {
         "seed": args.seed,

@@ -22,16 +22,13 @@ from typing import Any
 
 from google.pubsub_v1 import SubscriberClient
 
+from benchmarks.raw_process import Incomplete, Raw
 from benchmarks.workloads import CACHE
 from pipeline import clients, publish
 from pipeline.emulators import setup
 from transforms.records import Message
 
 _TICK = os.sysconf("SC_CLK_TCK")
-
-
-class Incomplete(RuntimeError):
-    """A system did not produce every result: its rate means nothing."""
 
 
 @dataclass
@@ -209,51 +206,6 @@ def _row(run: Run, rates: list[float], cpu: float, messages: int, first: float) 
         "model_loads": run.loads(),
         "first_result_s": first,
     }
-
-
-class Raw:
-    """The raw model in a process of its own, which runs all of its texts at every turn."""
-
-    def __init__(self, folder: str, workload: str, count: int):
-        command = [sys.executable, "-m", "benchmarks.raw", folder, workload, str(count)]
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        self._found = self._read()
-        self._rates: list[float] = []
-        self._cpu = 0.0
-
-    def __enter__(self) -> Raw:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise Incomplete("the raw model's process ended")
-        return json.loads(line)
-
-    def turn(self) -> None:
-        """Runs all texts once."""
-        assert self._process.stdin is not None
-        print("again", file=self._process.stdin, flush=True)
-        self._found.update(self._read())
-        self._rates.append(self._found["rate"])
-        self._cpu += self._found["cpu_s_per_1000"]
-
-    def row(self) -> dict[str, Any]:
-        turns = len(self._rates)
-        return {
-            **self._found,
-            "messages": self._found["messages"] * turns,
-            "rate": statistics.median(self._rates),
-            "rates": self._rates,
-            "cpu_s_per_1000": self._cpu / turns,
-        }
 
 
 def latency(run: Run, texts: Sequence[str], rate: float) -> dict[str, Any]:

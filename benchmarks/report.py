@@ -13,6 +13,8 @@ import apache_beam
 import torch
 import transformers
 
+from benchmarks import conditions
+
 _BEGIN, _END = "<!-- benchmarks: written by make bench -->\n", "<!-- end of benchmarks -->\n"
 
 
@@ -90,6 +92,8 @@ def summary(results: dict[str, Any]) -> str:
         f"**Latency**, mixed, 6x384 (one message alone, raw: {single:.0f} ms)\n\n{_latency(results['latency'])}\n"
     )
     parts.append(f"**Growth**, ours, null model (micro-batches: 6x384)\n\n{_growth(results['growth'])}\n")
+    if "conditions" in results:
+        parts.append(f"**Conditions**, mixed, 6x384\n\n{conditions.table(results['conditions'])}\n")
     if "google_emulator" in results:
         rows = results["google_emulator"]
         parts.append(f"**Over Google's Pub/Sub emulator**, 6x384 mixed: {ratios(rows)}\n\n{table(rows)}\n")

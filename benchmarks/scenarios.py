@@ -15,7 +15,6 @@ import stock_job
 from chaos import Collector, Load, account
 from fake_job import Behaviour, fake_job, run
 from faults import Answer, DropHalf, GrpcProxy, Hang, HttpProxy
-from fuzz import payload
 from streams import Servers, fresh, use_pubsub
 from tiny_models import sentiment
 
@@ -42,7 +41,7 @@ def kills(servers: Servers, work: Path, count: int, seed: int, stock: bool = Fal
                 job.kill()
         load.stop()
         with fake_job(resources.flags(), work / "log", MODEL, target=target) as job:
-            _settle(collected, load.sent, patience=75)
+            settle(collected, load.sent, patience=75)
             job.kill() if stock else job.drain()
         found = account(resources, load.sent, collected).as_dict()
     if stock:
@@ -51,7 +50,7 @@ def kills(servers: Servers, work: Path, count: int, seed: int, stock: bool = Fal
     return {"kills": count, **found, "seconds": round(time.monotonic() - started)}
 
 
-def _settle(collected: Collector, sent: list[str], patience: float) -> None:
+def settle(collected: Collector, sent: list[str], patience: float) -> None:
     """Waits until all have come out, or nothing new has for ``patience`` seconds: longer than any lease."""
     known, since = -1, time.monotonic()
     while set(sent) - collected.first.keys() and time.monotonic() - since < patience:
@@ -131,7 +130,7 @@ def _recover(
     before = [key for key, sent in zip(load.sent, load.times, strict=False) if sent < ended]
     time.sleep(5)
     load.stop()
-    _settle(collected, load.sent, patience=150)
+    settle(collected, load.sent, patience=150)
     code = job.drain()
     found = account(resources, load.sent, collected)
     recovery = max((collected.first.get(key, float("inf")) - ended for key in before), default=0.0)
@@ -201,7 +200,7 @@ def slow_drain(servers: Servers, work: Path) -> dict[str, Any]:
             code = job.drain(300)
         drained, first = len(collected.first), round(time.monotonic() - started)
         with fake_job(resources.flags(), work / "log", Behaviour(lease_s=10)) as job:
-            _settle(collected, [*sent, *more], patience=60)
+            settle(collected, [*sent, *more], patience=60)
             also = job.drain(300)
         found = account(resources, [*sent, *more], collected)
     return {
@@ -216,42 +215,3 @@ def slow_drain(servers: Servers, work: Path) -> dict[str, Any]:
 def _one_in_ten_broken(n: int) -> Message:
     text = b'{"inputs": "message %d"}' % n
     return Message(text if n % 10 else text[:-1], {"n": str(n)})
-
-
-def fuzz(servers: Servers, work: Path, count: int, seed: int) -> dict[str, Any]:
-    """``count`` fuzzed payloads with fuzzed attributes through the whole job; its memory is watched."""
-    resources, source = fresh("fuzz"), random.Random(seed)
-    sent: list[str] = []
-    memory: list[float] = []
-    with Collector(resources) as collected:
-        flags = [*resources.flags(), "--timestamp_attribute=ts"]
-        with fake_job(flags, work / "log", Behaviour()) as job:
-            job.until_running()
-            while len(sent) < count:
-                sent += publish.publish_all(
-                    resources.input_topic, [payload(source) for _ in range(min(1000, count - len(sent)))]
-                )
-                while len(sent) - len(collected.first) > 5_000 and job.alive:
-                    time.sleep(0.05)
-                memory.append(_megabytes(job.process.pid))
-            _settle(collected, sent, patience=30)
-            memory.append(_megabytes(job.process.pid))
-            alive = job.alive
-            code = job.drain()
-        found = account(resources, sent, collected)
-    early = memory[len(memory) // 5]
-    return {
-        "payloads": count,
-        **found.as_dict(),
-        "alive": alive,
-        "exit_code": code,
-        "memory_mb_at_a_fifth": early,
-        "memory_mb_at_the_end": memory[-1],
-    }
-
-
-def _megabytes(pid: int) -> float:
-    """Resident memory of a process; 0 where /proc does not tell."""
-    status = Path(f"/proc/{pid}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmRSS")), 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -68,14 +68,24 @@ def read(message: PubsubMessage) -> tuple[str, str]:
 
 
 def to_message(message_id: str, answer: Any) -> PubsubMessage:
-    return PubsubMessage(result(message_id, answer), {"message_id": message_id})
+    return PubsubMessage(result(message_id, to_json(answer)), {"message_id": message_id})
 
 
 def to_row(message_id: str, answer: Any) -> dict[str, Any]:
-    return row(message_id, answer)
+    return row(message_id, to_json(answer))
 
 
-def run(model: str, args: argparse.Namespace) -> int:
+def handler(model: str) -> Any:
+    """The handler above, for texts under a key."""
+    return KeyedModelHandler(PipelineHandler(model))
+
+
+def to_json(answer: Any) -> Any:
+    """What a handler says of a text: Beam's own wrap it."""
+    return getattr(answer, "inference", answer)
+
+
+def run(model: str, args: argparse.Namespace, make: Callable[[str], Any] = handler) -> int:
     """Runs until ended."""
     _no_credentials()
     options = PipelineOptions(["--runner=DirectRunner"], streaming=True)
@@ -84,7 +94,7 @@ def run(model: str, args: argparse.Namespace) -> int:
             pipeline
             | ReadFromPubSub(subscription=args.input_subscription, with_attributes=True)
             | beam.Map(read)
-            | RunInference(KeyedModelHandler(PipelineHandler(model)))
+            | RunInference(make(model))
         )
         answers | beam.MapTuple(to_message) | WriteToPubSub(args.output_topic, with_attributes=True)
         if args.audit_table:

@@ -6,33 +6,42 @@ All read the same subscription, publish the same result and write the same audit
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from benchmarks import slow
 from benchmarks.null import NullHandler
 
 
-def ours(model: str, flags: Sequence[str]) -> int:
+def ours(model: str, flags: Sequence[str], engine: str = "auto") -> int:
     """The project's pipeline, as its users run it."""
     from pipeline import handlers, main
 
+    flags = [*flags, f"--engine={engine}"]
     if model == "null":
         handlers.make_handler = lambda settings: NullHandler()  # type: ignore[assignment]
     return main.main([*flags, f"--model={model}", "--task=text-classification"])
 
 
-def stock(model: str, flags: Sequence[str]) -> int:
-    """The pipeline that Beam's documentation shows."""
+def stock(model: str, flags: Sequence[str], documented: bool = False) -> int:
+    """Beam's documented pipeline, with a handler around ``transformers.pipeline`` or (``documented``) Beam's."""
+    from benchmarks import beam_handler
     from benchmarks import stock as pipeline
 
-    return pipeline.run(model, _parse(flags))
+    return pipeline.run(model, _parse(flags), beam_handler.handler if documented else pipeline.handler)
 
 
-def subscriber(model: str, flags: Sequence[str], planned: bool = False) -> int:
-    """A careful script: pull, a batch of 32, publish, insert, acknowledge. ``planned`` gives it our handler."""
+def subscriber(model: str, flags: Sequence[str], kind: str = "pipeline") -> int:
+    """A careful script: pull, answer, publish, insert, acknowledge.
+
+    It answers with ``transformers.pipeline`` in batches of 32, with sentence-transformers' ``encode``, or with our
+    handler (``planned``). Of a vector the first eight numbers are published: as much as the labels of the others.
+    """
     from google.cloud import bigquery, pubsub_v1
 
     from benchmarks.stock import BATCH, classifier, result, row
@@ -44,22 +53,32 @@ def subscriber(model: str, flags: Sequence[str], planned: bool = False) -> int:
     reader, publisher = pubsub_v1.SubscriberClient(), pubsub_v1.PublisherClient()
     client: bigquery.Client = clients.bigquery_client(args.audit_table.partition(":")[0])
     table = args.audit_table.replace(":", ".")
-    if planned:
+    if kind == "planned":
         handler = HuggingFaceModelHandler(model, "text-classification")
         engine = handler.load_model()
         print("model loaded", flush=True)
+    elif kind == "encode":
+        from sentence_transformers import SentenceTransformer
+
+        encoder = SentenceTransformer(model, device="cpu")
+        print("model loaded", flush=True)
     else:
         classify = classifier(model)
+
+    def answer(texts: list[str]) -> list[Any]:
+        if kind == "planned":
+            return [each.prediction for each in handler.run_inference([Request(text) for text in texts], engine)]
+        if kind == "encode":
+            return [vector[:8].tolist() for vector in encoder.encode(texts)]
+        return classify(texts, batch_size=BATCH, truncation=True)
+
+    most = BATCH if kind == "pipeline" else 500
     while True:
-        pulled = reader.pull(subscription=args.input_subscription, max_messages=500 if planned else BATCH, timeout=60)
+        pulled = reader.pull(subscription=args.input_subscription, max_messages=most, timeout=60)
         received = pulled.received_messages
         if not received:
             continue
-        texts = [json.loads(each.message.data)["inputs"] for each in received]
-        if planned:
-            answers = [each.prediction for each in handler.run_inference([Request(text) for text in texts], engine)]
-        else:
-            answers = classify(texts, batch_size=BATCH, truncation=True)
+        answers = answer([json.loads(each.message.data)["inputs"] for each in received])
         ids = [each.message.message_id for each in received]
         sent = [
             publisher.publish(args.output_topic, result(message_id, answer), message_id=message_id)
@@ -78,16 +97,20 @@ def _parse(flags: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(flags)
 
 
-SYSTEMS = {
+SYSTEMS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "ours": ours,
+    "ours, torch": functools.partial(ours, engine="torch"),
     "stock": stock,
+    "Beam's handler": functools.partial(stock, documented=True),
     "subscriber": subscriber,
-    "planned subscriber": lambda model, flags: subscriber(model, flags, planned=True),
+    "sentence-transformers": functools.partial(subscriber, kind="encode"),
+    "planned subscriber": functools.partial(subscriber, kind="planned"),
 }
 
 
 if __name__ == "__main__":
-    if sys.argv[1] != "ours":
+    slow.obey()
+    if not sys.argv[1].startswith("ours"):
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     code = SYSTEMS[sys.argv[1]](sys.argv[2], sys.argv[3:])
     sys.stdout.flush()

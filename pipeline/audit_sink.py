@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.api_core import exceptions as api
 from google.api_core.retry import exponential_sleep_generator
 
-from pipeline import clients
+from pipeline import clients, outage
 from pipeline.matchers import TableName
 from transforms import metrics
 from transforms.errors import SinkUnavailable
 from transforms.records import AUDIT_SCHEMA
 
-_LOGGER = logging.getLogger(__name__)
-_RETRY = clients.retry("insert")
+#: To be called with the error of a try that is made again.
+Failed = Callable[[BaseException], None]
 
 #: Reasons of a row's error that are not the row's fault (https://cloud.google.com/bigquery/docs/error-messages).
 _PASSING = frozenset(
@@ -26,9 +25,6 @@ _PASSING = frozenset(
 )
 #: What the service says of a row whose columns are not the table's.
 _SCHEMA_WORDS = ("no such field", "missing required field")
-
-#: Seconds between two lines on a table that holds the work up.
-_SAY_AGAIN_S = 60.0
 
 
 class BigQuerySink:
@@ -46,14 +42,18 @@ class BigQuerySink:
         Raises:
             SinkUnavailable: the table is gone, or took none of what it should for ten minutes.
         """
+        with outage.service(f"table {self._table}", "rows").request(len(rows)) as failed:
+            return self._insert(rows, row_ids, failed)
+
+    def _insert(self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str], failed: Failed) -> dict[int, str]:
         refused: dict[int, str] = {}
         places = list(range(len(rows)))
-        started, said = time.monotonic(), float("-inf")
+        started = time.monotonic()
         for pause in exponential_sleep_generator(0.1, 10.0):
             held: list[int] = []
             words = ""
             fault: str | None = None
-            answers = self._request([rows[place] for place in places], [row_ids[place] for place in places])
+            answers = self._request([rows[place] for place in places], [row_ids[place] for place in places], failed)
             blamed = {index: errors for index, errors in answers.items() if not _is_passing(errors)}
             if blamed and (len(blamed) == len(places) or any(_is_schema(errors) for errors in blamed.values())):
                 fault = self._fault(blamed)
@@ -68,39 +68,46 @@ class BigQuerySink:
             waited = time.monotonic() - started
             if waited + pause > clients.PATIENCE_S:
                 raise SinkUnavailable(f"table {self._table} took no rows for {waited:.0f} s: {words}")
-            if time.monotonic() - said > _SAY_AGAIN_S:
-                said = time.monotonic()
-                _LOGGER.warning("table %s: %s; %d rows are held and tried again", self._table, words, len(held))
+            failed(SinkUnavailable(words))
             metrics.retried("insert")
             places = held
             time.sleep(pause)
         raise AssertionError("the pauses have no end")
 
-    def _request(self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str]) -> dict[int, list[dict[str, str]]]:
+    def _request(
+        self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str], failed: Failed
+    ) -> dict[int, list[dict[str, str]]]:
         """One request's errors by row; one that is refused as a whole is halved until the culprit is alone."""
         # A request far over the limit may be cut off while it is sent instead of refused, which looks like a fault of
         # the network and would be tried again and again: it must not be made.
         if _exceeds(rows, clients.INSERT_BYTES):
             if len(rows) == 1:
                 return {0: [{"message": f"the row is over {clients.INSERT_BYTES} bytes; see --audit_input"}]}
-            return self._halves(rows, row_ids)
+            return self._halves(rows, row_ids, failed)
         client = clients.bigquery_client(self._table.project)
         try:
             errors = client.insert_rows_json(
-                str(self._table), rows, row_ids=row_ids, skip_invalid_rows=True, retry=_RETRY, timeout=clients.ATTEMPT_S
+                str(self._table),
+                rows,
+                row_ids=row_ids,
+                skip_invalid_rows=True,
+                retry=clients.retry("insert", failed),
+                timeout=clients.ATTEMPT_S,
             )
         except clients.API_ERRORS as error:
             if getattr(error, "code", None) not in (400, 413):
                 raise SinkUnavailable(f"table {self._table}: {error}") from error
             if len(rows) == 1:
                 return {0: [{"message": getattr(error, "message", str(error)), "reason": "request"}]}
-            return self._halves(rows, row_ids)
+            return self._halves(rows, row_ids, failed)
         return {error["index"]: error["errors"] for error in errors}
 
-    def _halves(self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str]) -> dict[int, list[dict[str, str]]]:
+    def _halves(
+        self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str], failed: Failed
+    ) -> dict[int, list[dict[str, str]]]:
         middle = len(rows) // 2
-        first = self._request(rows[:middle], row_ids[:middle])
-        second = self._request(rows[middle:], row_ids[middle:])
+        first = self._request(rows[:middle], row_ids[:middle], failed)
+        second = self._request(rows[middle:], row_ids[middle:], failed)
         return {**first, **{middle + index: errors for index, errors in second.items()}}
 
     def _fault(self, answers: dict[int, list[dict[str, str]]]) -> str | None:
@@ -108,7 +115,7 @@ class BigQuerySink:
         client = clients.bigquery_client(self._table.project)
         words = _words(next(iter(answers.values())))
         try:
-            table = client.get_table(str(self._table), retry=_RETRY, timeout=clients.ATTEMPT_S)
+            table = client.get_table(str(self._table), retry=clients.retry("insert"), timeout=clients.ATTEMPT_S)
         except clients.API_ERRORS as error:
             if not isinstance(error, api.Forbidden):
                 raise SinkUnavailable(f"table {self._table}: {error}") from error
@@ -120,7 +127,9 @@ class BigQuerySink:
             return f"it does not know its new columns yet ({words})"
         try:
             # A row with nothing in it is refused as a row where the table works: there is a required column.
-            client.insert_rows_json(str(self._table), [{}], row_ids=[None], retry=_RETRY, timeout=clients.ATTEMPT_S)
+            client.insert_rows_json(
+                str(self._table), [{}], row_ids=[None], retry=clients.retry("insert"), timeout=clients.ATTEMPT_S
+            )
         except clients.API_ERRORS as error:
             return f"it refuses any request ({error})"
         return None

@@ -31,11 +31,19 @@ COMMANDS = (
     Command("doctor", "pipeline.doctor", "check everything that a launch would need"),
     Command("replay", "pipeline.replay", "send dead letters back to the input topic"),
     Command("summary recount", "pipeline.summary", "count windows anew from the audit table"),
+    Command("audit find", "pipeline.find", "the audit rows of messages by an attribute or id"),
     Command("audit erase", "pipeline.erase", "delete a person's rows from the audit table"),
     Command("audit prove", "pipeline.prove", "what became of every message between two times"),
     Command("models check", "pipeline.models.check", "every fault of a models file, by its line"),
     Command("models status", "pipeline.models.status", "which models serve since when, and how they do"),
+    Command("capacity", "pipeline.capacity", "how many workers, and the month's bill"),
+    Command("bench", "pipeline.emulators.bench", "what a worker does with your model and messages", "local"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),
+    Command("emulators publish", "pipeline.emulators.publish", "publish messages to the embedded Pub/Sub", "local"),
+    Command(
+        "emulators pull", "pipeline.emulators.pull", "print and acknowledge what a subscription there has", "local"
+    ),
+    Command("emulators create", "pipeline.emulators.create", "make what a job's flags name, there", "local"),
     Command("emulators", "pipeline.emulators.__main__", "embedded Pub/Sub and BigQuery on this machine", "local"),
 )
 
@@ -67,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     lines = ["usage: beam-hf-inference COMMAND [--FLAG=VALUE ...]", "", "Commands:"]
-    lines += [f"  {command.name:<17}{command.about}" for command in COMMANDS]
+    lines += [f"  {command.name:<19}{command.about}" for command in COMMANDS]
     lines += ["", "beam-hf-inference COMMAND --help has a command's flags; beam-hf-inference --version the version."]
     lines += ["Exit codes: 0 done, 1 failed, 2 wrong usage."]
     return "\n".join(lines)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import grpc
 import requests.exceptions
@@ -35,6 +36,8 @@ INSERT_BYTES = 10_000_000
 PATIENCE_S = 600.0
 #: How long one request of that may take.
 ATTEMPT_S = 60.0
+#: How long a command waits for a BigQuery that is away, before it says so.
+QUERY_PATIENCE_S = 15.0
 
 _TRANSIENT = (
     api.Aborted,
@@ -68,18 +71,31 @@ def transient(error: BaseException) -> bool:
 
 def words(error: Exception, most: int = 300) -> str:
     """What a client's ``error`` says, on one line of at most ``most`` characters."""
-    return " ".join(str(getattr(error, "message", None) or error).split())[:most]
+    if isinstance(error, api.RetryError) and error.cause is not None:
+        error = error.cause  # which says what, where the other says how often
+    said = " ".join(str(getattr(error, "message", None) or error).split())
+    if isinstance(error, requests.exceptions.ConnectionError):
+        return f"BigQuery cannot be reached: {said}"[:most]
+    return said[:most] or type(error).__name__
 
 
-def retry(sink: str) -> Retry:
-    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``."""
+def retry(sink: str, told: Callable[[BaseException], None] = lambda error: None) -> Retry:
+    """Exponential back-off with full jitter, from 0.1 to 10 seconds; counted among the metrics of ``sink``.
+
+    ``told`` hears each error that is tried again.
+    """
+
+    def on_error(error: Exception) -> None:
+        metrics.retried(sink)
+        told(error)
+
     return Retry(
         predicate=transient,
         initial=0.1,
         maximum=10.0,
         multiplier=2.0,
         timeout=PATIENCE_S,
-        on_error=lambda error: metrics.retried(sink),
+        on_error=on_error,
     )
 
 
@@ -103,6 +119,20 @@ def pubsub(kind: type[_Client]) -> _Client:
     ]
     transport = kind.get_transport_class("grpc")
     return kind(transport=transport(channel=grpc.insecure_channel(emulator, options)))
+
+
+def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> Any:
+    """The rows of ``sql``, with its query ``parameters``.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPIError: it cannot be answered.
+        requests.exceptions.RequestException: BigQuery could not be reached for :data:`QUERY_PATIENCE_S` seconds.
+    """
+    patient = Retry(predicate=transient, initial=0.2, maximum=5.0, timeout=QUERY_PATIENCE_S)
+    config = bigquery.QueryJobConfig(query_parameters=list(parameters))
+    # With a job_retry the client begins the job again and again, for ten minutes, whatever `retry` says.
+    job = bigquery_client(project).query(sql, job_config=config, retry=patient, job_retry=None, timeout=ATTEMPT_S)
+    return job.result(retry=patient, job_retry=None)
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from transforms.dead_letter import PREFIX, attempts, restore, stage
 from transforms.records import Message
 
 #: Longest wait of one pull: an interruption is looked for in between.
-_PULL_S = 3.0
+_PULL_S = 1.0
 _MOST_A_REQUEST = 1_000
 
 #: A Pub/Sub that is away is waited for this long.

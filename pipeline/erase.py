@@ -7,6 +7,7 @@ rest once they are old enough.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from google.cloud import bigquery
 
 from pipeline import clients, flags
+from pipeline.command import Failed, command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import TableName, seconds, table_name, text
 
@@ -36,6 +38,7 @@ FLAGS = (
         required=True,
     ),
     Flag("yes", "delete; without it, count", switch=True),
+    Flag("json", "print the counts as JSON, where nothing is deleted", switch=True),
     Flag("no_wait", "leave the rows of the last half hour, and say when they can be deleted", switch=True),
     Flag("buffer_s", "how long a streamed row cannot be changed", seconds, str(BUFFER_S), hidden=True),
 )
@@ -90,10 +93,7 @@ class Eraser:
 
     def _query(self, sql: str) -> Any:
         settled = datetime.fromtimestamp(time.time() - self._buffer_s, timezone.utc)
-        config = bigquery.QueryJobConfig(
-            query_parameters=[bigquery.ScalarQueryParameter("settled", "TIMESTAMP", settled)]
-        )
-        return clients.bigquery_client(self._table.project).query(sql, job_config=config).result()
+        return clients.query(self._table.project, sql, [bigquery.ScalarQueryParameter("settled", "TIMESTAMP", settled)])
 
 
 def erase(eraser: Eraser, wait: bool) -> int:
@@ -119,9 +119,9 @@ def _clock(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, timezone.utc):%H:%M:%S} UTC"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Counts, or deletes with ``--yes``; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("audit erase", "pipeline.erase", _ABOUT, FLAGS)
     try:
@@ -137,8 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1 if erase(eraser, not values["no_wait"]) else 0
         found, young, newest = eraser.count()
     except clients.API_ERRORS as error:
-        print("error: the rows were not deleted:", clients.words(error), file=sys.stderr)
-        return 1
+        raise Failed(f"the rows were not deleted: {clients.words(error)}") from None
+    if values["json"]:
+        print(json.dumps({"rows": found, "young": young}))
+        return 0
     print(f"{found} rows, of which {young} cannot be deleted yet; nothing is deleted without --yes")
     return 0
 

@@ -7,6 +7,7 @@ alike everywhere: 0 done, 1 failed, 2 wrong usage.
 from __future__ import annotations
 
 import difflib
+import re
 import shutil
 import sys
 import textwrap
@@ -64,6 +65,19 @@ def read(flags: Sequence[Flag], argv: Sequence[str]) -> dict[str, Any]:
     if rest:
         raise unknown(rest[0], (f"--{flag.name}" for flag in flags if not flag.hidden))
     return values(flags, texts)
+
+
+def read_with_words(flags: Sequence[Flag], argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """As :func:`read`, and the words that are no flags.
+
+    Raises:
+        UsageError: a flag is unknown, misspelt, missing, or its value wrong.
+    """
+    texts, words = split(flags, argv)
+    for word in words:
+        if word.startswith("-"):
+            raise unknown(word, (f"--{flag.name}" for flag in flags if not flag.hidden))
+    return values(flags, texts), words
 
 
 def split(flags: Iterable[Flag], argv: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -141,14 +155,29 @@ def unknown(word: str, names: Iterable[str]) -> UsageError:
     return UsageError(f"{name}: no such flag; " + (f"did you mean {near[0]}?" if near else "see --help"))
 
 
+#: A URL's user and password, and the values in its query, of which any may be a key.
+_PASSWORD = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<=[?&])([\w.-]+=)[^&\s'\"#]+")
+
+
+def without_passwords(text: str) -> str:
+    """``text`` whose URLs show neither user, password nor the values of their query."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "***@", text)
+
+
 def _short(given: str) -> str:
+    given = without_passwords(given)
     return repr(given if len(given) <= _SHOWN else given[:_SHOWN] + "…")
 
 
 def wrong_usage(error: Exception) -> int:
     """Says on one line of standard error what is wrong, and returns the exit code of wrong usage."""
-    print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+    say_error(str(error))
     return 2
+
+
+def say_error(words: str) -> None:
+    """Says ``words`` as an error, on one line of standard error and without a password."""
+    print("error:", without_passwords(" ".join(words.splitlines())), file=sys.stderr)
 
 
 def wants_help(argv: Sequence[str]) -> bool:
@@ -165,13 +194,27 @@ def help_text(flag: Flag) -> str:
     return f"{flag.help} ({'; '.join(notes)})" if notes else flag.help
 
 
-def print_help(command: str, module: str, about: str, flags: Sequence[Flag]) -> int:
-    """Prints the help of ``beam-hf-inference command``, if there is one, and ``python -m module``; returns 0."""
+def placeholder(flag: Flag) -> str:
+    """What stands for ``flag``'s value in help."""
+    if flag.switch:
+        return ""
+    shown = "|".join(flag.choices) if 0 < len("|".join(flag.choices)) < 20 else getattr(flag.parse, "shown", "VALUE")
+    return f"={shown}"
+
+
+def print_help(command: str, module: str, about: str, flags: Sequence[Flag], operands: str = "") -> int:
+    """Prints the help of ``beam-hf-inference command``, if there is one, and ``python -m module``; returns 0.
+
+    ``operands`` are the words that it takes besides ``flags``.
+    """
     width = min(120, shutil.get_terminal_size((120, 24)).columns)
     shown = [flag for flag in flags if not flag.hidden]
-    column = max(len(flag.name) for flag in shown) + 6
+    column = min(34, max(len(flag.name + placeholder(flag)) for flag in shown) + 6)
     names = [*([f"beam-hf-inference {command}"] if command else []), f"python -m {module}"]
-    lines = [f"{word:>6} {name} [--FLAG=VALUE ...]" for word, name in zip(("usage:", "or:"), names, strict=False)]
+    lines = [
+        f"{word:>6} {name} [--FLAG=VALUE ...]{operands and f' {operands}'}"
+        for word, name in zip(("usage:", "or:"), names, strict=False)
+    ]
     lines.append("")
     lines += textwrap.wrap(about, width)
     for group in dict.fromkeys(flag.group for flag in shown):
@@ -179,7 +222,10 @@ def print_help(command: str, module: str, about: str, flags: Sequence[Flag]) -> 
         for flag in (each for each in shown if each.group == group):
             marks = "(required) " if flag.required else "(may be given again) " if flag.repeated else ""
             said = textwrap.wrap(marks + help_text(flag), max(30, width - column), break_on_hyphens=False)
-            lines.append(f"  --{flag.name}".ljust(column) + said[0])
+            name = f"  --{flag.name}{placeholder(flag)}"
+            if len(name) + 2 > column:
+                said, name = ["", *said], name + " " * column
+            lines.append(f"{name:<{column}}{said[0]}".rstrip())
             lines += [" " * column + line for line in said[1:]]
     lines += ["", "Of a flag given twice the last one counts. Exit codes: 0 done, 1 failed, 2 wrong usage."]
     print("\n".join(lines))

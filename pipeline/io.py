@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ def incoming(message: PubsubMessage, timestamp: Any = beam.DoFn.TimestampParam) 
         publish_time=message.publish_time.timestamp() if message.publish_time else event_time,
         event_time=event_time,
         ordering_key=message.ordering_key or "",
+        taken=time.time(),
     )
     return found if found.message_id else dataclasses.replace(found, message_id=identity(found))
 

@@ -9,7 +9,7 @@ import os
 from transforms.encode import rfc3339
 
 #: What a record may carry beside its message, by ``extra=``; never what a message held.
-FIELDS = ("message_id", "trace_id", "stage", "error_type")
+FIELDS = ("message_id", "trace_id", "stage", "error_type", "status")
 
 # Beam says something of every batch and of every type hint it does not need.
 _CHATTY = ("apache_beam.transforms.util", "apache_beam.typehints", "apache_beam.ml.inference", "httpx", "httpx2")
@@ -46,3 +46,5 @@ def configure(log_format: str = "text") -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It shows the text of whatever a step raises, which may quote a message; halving.py says the same without.
     logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
+    # It shows a traceback for each try of a bundle. halving.py says what matters of one, the last line why a job ends.
+    logging.getLogger("apache_beam.runners.direct.executor").setLevel(logging.CRITICAL)

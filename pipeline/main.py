@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import apache_beam as beam
 
-from pipeline import dataflow, flags, graph, handlers, io, logs, preflight, sidecars
+from pipeline import dataflow, flags, graph, handlers, health, io, logs, preflight, sidecars
+from pipeline.command import command
 from pipeline.direct.pace import Pace
+from pipeline.health import Health
 from pipeline.options import FLAGS, parse
 from transforms.models.errors import ModelLoadError
 
@@ -27,17 +30,23 @@ _ABOUT = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Runs the job and returns its exit code: 0 drained or submitted, 1 failed, 2 wrong usage."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("run", "pipeline.main", _ABOUT, FLAGS)
     logs.configure()
+    with contextlib.ExitStack() as at_end:
+        return _launch(argv, at_end)
+
+
+def _launch(argv: Sequence[str], at_end: contextlib.ExitStack) -> int:
     try:
         settings, options = parse(argv)
         logs.configure(settings.log_format)
         settings = dataflow.prepare(settings, options)
         runner = io.runner(settings)
+        port = at_end.enter_context(health.serving(settings.health_port))
         handler = handlers.make_handler(settings)
         preflight.check(settings)
         preflight.make_summary_table(settings)
@@ -53,22 +62,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     graph.build(pipeline, settings, handler)
     if runner is not None and hasattr(model, "look_ahead"):
         runner.ahead = model.look_ahead(io.upcoming(runner, settings))
-        runner.pace = Pace(settings.max_bundle_ms / 1000)
-        model.timed = runner.pace.took
+        if settings.max_bundle_ms is not None:
+            runner.pace = Pace(settings.max_bundle_ms / 1000)
+            model.timed = runner.pace.took
     # On Dataflow nobody waits: a flex template's launcher must return once the job is submitted.
     result = pipeline.run()
     if runner is None:
         return 0
-    with sidecars.beside(result, settings, handlers.info(model), handlers.told(model)):
-        return _run_until_drained(result, runner)
+    info = handlers.info(model)
+    if port:
+        port.running(runner.backlog, info)
+    with sidecars.beside(result, settings, runner.backlog, info, handlers.told(model)):
+        return _run_until_drained(result, runner, port)
 
 
-def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: LocalRunner) -> int:
+def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: LocalRunner, port: Health | None) -> int:
     """Waits for the job; SIGTERM and Ctrl-C drain it, a second one ends it at once (nothing is lost: see runner.py)."""
 
     def drain(signum: int, frame: object) -> None:
         _LOGGER.info("%s: finishing the messages in work, then stopping", signal.Signals(signum).name)
         signal.signal(signum, signal.SIG_DFL)
+        if port:
+            port.draining()
         runner.drain()
 
     signal.signal(signal.SIGTERM, drain)

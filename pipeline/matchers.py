@@ -38,6 +38,11 @@ class Matching:
     pattern: str
     use: str
 
+    @property
+    def shown(self) -> str:
+        """What stands for it in help."""
+        return self.kind.replace(" ", "_").upper()
+
     def __call__(self, given: str) -> str:
         if not re.fullmatch(self.pattern, given, re.ASCII):
             raise ValueError(f"not a {self.kind}; use {self.use}")

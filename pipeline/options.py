@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pipeline.flags import Flag, UsageError, help_text
 from pipeline.matchers import (
     COUNT,
     DECIMAL,
+    PORT,
     SERVICE_ACCOUNT,
     SUBSCRIPTION,
     TABLE,
@@ -49,6 +51,17 @@ def attribute_names(given: str) -> frozenset[str] | None:
     if not all(names):
         raise ValueError("a name is empty; use all, none, or names such as customer,source")
     return frozenset(names)
+
+
+_ADDRESS = r"([A-Za-z0-9.-]+:|\[[0-9A-Fa-f:]+\]:)?\d{1,5}"
+
+
+def address(given: str) -> tuple[str, int]:
+    """``PORT`` on loopback, or ``HOST:PORT``."""
+    if not re.fullmatch(_ADDRESS, given, re.ASCII):
+        raise ValueError("use a port, 0 for any free one, or HOST:PORT")
+    host, _, port = given.rpartition(":")
+    return host.strip("[]") or "127.0.0.1", PORT(port)
 
 
 FLAGS: tuple[Flag, ...] = (
@@ -198,9 +211,8 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag(
         "max_bundle_ms",
-        "about how long the model is kept by what is taken at once, on this machine; longer in a backlog",
+        "about how long the model is kept by what is taken at once, on this machine; without it, it is what is there",
         Integer(1, 600_000),
-        "100",
         group=_BATCH,
     ),
     Flag(
@@ -245,6 +257,14 @@ FLAGS: tuple[Flag, ...] = (
     ),
     Flag("summary_topic", "Pub/Sub topic that gets the same, a message a pane", TOPIC, group=_WATCH),
     Flag("metrics_file", "file that a job on this machine keeps Beam's metrics in, as JSON", path, group=_WATCH),
+    Flag(
+        "health_port",
+        "port, or HOST:PORT, where a job on this machine serves /live, /ready and /metrics (Prometheus); of 127.0.0.1 "
+        "where no host is given",
+        address,
+        group=_WATCH,
+        regex=_ADDRESS,
+    ),
     Flag(
         "log_format",
         "lines of this machine or the launcher: text, or JSON as Cloud Logging reads it; workers' are Beam's to send",
@@ -369,7 +389,7 @@ class Settings:
     window_early_s: int | None = None
     max_batch_size: int = _default("max_batch_size")
     max_batch_tokens: int | None = None
-    max_bundle_ms: int = _default("max_bundle_ms")
+    max_bundle_ms: int | None = None
     max_batch_latency_ms: int | None = None
     audit_table: TableName | None = None
     audit_input: str = _default("audit_input")
@@ -378,6 +398,7 @@ class Settings:
     summary_table: TableName | None = None
     summary_topic: str | None = None
     metrics_file: Path | None = None
+    health_port: tuple[str, int] | None = None
     log_format: str = _default("log_format")
     endpoint: str | None = None
     hf_token_source: str | None = None
@@ -421,12 +442,11 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
     values = settings(last)
     _check_together(values)
     local = beam_flags.is_local(options)
-    if "metrics_file" in values and not local:
-        raise UsageError(
-            f"--metrics_file {str(values['metrics_file'])!r}: for a job on this machine; a service keeps its metrics"
-        )
     if "models" in values and not local and not values["models"].startswith("gs://"):
         raise UsageError(f"--models {values['models']!r}: workers do not see this machine's files; put it into gs://")
+    for name in ("metrics_file", "health_port"):
+        if name in values and not local:
+            raise UsageError(f"--{name} {last[name]!r}: for a job on this machine; a service keeps its metrics")
     if "max_bundle_ms" in last and not (local and "model" in values and "endpoint" not in values):
         raise UsageError(
             f"--max_bundle_ms {last['max_bundle_ms']!r}: for a job on this machine with a model of its own"

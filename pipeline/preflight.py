@@ -9,6 +9,8 @@ from google.api_core import exceptions as api
 
 from pipeline import clients, summary_sink
 from pipeline.checks import resources, schemas
+from pipeline.checks.finding import UNREACHABLE
+from pipeline.command import Failed
 from pipeline.flags import UsageError
 from pipeline.options import Settings
 
@@ -20,8 +22,11 @@ def check(settings: Settings) -> None:
 
     Raises:
         UsageError: the first thing that is missing or wrong, with the way out.
+        Failed: a service cannot be reached now.
     """
     for finding in itertools.chain(resources.check(settings), schemas.check(settings)):
+        if finding.ok is False and finding.cause.endswith(UNREACHABLE):
+            raise Failed(str(finding))
         if finding.ok is False:
             raise UsageError(str(finding))
         if finding.ok is None:

@@ -6,15 +6,17 @@ BigQuery subscription to the input topic, which Pub/Sub itself writes (``templat
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
 from google.cloud import bigquery
 
 from pipeline import clients, flags
+from pipeline.command import Failed, command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import TableName, moment, seconds, table_name
 
@@ -30,6 +32,7 @@ FLAGS = (
     Flag("to", "and before then; without it, now", moment),
     Flag("job", "the job that should have handled them; without it, any"),
     Flag("in_flight_s", "a message younger than this may still be in work", seconds, "600"),
+    Flag("json", "print the proof as JSON", switch=True),
 )
 
 #: Messages are matched by id within a day of their publishing: rows are partitioned by when they were processed, and a
@@ -82,13 +85,11 @@ def prove(audit: TableName, inputs: TableName, since: float, until: float, job: 
         for name, value in times.items()
     ]
     parameters.append(bigquery.ScalarQueryParameter("job", "STRING", job))
-    config = bigquery.QueryJobConfig(query_parameters=parameters)
-    client = clients.bigquery_client(audit.project)
     query = _QUERY.format(audit=audit, inputs=inputs)
-    (found,) = client.query(_COUNTS.format(query=query), job_config=config).result()
+    (found,) = clients.query(audit.project, _COUNTS.format(query=query), parameters)
     ids: tuple[tuple[str, datetime], ...] = ()
     if found["missing"]:
-        rows = client.query(_MISSING.format(query=query), job_config=config).result()
+        rows = clients.query(audit.project, _MISSING.format(query=query), parameters)
         ids = tuple((row["message_id"], row["publish_time"]) for row in rows)
     return Proof(
         published=found["published"],
@@ -101,9 +102,9 @@ def prove(audit: TableName, inputs: TableName, since: float, until: float, job: 
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints the proof; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("audit prove", "pipeline.prove", _ABOUT, FLAGS)
     try:
@@ -119,8 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = values["audit_table"], values["inputs_table"]
         found = prove(*tables, since, until, values["job"] or "", values["in_flight_s"])
     except clients.API_ERRORS as error:
-        print("error: nothing is proved:", clients.words(error), file=sys.stderr)
-        return 1
+        raise Failed(f"nothing is proved: {clients.words(error)}") from None
+    if values["json"]:
+        ids = [{"message_id": name, "publish_time": published.isoformat()} for name, published in found.missing_ids]
+        print(json.dumps({**asdict(found), "missing_ids": ids}))
+        return 0 if found.published and not found.missing else 1
     print(
         f"published={found.published} rows={found.rows} results={found.results} dead_letters={found.dead_letters} "
         f"in_flight={found.in_flight} missing={found.missing}"

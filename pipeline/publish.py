@@ -13,15 +13,13 @@ from google.api_core import exceptions as api
 from google.pubsub_v1 import PublisherClient
 from google.pubsub_v1.types import PublishRequest
 
-from pipeline import clients
-from transforms import metrics
+from pipeline import clients, outage
+from transforms import metrics, timing
 from transforms.barrier import failure, tell
 from transforms.dead_letter import PREFIX
 from transforms.encode import attributes_bytes
 from transforms.errors import MessageError, SinkUnavailable, quoted
 from transforms.records import Failure, Message, Result
-
-_RETRY = clients.retry("publish")
 
 
 class Refused(MessageError):
@@ -93,7 +91,8 @@ class _PublishFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         records, self._pending = self._pending, []
-        _, refused = try_publish(self._topic, records)
+        with timing.sink():
+            _, refused = try_publish(self._topic, records)
         ended = metrics.Ended()
         for index, record in enumerate(records):
             if index not in refused:
@@ -182,8 +181,10 @@ def _publish(topic: str, records: Sequence[Any], places: list[int], ids: list[st
         for place in places:
             record = records[place]
             request.messages.add(data=record.data, attributes=record.attributes, ordering_key=record.ordering_key)
-        client = clients.pubsub(PublisherClient)
-        answer = client.publish(PublishRequest.wrap(request), retry=_RETRY, timeout=clients.ATTEMPT_S)
+        client, service = clients.pubsub(PublisherClient), outage.service(f"topic {topic}", "messages")
+        with service.request(len(places)) as failed:
+            retry = clients.retry("publish", failed)
+            answer = client.publish(PublishRequest.wrap(request), retry=retry, timeout=clients.ATTEMPT_S)
     except api.InvalidArgument as error:
         words = error.message
     except clients.API_ERRORS as error:

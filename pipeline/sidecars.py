@@ -1,4 +1,7 @@
-"""What runs beside a job on this machine, in threads that never hold it up: metrics file, and what is written aside."""
+"""What runs beside a job on this machine, in threads that never hold it up.
+
+The metrics file, a line a minute, and what is written aside.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,22 @@ from apache_beam.runners.runner import PipelineResult
 from pipeline.aside import ASIDE
 from pipeline.job_card import JobCard
 from pipeline.options import Settings
+from pipeline.pulse import Backlog, Pulse, line
 from transforms.records import ModelInfo
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("pipeline")
 _METRICS_EVERY_S = 2.0
 #: What the last summaries may take at the end.
 _ASIDE_S = 15.0
+#: Seconds between two lines on how the job does.
+STATUS_EVERY_S = 60.0
 
 
 @contextlib.contextmanager
 def beside(
     result: PipelineResult,
     settings: Settings,
+    backlog: Backlog,
     info: ModelInfo | None = None,
     models: Callable[[], dict[str, Any]] | None = None,
 ) -> Iterator[None]:
@@ -39,7 +46,10 @@ def beside(
     """
     stop = threading.Event()
     threads = []
+    pulse = Pulse(backlog, info)
     with contextlib.ExitStack() as at_end:
+        at_end.callback(pulse.close)
+        threads.append(_repeat(lambda: say(pulse), STATUS_EVERY_S, stop))
         if settings.metrics_file:
             path, card = settings.metrics_file, JobCard(settings, info, models)
             at_end.callback(card.close)
@@ -66,6 +76,12 @@ def _repeat(action: Callable[[], object], every_s: float, stop: threading.Event)
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
+
+
+def say(pulse: Pulse) -> None:
+    """Says how the job did since the last time."""
+    beat = pulse.beat()
+    _LOGGER.info("%s", line(beat), extra={"status": beat})
 
 
 def write_metrics(result: PipelineResult, path: Path, card: JobCard) -> None:

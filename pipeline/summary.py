@@ -19,6 +19,7 @@ from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 from google.cloud import bigquery
 
 from pipeline import clients, flags, summary_sink
+from pipeline.command import Failed, command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import TableName, moment, table_name
 from transforms.errors import SinkUnavailable
@@ -74,8 +75,7 @@ def recount(audit: TableName, windowing: Windowing, since: float, until: float, 
         for name, value in times.items()
     ]
     parameters.append(bigquery.ScalarQueryParameter("job", "STRING", job))
-    config = bigquery.QueryJobConfig(query_parameters=parameters)
-    found = clients.bigquery_client(audit.project).query(_QUERY.format(audit=audit), job_config=config).result()
+    found = clients.query(audit.project, _QUERY.format(audit=audit), parameters)
     now = time.time()
     rows: list[SummaryRow] = []
     known: dict[str, list[dict[str, Any]]] = {}
@@ -123,9 +123,9 @@ def _add(tally: Tally, found: Any) -> None:
     tally.totals["tokens_generated"] += found["tokens_generated"] or 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Counts, and writes unless ``--dry_run``; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("summary recount", "pipeline.summary", _ABOUT, _FLAGS)
     try:
@@ -149,8 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for start in range(0, len(rows), 500):
                 summary_sink.insert(table, rows[start : start + 500])
     except (*clients.API_ERRORS, OSError, summary_sink.RowRefused, SinkUnavailable) as error:
-        print("error: the windows were not counted:", clients.words(error), file=sys.stderr)
-        return 1
+        raise Failed(f"the windows were not counted: {clients.words(error)}") from None
     print(f"{len(rows)} windows, " + ("none written: --dry_run" if values["dry_run"] else f"written to {table}"))
     return 0
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
+from transforms import timing
 from transforms.audit_row import AuditContext, bare_row, message_of, row, row_id, to_json
 from transforms.barrier import failure, guarded, tell
 from transforms.errors import BundleError, MessageError, SinkUnavailable, quoted
@@ -84,7 +85,8 @@ class _WriteFn(beam.DoFn):
         records, self._pending = self._pending, []
         if not records:
             return
-        refused = self._insert_all(records)
+        with timing.sink():
+            refused = self._insert_all(records)
         for index, record in enumerate(records):
             if index not in refused:
                 yield record

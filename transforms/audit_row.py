@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from transforms import tracing
+from transforms import timing, tracing
 from transforms.encode import rfc3339
 from transforms.records import AuditRow, Failure, Message, ModelInfo, Result, identity
 from transforms.windowing import Windowing
@@ -78,12 +78,16 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         truncated=prediction.truncated if prediction else None,
         batch_size=prediction.batch_size if prediction else None,
         inference_ms=round(prediction.inference_ms, 3) if prediction else None,
+        waiting_ms=timing.waiting_ms(message),
+        batch_ms=timing.batch_ms(prediction) if prediction else None,
+        sink_ms=timing.sink_ms(prediction, now) if prediction else None,
         cached=prediction.cached if prediction else None,
         total_ms=round((now - message.publish_time) * 1000, 3),
         attributes=orjson.dumps(dict(attributes)).decode() if attributes else "{}",
         ordering_key=message.ordering_key or None,
         trace_id=tracing.trace_id(message.attributes),
         job=context.job,
+        worker=timing.worker(),
         pipeline_version=context.pipeline_version,
     )
 
@@ -124,6 +128,7 @@ def bare_row(failure: Failure, context: AuditContext, now: float) -> AuditRow:
         "input_sha256": None if context.audit_input == "none" else hashlib.sha256(failure.message.data).hexdigest(),
         "input_bytes": len(failure.message.data),
         "job": context.job,
+        "worker": timing.worker(),
         "pipeline_version": context.pipeline_version,
     }
     return AuditRow(**values)

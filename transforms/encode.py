@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
@@ -39,6 +40,10 @@ _OF_THE_BODY = frozenset(
 #: What says of a message that it is a dead letter, where one was published again as it was. A result is none, and would
 #: be replayed for one.
 _OF_A_DEAD_LETTER = ("dead_letter_stage", "CloudPubSubDeadLetterSource")
+
+
+#: The attribute with the first label of a result: a subscription can filter by it, as it cannot by what is in a body.
+LABEL = "predicted_label"
 
 
 def has_date(seconds: float) -> bool:
@@ -100,8 +105,21 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.
         attributes.setdefault("origin_message_id", message.attributes["message_id"])
+    attributes.pop(LABEL, None)  # what an earlier job predicted
     _check(data, attributes, limits)
+    label = first_answer(prediction.prediction).get("label")
+    if label is not None:
+        labelled = {**attributes, LABEL: str(label)}
+        with contextlib.suppress(TooLarge):  # a result is not lost for it
+            _check(data, labelled, limits)
+            attributes = labelled
     return Result(prediction, prediction_json, data, attributes, message.ordering_key)
+
+
+def first_answer(prediction: Any) -> Mapping[str, Any]:
+    """The first of ``prediction``'s answers; empty where it has none with names."""
+    first = prediction[0] if isinstance(prediction, list) and prediction else None
+    return first if isinstance(first, Mapping) else {}
 
 
 def _numbers(prediction: Any) -> int:

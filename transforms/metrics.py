@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from apache_beam.metrics import Metrics
@@ -26,6 +27,10 @@ _DEAD_LETTERS = {name: Metrics.counter(_NAMESPACE, f"dead_letters_{name}") for n
 _LATENCY_MS = Metrics.distribution(_NAMESPACE, "latency_ms")
 _UNEXPECTED = Metrics.counter(_NAMESPACE, "unexpected_errors")
 _RETRIES = {sink: Metrics.counter(_NAMESPACE, f"{sink}_retries") for sink in ("publish", "insert", "schema")}
+
+
+#: Who is told, beside Beam, what a bundle published: latencies of results in milliseconds, dead letters by stage.
+listeners: list[Callable[[Sequence[int], Mapping[str, int]], None]] = []
 
 
 class Ended:
@@ -51,6 +56,8 @@ class Ended:
 
     def tell(self) -> None:
         """Updates Beam's metrics; to be called within the bundle."""
+        for listener in listeners:
+            listener(self._latencies, self._stages)
         if self._latencies:
             _RESULTS.inc(len(self._latencies))
             for latency in self._latencies:

@@ -49,6 +49,9 @@ class Message:
     ordering_key: str = ""
     #: Why the runner gives this message up: its bundle failed with it alone. It goes straight to the dead letters.
     given_up: str = ""
+    #: When a worker began with it, and for how long sinks held it up before that (see transforms/timing.py).
+    taken: float = field(default=0.0, compare=False)
+    held: float = field(default=0.0, compare=False)
 
 
 def identity(message: Message) -> str:
@@ -220,12 +223,18 @@ class AuditRow:
     truncated: bool | None = column("BOOLEAN", "whether the input was cut to the model's maximum")
     batch_size: int | None = column("INTEGER", "elements in the micro-batch it ran in")
     inference_ms: float | None = column("FLOAT", "forward time of that micro-batch")
+    waiting_ms: float | None = column("FLOAT", "from publish until a worker began with it")
+    batch_ms: float | None = column("FLOAT", "from then to its answer, less inference_ms")
+    sink_ms: float | None = column(
+        "FLOAT", "how long table and topics held it up, as far as known when this is written"
+    )
     cached: bool | None = column("BOOLEAN", "whether it is an endpoint's earlier answer to the same question")
     total_ms: float | None = column("FLOAT", "from publish to processed")
     attributes: str | None = column("JSON", "the input's attributes")
     ordering_key: str | None = column("STRING", "the input's ordering key")
     trace_id: str | None = column("STRING", "trace id of the input's traceparent")
     job: str | None = column("STRING", "name of the job that handled it")
+    worker: str | None = column("STRING", "host and process that handled it")
     pipeline_version: str | None = column("STRING", "version of this pipeline")
 
 

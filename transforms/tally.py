@@ -7,7 +7,7 @@ error at this size is under 1.7 % at 99 % confidence, whatever the number of mes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import datasketches
@@ -17,6 +17,7 @@ from apache_beam import coders
 
 from transforms.audit_row import message_of
 from transforms.barrier import survived
+from transforms.encode import first_answer
 from transforms.records import Failure, Result
 
 #: Of a sketch: rank error against bytes; 200 is the library's own choice, and at most some 1,600 bytes.
@@ -152,9 +153,7 @@ class Tally:
 
 def first_label(prediction: Any) -> tuple[str | None, float | None]:
     """Label and score of the first of ``prediction``'s answers, as far as it has them."""
-    first = prediction[0] if isinstance(prediction, list) and prediction else None
-    if not isinstance(first, Mapping):
-        return None, None
+    first = first_answer(prediction)
     label, score = first.get("label"), first.get("score")
     return (
         None if label is None else str(label),

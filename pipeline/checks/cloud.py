@@ -36,7 +36,13 @@ def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
         image = options.view_as(WorkerOptions).sdk_container_image
         yield Finding(True, "workers", f"run {image or options.view_as(SetupOptions).setup_file}")
     except UsageError as error:
-        yield Finding(False, "workers", f"would not run: {error}")
+        # A flex template brings its own image; a launch without one is refused whatever the doctor says.
+        templated = "--sdk_container_image is missing" in str(error)
+        yield Finding(
+            None if templated else False,
+            "workers",
+            f"would not run without a template: {error}" if templated else f"would not run: {error}",
+        )
     for name, bucket in buckets(options):
         yield from _bucket(name, bucket, given.region)
     if given.project and given.region:
@@ -63,7 +69,7 @@ def _bucket(name: str, bucket: str, region: str | None) -> Iterator[Finding]:
     subject = flag(name, f"gs://{bucket}")
     create = f"create it with: gcloud storage buckets create gs://{bucket} --location={region or 'REGION'}"
     try:
-        with asking(subject, create):
+        with asking(subject, create, "Cloud Storage"):
             location = storage_client().get_bucket(bucket, timeout=TIMEOUT_S, retry=None).location.lower()
     except Wrong as wrong:
         yield wrong.finding

@@ -13,7 +13,7 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 
-from pipeline.checks.finding import Finding, flag
+from pipeline.checks.finding import CREDENTIALS, Finding, flag
 from pipeline.checks.identity import SCOPE, credentials
 from pipeline.checks.resources import TIMEOUT_S
 from pipeline.clients import words
@@ -57,7 +57,8 @@ def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
         account = settings.endpoint_impersonate
         way_out = f"run: gcloud iam service-accounts add-iam-policy-binding {account} --member=MEMBER"
         way_out += " --role=roles/iam.serviceAccountTokenCreator"
-        yield Finding(False if account else None, subject, found, way_out if account else "")
+        cause = CREDENTIALS if isinstance(error, GoogleAuthError) and not account else ""
+        yield Finding(False if account else None, subject, found, way_out if account else "", cause)
 
 
 def _caller(settings: Settings, options: PipelineOptions) -> tuple[Credentials, str]:

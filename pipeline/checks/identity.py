@@ -10,14 +10,16 @@ import google.auth
 import requests
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from google.auth.credentials import Credentials
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import Request
 
-from pipeline.checks.finding import LOGIN, Finding
+from pipeline.checks import hints
+from pipeline.checks.finding import CREDENTIALS, Finding, unreachable_tokens
 from pipeline.clients import words
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _OAUTH = "https://oauth2.googleapis.com"
+_LOGIN = "run: gcloud auth application-default login"
 
 
 def credentials() -> Credentials:
@@ -39,8 +41,11 @@ def check(options: PipelineOptions) -> Iterator[Finding]:
     try:
         found = credentials()
         found.refresh(Request())
-    except GoogleAuthError as error:
-        yield Finding(False, "credentials", f"are missing or expired ({words(error)})", LOGIN)
+    except TransportError as error:
+        yield unreachable_tokens("credentials", error)
+        return
+    except (GoogleAuthError, OSError, ValueError) as error:  # the last for a key file that is none
+        yield Finding(False, "credentials", f"are missing or expired ({words(error)})", hints.log_in(), CREDENTIALS)
         return
     about = _token_info(found)
     owner = about.get("email") or getattr(found, "service_account_email", None) or "an account that hides its name"
@@ -49,14 +54,14 @@ def check(options: PipelineOptions) -> Iterator[Finding]:
     if scopes:
         enough = SCOPE in scopes
         what = f"is valid for {about.get('expires_in', '?')} s" if enough else f"lacks the scope {SCOPE}"
-        yield Finding(enough, "access token", what, "" if enough else f"{LOGIN} --scopes={SCOPE}")
+        yield Finding(enough, "access token", what, "" if enough else f"{_LOGIN} --scopes={SCOPE}")
     worker = options.view_as(GoogleCloudOptions).service_account_email
     if worker and worker != owner:
         yield Finding(
             None,
             "workers",
             f"run as {worker}, and what follows is what {owner} may do",
-            f"to ask for the workers, {LOGIN} --impersonate-service-account={worker}",
+            f"to ask for the workers, {_LOGIN} --impersonate-service-account={worker}",
         )
 
 

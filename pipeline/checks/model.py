@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -14,13 +13,16 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from pipeline.checks.finding import Finding, flag
 from pipeline.clients import words
-from pipeline.handlers import as_flags, load, make_handler, weights_handler
+from pipeline.flags import UsageError
+from pipeline.handlers import as_flags, endpoint_handler, load, models_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
 from transforms.models.fleet.file import FileErrors
+from transforms.models.remote.probe import EndpointAway
 from transforms.models.token import TokenSource
 
 _LOGGER = logging.getLogger(__name__)
+_NO_TOKEN = "the token"  # noqa: S105 - a cause, not a password
 
 
 def check(settings: Settings) -> Iterator[Finding]:
@@ -31,7 +33,10 @@ def check(settings: Settings) -> Iterator[Finding]:
         try:
             token = TokenSource(settings.hf_token_source)()
         except ModelLoadError as error:
-            yield Finding(False, subject, f"gives no token: {as_flags(error)}")
+            yield Finding(False, subject, f"gives no token: {as_flags(error)}", cause=_NO_TOKEN)
+            if settings.endpoint:
+                yield Finding(None, flag("endpoint", settings.endpoint), "was not asked", cause=_NO_TOKEN)
+                return
         else:
             yield _token(subject, token)
     if settings.models:
@@ -60,20 +65,26 @@ def _token(subject: str, token: str) -> Finding:
 
 def _endpoint(settings: Settings) -> Iterator[Finding]:
     subject = flag("endpoint", settings.endpoint)
+    handler = endpoint_handler(settings, TokenSource(settings.hf_token_source) if settings.hf_token_source else None)
     try:
-        make_handler(replace(settings, local=True))
+        handler.check()
+        handler.ask()
+    except EndpointAway as error:
+        # The workers may have another way to it than this machine.
+        way_out = "start it, or mend the URL; a job would wait for it"
+        yield Finding(False if settings.local else None, subject, f"does not answer: {as_flags(error)}", way_out)
     except ModelLoadError as error:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
-        yield Finding(True, subject, f"answers, task {settings.task}")
+        yield Finding(True, subject, f"answers an example, task {settings.task}")
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
     """The models file: sound, its checks readable, each model there; loaded where this machine would run the job."""
     subject = flag("models", settings.models)
     try:
-        handler = make_handler(settings)
-        load(handler, settings)
+        source = settings.hf_token_source
+        load(models_handler(settings, TokenSource(source) if source else None), settings)
     except FileErrors as error:
         for line in error.lines():
             yield Finding(False, subject, line)
@@ -103,8 +114,11 @@ def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Find
     try:
         handler = weights_handler(settings, lambda: token)
         task = handler.check()
-        # This machine is where the job would run: what only a load can tell is told here too.
+        # Where this machine would run the job, it is loaded and asked an example: much can be told by nothing less.
         load(handler, settings)
+    except UsageError as error:  # without torch, which a launch to a service does not need
+        yield Finding(False if settings.local else None, subject, f"was not looked at: {error}")
+        return
     except ModelLoadError as error:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
         return
@@ -112,8 +126,11 @@ def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Find
     yield Finding(
         True,
         subject,
-        f"is reachable{at}, task {task}, licence {_licence(model, settings.revision, token) or 'not stated'}",
+        f"{'answers an example' if settings.local else 'is reachable'}{at}, task {task}, licence "
+        f"{_licence(model, settings.revision, token) or 'not stated'}",
     )
+    if not settings.local:
+        yield Finding(None, subject, "was not loaded: the workers do that, and fail at start where they cannot")
     if not settings.local and Path(model).expanduser().is_dir():
         yield Finding(None, subject, "is a folder, which must be in the workers' image too")
 

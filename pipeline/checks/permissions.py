@@ -19,6 +19,12 @@ from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.checks.resources import TIMEOUT_S
 from pipeline.options import Settings
 
+_SERVICES = {
+    "bigquery": "BigQuery",
+    "pubsub": "Pub/Sub",
+    "secretmanager": "Secret Manager",
+    "storage": "Cloud Storage",
+}
 _Ask = Callable[[list[str]], Collection[str]]
 
 
@@ -32,18 +38,22 @@ class _Need:
     grant: str
     ask: _Ask
 
+    @property
+    def service(self) -> str:
+        """What is asked, by the name of its role."""
+        return _SERVICES[self.role.removeprefix("roles/").partition(".")[0]]
+
 
 def check(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     """A finding for each resource."""
     for need in _needs(settings, options):
         try:
-            with asking(need.subject, ""):
+            with asking(need.subject, "", need.service):
                 granted = need.ask(list(need.permissions))
         except Wrong as wrong:
-            # That it is missing or cannot be reached was told by the look at the resource itself.
-            yield replace(
-                wrong.finding, ok=None, found=f"does not say what is allowed: it {wrong.finding.found}", way_out=""
-            )
+            # That it is missing or cannot be reached was told by the look at the resource itself, of the same cause.
+            found = f"does not say what is allowed: it {wrong.finding.found}"
+            yield replace(wrong.finding, ok=None, subject=need.subject, found=found, way_out="")
             continue
         lacking = sorted(set(need.permissions) - set(granted))
         if lacking:

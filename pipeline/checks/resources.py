@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from google.api_core import exceptions as api
@@ -10,10 +11,11 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.types import Subscription
 
 from pipeline import clients
+from pipeline.checks import hints
 from pipeline.checks.finding import Finding, Wrong, asking, flag
 from pipeline.matchers import TableName
 from pipeline.options import Settings
-from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
+from transforms.records import AUDIT_SCHEMA
 from transforms.summary_row import SUMMARY_SCHEMA
 
 TIMEOUT_S = 20.0
@@ -44,15 +46,30 @@ def _dead_letter_topic(settings: Settings) -> Iterator[Finding]:
 
 def _topic(name: str, topic: str) -> Iterator[Finding]:
     subject = flag(name, topic)
-    with asking(subject, f"create it with: gcloud pubsub topics create {topic}"):
+    with asking(subject, hints.make_topic(name, topic), "Pub/Sub"):
         clients.pubsub(PublisherClient).get_topic(topic=topic, retry=None, timeout=TIMEOUT_S)
-    yield Finding(True, subject, "exists")
+    if _is_read(topic):
+        yield Finding(True, subject, "exists")
+        return
+    way_out = hints.make_subscription(name, topic.replace("/topics/", "/subscriptions/"), topic)
+    if hints.emulator("Pub/Sub"):
+        way_out = hints.make_topic(name, topic)
+    yield Finding(None, subject, "has no subscription: what the job publishes to it is gone", way_out)
+
+
+def _is_read(topic: str) -> bool:
+    """Whether a subscription reads ``topic``, or that cannot be told."""
+    try:
+        found = clients.pubsub(PublisherClient).list_topic_subscriptions(topic=topic, retry=None, timeout=TIMEOUT_S)
+        return any(True for _ in found)
+    except clients.API_ERRORS:
+        return True
 
 
 def _subscription(settings: Settings) -> Iterator[Finding]:
     name = settings.input_subscription
     subject = flag("input_subscription", name)
-    with asking(subject, f"create it with: gcloud pubsub subscriptions create {name} --topic=TOPIC"):
+    with asking(subject, hints.make_subscription("input_subscription", name, "TOPIC"), "Pub/Sub"):
         found = clients.pubsub(SubscriberClient).get_subscription(subscription=name, retry=None, timeout=TIMEOUT_S)
     wrong = list(wrong_settings(found, settings))
     yield from (Finding(False, subject, words, way_out) for words, way_out in wrong)
@@ -112,7 +129,7 @@ def _table(settings: Settings) -> Iterator[Finding]:
     if name is None:
         return
     subject = flag("audit_table", name)
-    with asking(subject, f"create it with: {create_table_command(name)}"):
+    with asking(subject, hints.make_table(name), "BigQuery"), _in_dataset("audit_table", name):
         table = clients.bigquery_client(name.project).get_table(str(name), retry=clients.ONCE, timeout=TIMEOUT_S)
     wrong = schema_differences(table.schema)
     if wrong:
@@ -130,7 +147,7 @@ def _summary_table(settings: Settings) -> Iterator[Finding]:
     if name is None:
         return
     subject = flag("summary_table", name)
-    with asking(subject, ""):
+    with asking(subject, "", "BigQuery"), _in_dataset("summary_table", name):
         client = clients.bigquery_client(name.project)
         try:
             table = client.get_table(str(name), retry=clients.ONCE, timeout=TIMEOUT_S)
@@ -146,13 +163,18 @@ def _summary_table(settings: Settings) -> Iterator[Finding]:
         yield Finding(True, subject, f"has all {len(SUMMARY_SCHEMA)} columns")
 
 
-def create_table_command(name: TableName) -> str:
-    """The command that makes the audit table."""
-    return (
-        "python -m transforms.records > audit_schema.json && bq mk --table "
-        f"--time_partitioning_field={AUDIT_PARTITION_FIELD} --clustering_fields={','.join(AUDIT_CLUSTERING)} "
-        f"{name.project}:{name.dataset}.{name.table} audit_schema.json"
-    )
+@contextlib.contextmanager
+def _in_dataset(flag_name: str, name: TableName) -> Iterator[None]:
+    """A dataset that is missing is another cause than a table that is, and is told once for all its tables."""
+    try:
+        yield
+    except api.NotFound as error:
+        if "Not found: Dataset" not in str(error):
+            raise
+        subject, cause = flag(flag_name, name), f"dataset {name.project}.{name.dataset}"
+        way_out = hints.make_dataset(flag_name, name)
+        found = f"is in dataset {name.project}:{name.dataset}, which does not exist"
+        raise Wrong(Finding(False, subject, found, way_out, cause)) from None
 
 
 #: The service answers some types with their newer names.
@@ -185,11 +207,11 @@ def mend_table_command(name: TableName, schema: list[bigquery.SchemaField]) -> s
     """The command that gives the table with ``schema`` our columns; a column's type cannot be changed in place."""
     have, ours = {field.name: field for field in schema}, {column["name"]: column for column in AUDIT_SCHEMA}
     if any(_other_type(have[column], ours[column]) for column in have.keys() & ours.keys()):
-        return f"use a new table: {create_table_command(name)}"
+        return f"use a new table: {hints.create_table(name)}"
     changes = [f"ADD COLUMN {c} {_SQL.get(ours[c]['type'], ours[c]['type'])}" for c in ours if c not in have]
     changes += [
         f"ALTER COLUMN {field.name} DROP NOT NULL"
         for field in schema
         if field.mode == "REQUIRED" and ours.get(field.name, {"mode": "NULLABLE"})["mode"] == "NULLABLE"
     ]
-    return f"run: bq query --use_legacy_sql=false 'ALTER TABLE `{name}` {', '.join(changes)}'"
+    return hints.ask(f"ALTER TABLE `{name}` {', '.join(changes)}")

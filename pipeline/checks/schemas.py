@@ -58,7 +58,7 @@ def of_topic(settings: Settings) -> SchemaSettings | None:
 
 
 def _schema(subject: str, topic: SchemaSettings, settings: Settings) -> Finding:
-    with asking(subject, "give the topic another schema"):
+    with asking(subject, "give the topic another schema", "Pub/Sub"):
         request = {"name": topic.schema, "view": "FULL"}
         client = clients.pubsub(SchemaServiceClient)
         try:

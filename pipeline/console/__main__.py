@@ -8,14 +8,15 @@ import sys
 from collections.abc import Sequence
 
 from pipeline import extras, flags
+from pipeline.command import command
 from pipeline.console.settings import ABOUT, FLAGS, parse
 from pipeline.flags import UsageError
 from pipeline.signals import on_stop
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Returns the exit code: 0 stopped, 2 wrong usage."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("console", "pipeline.console", ABOUT, FLAGS)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pipeline.demo import closing
 from pipeline.demo.classifier import base_model, read_examples, ticket_classifier
 from pipeline.demo.job import Job
-from pipeline.demo.page import Page
+from pipeline.demo.page import Page, hold
 from pipeline.demo.stream import Stream
 from pipeline.demo.tickets import due, read_tickets, repeated
 from pipeline.demo.view import View
@@ -31,8 +29,6 @@ from pipeline.emulators.process import spawn
 _CLASSIFY = "text-classification"
 _FRAME_S = 0.25
 _PLAIN_LINE_S = 5.0
-#: How long the page stays when all is in: the demo ends by itself.
-_OPEN_S = 180.0
 
 
 class DemoError(Exception):
@@ -112,10 +108,10 @@ def _classifier(console: Console) -> Path:
     )
     examples, shown = read_examples(), [0.0]
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0, visible=False)
+        task = bar.add_task("", total=1.0, visible=console.is_terminal)
 
         def progress(done: float) -> None:
-            bar.update(task, completed=done, visible=True)
+            bar.update(task, completed=done)
             if not console.is_terminal and done >= shown[0]:
                 console.print(f"fine-tuning MiniLM on the labelled tickets: {done:.0%}", highlight=False)
                 shown[0] = done + 0.2
@@ -141,7 +137,7 @@ def run(console: Console, plan: Plan) -> int:
             pubsub = stack.enter_context(spawn("pipeline.emulators.pubsub", "--port=0"))
             bigquery = stack.enter_context(spawn("pipeline.emulators.bigquery", "--port=0", f"--data={tables}"))
             os.environ.update({server.name: server.address for server in (pubsub, bigquery)})
-            resources = setup.Resources.named("my-project", "tickets")
+            resources = setup.Resources.named("my-project")
             setup.create(resources)
         console.print(f"[green]✓[/] Pub/Sub on {pubsub.address}, BigQuery on {bigquery.address}", highlight=False)
         flags = [
@@ -165,15 +161,9 @@ def run(console: Console, plan: Plan) -> int:
         except KeyboardInterrupt:
             console.print(stream.ledger.line(), highlight=False)
             raise
-        if page and page.address and console.is_terminal:
-            open_for = f"stays open for {_OPEN_S / 60:.0f} minutes; Ctrl-C ends it now"
-            console.print(
-                f"all tickets are in; try your own at http://{page.address}, which {open_for}", highlight=False
-            )
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait(_OPEN_S)
-        job.stop()
         closing.show(console, stream.ledger, resources, plan.folder, job.log)
+        if page and page.address and console.is_terminal:
+            hold(console, page.address)
     console.print(stream.ledger.line(), highlight=False)
     return 0 if stream.ledger.adds_up() else 1
 

@@ -103,7 +103,7 @@ def _next(console: Console, resources: Resources, folder: Path, log: Path) -> No
     for about, command in (
         (
             "the servers and this audit table again; prints what to export",
-            f"{python} -m pipeline.emulators --name=tickets --data={folder}/tables.duckdb",
+            f"{python} -m pipeline.emulators --state={folder}",
         ),
         ("with that exported: ask the table", f"{python} -c 'from pipeline import clients; {ask}'"),
         (

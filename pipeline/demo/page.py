@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from rich.console import Console
+
 from pipeline.emulators.process import Server, spawn
 from pipeline.emulators.setup import Resources
+
+#: How long the page stays when all is in: the demo ends by itself.
+_OPEN_S = 180.0
 
 
 class Page:
@@ -52,3 +59,14 @@ class Page:
     ) -> None:
         if self._server is not None:
             self._server.stop()
+
+
+def hold(console: Console, address: str) -> None:
+    """Keeps the page open for messages of one's own, and says all the while for how long yet; Ctrl-C ends it."""
+    until = time.monotonic() + _OPEN_S
+    with contextlib.suppress(KeyboardInterrupt), console.status("") as line:
+        while (left := until - time.monotonic()) > 0:
+            line.update(
+                f"try your own messages at [bold]http://{address}[/]: open for {left:.0f} s yet, or until Ctrl-C"
+            )
+            time.sleep(1)

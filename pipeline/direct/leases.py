@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from google.api_core import exceptions as api
 from google.pubsub_v1 import SubscriberClient
 
+from pipeline import outage
+
 _LOGGER = logging.getLogger(__name__)
 
 #: How long a lease lasts, and how often all are renewed (https://cloud.google.com/pubsub/docs/lease-management).
@@ -51,6 +53,7 @@ class Leases:
         self._subscription = subscription
         self._client = client
         self._watch = watch
+        self._service = outage.service(f"subscription {subscription}", "messages")
         self._lock = threading.Lock()
         self._held: dict[str, str] = {}
         self._ending: set[str] = set()
@@ -132,8 +135,9 @@ class Leases:
         for chunk in requests(ack_ids):
             try:
                 self._set(chunk, LEASE_S)
+                self._service.worked()
             except Exception as error:  # any of the client's: the next round may do better
-                _LOGGER.warning("%d leases were not renewed: %s", len(chunk), error)
+                self._service.failed(str(getattr(error, "message", error)))
 
     def _set(self, ack_ids: list[str], seconds: int) -> None:
         self._client.modify_ack_deadline(

@@ -28,6 +28,7 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms import userstate
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
+from google.api_core import exceptions as api
 
 from pipeline.direct import panes
 from pipeline.direct.counting import count_every_bundle
@@ -35,11 +36,17 @@ from pipeline.direct.halving import take_given_up
 from pipeline.direct.pace import Pace
 from pipeline.direct.subscriber import Connect, Subscriber
 from pipeline.direct.watermark import mark_of
+from transforms import timing
+from transforms.errors import BundleError
 from transforms.models.ahead import Ahead
 from transforms.records import Message
 
 #: How long the runner's only worker waits for messages before it looks at timers and signals again.
 _WAIT_S = 0.05
+
+
+class SourceUnavailable(BundleError):
+    """The subscription cannot be read, and waiting will not help."""
 
 
 class ReadFromSubscription(beam.PTransform[pvalue.PBegin, beam.PCollection[Message]]):
@@ -56,7 +63,7 @@ class ReadFromSubscription(beam.PTransform[pvalue.PBegin, beam.PCollection[Messa
         super().__init__()
         self._connect = connect
         self._arguments = (id_attribute, timestamp_attribute, linger_s)
-        self._subscription = subscription
+        self.subscription = subscription
         self._subscriber: Subscriber | None = None
         self.in_work: list[Message] = []
 
@@ -69,7 +76,7 @@ class ReadFromSubscription(beam.PTransform[pvalue.PBegin, beam.PCollection[Messa
     @property
     def subscriber(self) -> Subscriber:
         if self._subscriber is None:
-            self._subscriber = Subscriber(self._subscription, self._connect(), *self._arguments)
+            self._subscriber = Subscriber(self.subscription, self._connect(), *self._arguments)
         return self._subscriber
 
 
@@ -93,7 +100,11 @@ class _ReadEvaluator(_TransformEvaluator):
                 done, transform.in_work = transform.in_work, []
                 if done:
                     subscriber.done(done)
-                messages = transform.in_work = subscriber.take(_WAIT_S)
+                try:
+                    messages = transform.in_work = subscriber.take(_WAIT_S)
+                except api.GoogleAPICallError as error:
+                    raise SourceUnavailable(f"{transform.subscription}: {error}") from error
+                timing.begin(messages)
             if not messages and subscriber.stopping:
                 return TransformResult(self, [], [], None, {None: WatermarkManager.WATERMARK_POS_INF})
         else:
@@ -128,6 +139,12 @@ class LocalRunner(BundleBasedDirectRunner):
     def upcoming(self) -> list[Message]:
         """The messages that the next bundle will begin with, as far as they have come."""
         return [message for read in self._reads for message in read.subscriber.upcoming()]
+
+    def backlog(self) -> tuple[int, float | None]:
+        """How many messages have come and are not done with, and when the oldest of them was published."""
+        found = [read.subscriber.backlog() for read in self._reads]
+        times = [oldest for _, oldest in found if oldest is not None]
+        return sum(count for count, _ in found), min(times, default=None)
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
         pipeline.visit(_FindReads(self._reads))

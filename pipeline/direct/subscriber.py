@@ -19,7 +19,9 @@ from typing import Any
 from google.pubsub_v1 import SubscriberClient
 from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
+from pipeline import outage
 from pipeline.direct import leases, received
+from pipeline.direct.in_work import InWork
 from pipeline.direct.leases import Leases
 from pipeline.direct.pace import Pace
 from pipeline.direct.repeats import Repeats
@@ -36,8 +38,8 @@ BUNDLE_BYTES = 64 << 20
 ACK_PATIENCE_S = 600.0
 ACK_PATIENCE_AT_END_S = 30.0
 
-#: A bundle in work for this long is said to be slow, again and again.
-SLOW_S = 300.0
+#: A new stream that has not broken for so long works, though it brings nothing.
+SETTLED_S = 2.0
 
 
 class Subscriber:
@@ -62,15 +64,16 @@ class Subscriber:
         self._came: collections.deque[float] = collections.deque()
         self._looked_at = 0
         self._queued_bytes = 0
-        self._leases = Leases(subscription, client, self._warn_if_slow)
+        self._in_work = InWork()
+        self._leases = Leases(subscription, client, self._in_work.warn_if_slow)
         self._repeats = Repeats(id_attribute)
+        self._service = outage.service(f"subscription {subscription}", "messages")
+        self._opened: float | None = None
         self._watermark = Watermark()
         self._error: Exception | None = None
         self._stopping = threading.Event()
         self._stream: Any = None
         self._stream_ended = threading.Event()
-        self._taken, self._in_work = time.monotonic(), 0
-        self._warned = 0.0
         self._acks = concurrent.futures.ThreadPoolExecutor(1, "acknowledge")
         self._fetching = threading.Thread(target=self._fetch, name="fetch", daemon=True)
 
@@ -85,6 +88,9 @@ class Subscriber:
                 self._leases.start()
                 self._fetching.start()
             self._changed.wait_for(lambda: self._queue or self._error or self._stopping.is_set(), timeout)
+            if self._opened is not None and time.monotonic() - self._opened > SETTLED_S:
+                self._opened = None
+                self._service.worked()
             if self._error:
                 raise self._error
             if self._linger_s and self._queue:
@@ -95,7 +101,7 @@ class Subscriber:
             self._looked_at = 0
             for _ in bundle:
                 self._came.popleft()
-            self._taken, self._in_work = time.monotonic(), len(bundle)
+            self._in_work.begin(bundle)
             self._changed.notify_all()
             return bundle
 
@@ -112,10 +118,16 @@ class Subscriber:
             self._looked_at = len(found)
             return found
 
+    def backlog(self) -> tuple[int, float | None]:
+        """How many messages have come and are not done with, and when the oldest of them was published."""
+        with self._changed:
+            first = self._queue[0].publish_time if self._queue else None
+            work = self._in_work
+            return len(self._queue) + work.count, work.oldest if work.count and work.oldest is not None else first
+
     def done(self, messages: list[Message]) -> None:
         """Acknowledges ``messages``, in the background: all that came of them is safely elsewhere."""
-        with self._changed:
-            self._in_work = max(0, self._in_work - len(messages))
+        self._in_work.done(len(messages))
         self._acks.submit(self._acknowledge, self._leases.end(message.message_id for message in messages))
 
     def mark(self) -> float:
@@ -185,7 +197,7 @@ class Subscriber:
             ended = threading.Event()
             stream: Any = self._client.streaming_pull(requests=self._requests(ended), retry=None)
             with self._changed:
-                self._stream, self._stream_ended = stream, ended
+                self._stream, self._stream_ended, self._opened = stream, ended, time.monotonic()
                 self._watermark.opened()
                 if self._stopping.is_set():
                     self._end_stream()
@@ -196,8 +208,9 @@ class Subscriber:
             except leases.TRANSIENT as error:
                 with self._changed:
                     self._watermark.broke()
+                    self._opened = None
                 if not self._stopping.is_set():
-                    _LOGGER.info("the stream of %s ended (%s); opening another", self._subscription, error.message)
+                    self._service.failed(error.message)
             ended.set()
             self._stopping.wait(pause)
             pause = min(pause * 2, 5.0)
@@ -212,6 +225,7 @@ class Subscriber:
 
     def _receive(self, deliveries: Any) -> None:
         repeats: dict[str, str] = {}
+        self._service.worked()
         with self._changed:
             messages = [received.message(each.message, self._timestamp_attribute) for each in deliveries]
             self._watermark.received(messages)
@@ -228,20 +242,6 @@ class Subscriber:
             self._changed.notify_all()
         if repeats:
             self._acks.submit(self._acknowledge, repeats)
-
-    def _warn_if_slow(self) -> None:
-        with self._changed:
-            in_work, since = self._in_work, time.monotonic() - self._taken
-        if in_work and since > self._warned + SLOW_S:
-            self._warned = since
-            _LOGGER.warning(
-                "%d messages have been in work for %.0f s: a sink is down or the model hangs; nothing is lost if"
-                " the job is ended (SIGTERM twice), they are then delivered again",
-                in_work,
-                since,
-            )
-        elif since < self._warned:
-            self._warned = 0.0
 
 
 Connect = Callable[[], SubscriberClient]

@@ -6,13 +6,15 @@ input closes: that happens however its parent dies, SIGKILL included.
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import TracebackType
+
+from pipeline.flags import Flag
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,12 +52,13 @@ class Server:
         self.stop()
 
 
-def spawn(module: str, *args: str, timeout: float = 60) -> Server:
+def spawn(module: str, *args: str, timeout: float = 180) -> Server:
     """Runs ``python -m module *args --exit_with_parent`` and waits until it says where it listens.
 
     The child has its own session, so Ctrl-C reaches the parent alone, which can still drain into its servers.
 
     Raises:
+      Refused: its flags cannot be, such as a port that is taken.
       RuntimeError: the child ended, or said something else, or nothing within ``timeout`` seconds.
     """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -74,6 +77,9 @@ def spawn(module: str, *args: str, timeout: float = 60) -> Server:
     watchdog.cancel()
     name, separator, address = line.partition("=")
     if not separator:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if process.wait(2) == 2:
+                raise Refused(f"python -m {module} {' '.join(args)} was refused; its line, above, says why")
         process.kill()
         raise RuntimeError(
             f"python -m {module} {' '.join(args)}: expected NAME=host:port as its first line, got {line!r}"
@@ -82,10 +88,9 @@ def spawn(module: str, *args: str, timeout: float = 60) -> Server:
     return Server(process, name, address)
 
 
-def add_exit_with_parent(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that :func:`spawn` passes to every server."""
-    parser.add_argument(
-        "--exit_with_parent",
-        action="store_true",
-        help="end when standard input closes, as it does when the parent dies",
-    )
+#: The flag that :func:`spawn` passes to every server.
+EXIT_WITH_PARENT = Flag("exit_with_parent", "end when standard input closes", switch=True, hidden=True)
+
+
+class Refused(RuntimeError):
+    """A server did not start, and has said why on standard error."""

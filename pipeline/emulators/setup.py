@@ -16,6 +16,9 @@ from pipeline import clients
 from pipeline.matchers import TableName
 from transforms.records import AUDIT_CLUSTERING, AUDIT_PARTITION_FIELD, AUDIT_SCHEMA
 
+#: What names begin with where nobody says otherwise.
+DEFAULTS = {"project": "my-project", "name": "inference"}
+
 _LATEST = Path(pipeline.__file__).with_name("audit_latest.sql")
 
 

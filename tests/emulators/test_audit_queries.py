@@ -38,7 +38,7 @@ PARAMETERS = {
 
 
 def result(n: int, **attributes: str):
-    message = Message(b"body %d" % n, {"n": str(n), **attributes}, str(n), T0 + n, T0 + n)
+    message = Message(b"body %d" % n, {"n": str(n), **attributes}, str(n), T0 + n, T0 + n, taken=T0 + n + 0.25)
     return encode(Prediction(Request("x", {}, message), [n], INFO, 3, False, 8, 2.5, T0), clients.LIMITS)
 
 
@@ -92,7 +92,7 @@ def ask(table: str, title: str) -> list[dict]:
 
 def test_all_queries_of_the_page_are_tested():
     """Every SQL block of the page has a title and a test below."""
-    assert len(QUERIES) == DOCS.count("```sql") == 15
+    assert len(QUERIES) == DOCS.count("```sql") == 16
     source = (ROOT / "tests" / "emulators" / "test_audit_queries.py").read_text("utf-8")
     for title in QUERIES:
         assert any(f'"{title[:length]}"' in source for length in range(5, len(title) + 1)), title
@@ -115,6 +115,14 @@ def test_latency(table):
     first, second = ask(table, "Latency percentiles")
     assert first["p50"] == 1000.0 and first["p99"] == 57_000.0
     assert second["p50"] in (3_692_000.0, 3_795_000.0)
+
+
+def test_why_it_grew(table):
+    """The slowest of each hour, and where its time went: waiting, batch, forward and sink are the whole."""
+    first, second = ask(table, "Why the 95th percentile")
+    assert (first["messages"], first["p95"]) == (1, 57_000.0)
+    assert (first["waiting"], first["batch"], first["forward"], first["sink"]) == (250, 0, 3, 56_750)
+    assert second["p95"] == second["waiting"] + second["sink"] == 3_795_000.0
 
 
 def test_one_message(table):

@@ -393,8 +393,13 @@ def test_parameters(client: bigquery.Client) -> None:
         query_parameters=[bigquery.ScalarQueryParameter(None, "STRING", x) for x in "abc"]
     )
     assert rows_of(client, "SELECT ?, '?', ? FROM (SELECT ?)", job_config=positional) == [("a", "?", "b")]
+    odd = bigquery.QueryJobConfig(query_parameters=[bigquery.ScalarQueryParameter('a "very" odd name', "INT64", 3)])
+    assert rows_of(client, 'SELECT @`a "very" odd name`', job_config=odd) == [(3,)]
     with pytest.raises(exceptions.BadRequest, match="Query parameter 'nope' not found"):
         rows_of(client, "SELECT @nope")
+    seconds = bigquery.QueryJobConfig(query_parameters=[bigquery.ScalarQueryParameter("ts", "TIMESTAMP", 1.4e9)])
+    with pytest.raises(exceptions.BadRequest, match="as a timestamp"):
+        rows_of(client, "SELECT @ts", job_config=seconds)
 
 
 def test_results_come_in_pages(client: bigquery.Client) -> None:

@@ -68,6 +68,7 @@ def test_decimals_keep_their_places(client: bigquery.Client, expression: str, ki
         ("STRUCT(1 AS a, 'x' AS b)", {"a": 1, "b": "x"}),
         ("STRUCT(1, 'x' AS b, 2)", {"_field_1": 1, "b": "x", "_field_3": 2}),
         ("(1, 'x')", {"_field_1": 1, "_field_2": "x"}),
+        ("((1, 'x'), 2)", {"_field_1": {"_field_1": 1, "_field_2": "x"}, "_field_2": 2}),
         ("(t.x, x) FROM (SELECT 5 AS x) t", {"_field_1": 5, "_field_2": 5}),
         ("STRUCT<a INT64, b STRING>(1, 'x')", {"a": 1, "b": "x"}),
         ("[STRUCT(1 AS a), STRUCT(2 AS a)]", [{"a": 1}, {"a": 2}]),

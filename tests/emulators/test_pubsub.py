@@ -401,6 +401,33 @@ def test_too_many_ack_ids(cloud: Cloud) -> None:
         cloud.acknowledge(name, [received] * 5000)
 
 
+def test_seek_into_a_topics_retention() -> None:
+    """What a topic keeps comes again where a subscription seeks back to it, also one made later, by its filter."""
+    with pubsub.start() as server:
+        cloud = Cloud("embedded", server.address)
+        topic = f"{cloud.topic()}-kept"
+        cloud.publisher.create_topic(request={"name": topic, "message_retention_duration": {"seconds": 3600}})
+        first = cloud.subscription(topic)
+        cloud.publish(topic, b"1", b"2", attributes={"kind": "a"})
+        cloud.publish(topic, b"3", attributes={"kind": "b"})
+        cloud.acknowledge(first, cloud.pull_all(first, 3))
+        later, some = cloud.subscription(topic), cloud.subscription(topic, filter='attributes.kind = "b"')
+        assert cloud.pull_now(later) == []
+        for name, expected in ((first, [b"1", b"2", b"3"]), (later, [b"1", b"2", b"3"]), (some, [b"3"])):
+            cloud.subscriber.seek(request={"subscription": name, "time": {"seconds": 1}})
+            found = cloud.pull_all(name, len(expected))
+            assert sorted(bodies(found)) == expected
+            cloud.acknowledge(name, found)
+        cloud.publisher.update_topic(
+            request={"topic": {"name": topic}, "update_mask": {"paths": ["message_retention_duration"]}}
+        )
+        cloud.publish(topic, b"4")
+        cloud.subscriber.seek(request={"subscription": later, "time": {"seconds": 1}})
+        assert bodies(cloud.pull_all(later, 1)) == [b"4"] and cloud.pull_now(later) == []
+        with pytest.raises(exceptions.InvalidArgument, match="message_retention_duration is too small"):
+            cloud.publisher.create_topic(request={"name": f"{topic}-2", "message_retention_duration": {"seconds": 5}})
+
+
 def test_seek(cloud: Cloud) -> None:
     """Seeking back brings retained messages again, seeking ahead drops what waits."""
     topic, name = cloud.pair(retain_acked_messages=True)

@@ -81,9 +81,8 @@ def test_port_taken(cloud: Cloud) -> None:
     port = cloud.address.split(":")[1]
     command = [sys.executable, "-m", "pipeline.emulators.pubsub", "--port", port, "--exit_with_parent"]
     ended = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
-    assert ended.returncode != 0
-    assert f"--port {port}: taken" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2
+    assert ended.stderr == f"error: --port {port}: Address already in use; use another, or 0 for any free one\n"
 
 
 def test_spawn_says_why_it_failed() -> None:
@@ -144,6 +143,17 @@ def test_state_survives(tmp_path: Path, signum: int) -> None:
         assert sorted(bodies(cloud.pull(other))) == [b"1", b"2", b"3"]
         (last,) = cloud.publish(topic, b"4")
         assert int(last) > max(int(message.message.message_id) for message in received)
+
+
+def test_a_state_is_one_servers(tmp_path: Path) -> None:
+    """A second server on the file of one that runs, and a file that is no state, are refused in one line."""
+    (tmp_path / "notes").write_text("not a database " * 1000)
+    with pubsub.start(state=tmp_path / "state"):
+        for file, words in (("state", "locked"), ("notes", "not a database"), ("no/such/folder", "unable to open")):
+            command = [sys.executable, "-m", "pipeline.emulators.pubsub", "--port=0", f"--state={tmp_path / file}"]
+            ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1, ended.stderr
+            assert ended.stderr.startswith(f"error: --state '{tmp_path / file}': ") and words in ended.stderr
 
 
 def test_clients_outlive_a_restart(tmp_path: Path) -> None:

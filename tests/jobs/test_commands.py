@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,10 @@ import pytest
 from fake_job import fake_job
 from streams import ROOT, collect, fresh, text_message
 
-from pipeline import publish, summary
+from pipeline import clients, publish, summary
+from pipeline.emulators import create
+from pipeline.emulators import publish as publish_command
+from pipeline.emulators import pull as pull_command
 
 FLAGS = (
     "--input_subscription=projects/my-project/subscriptions/inbox",
@@ -49,9 +53,32 @@ def test_a_runner_in_any_spelling_runs(name, servers, tmp_path):
     assert (len(ledger.results), len(ledger.dead_letters)) == (30, 0)
 
 
-def test_emulators_serve_until_interrupted(tmp_path):
-    """The console script starts both servers, prints the lines to export, and Ctrl-C ends it with exit code 0."""
-    flags = ("--pubsub_port=0", "--bigquery_port=0", f"--data={tmp_path / 'new' / 'tables.duckdb'}", "--name=mine")
+def test_emulators_serve_until_interrupted(tmp_path, capsys):
+    """Both servers start and say what to export and to try; what is published is pulled; --state keeps it all."""
+    flags = ("--pubsub_port=0", "--bigquery_port=0", f"--state={tmp_path / 'new' / 'kept'}", "--name=mine")
+    with emulators(*flags) as (process, lines):
+        assert any("--input_subscription=projects/my-project/subscriptions/mine-input" in line for line in lines)
+        assert 'beam-hf-inference emulators publish "Where is my parcel?" --name=mine\n' in lines
+        assert create.main(["--audit_table=my-project:mine.second"]) == 0
+        assert publish_command.main(["Wo?", "--name=mine", "--attribute=customer=42"]) == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    with emulators(*flags):
+        tables = clients.bigquery_client("my-project").list_tables("my-project.mine")
+        assert {table.table_id for table in tables} >= {"audit", "second"}
+        capsys.readouterr()
+        source = "--subscription=projects/my-project/subscriptions/mine-input"
+        assert pull_command.main([source, "--json", "--count=1"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["attributes"] == {"source": "shell", "customer": "42"} and found["body"] == '{"inputs": "Wo?"}'
+        assert pull_command.main([source, "--wait_s=0.5"]) == 1
+        assert "nothing came on" in capsys.readouterr().err
+
+
+@contextmanager
+def emulators(*flags: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """``beam-hf-inference emulators`` once they are up, this process's clients pointed to them, and what they said."""
+    before = {name: os.environ.get(name) for name in ("PUBSUB_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST")}
     with command("emulators", *flags) as process:
         assert process.stdout is not None
         lines = []
@@ -59,9 +86,19 @@ def test_emulators_serve_until_interrupted(tmp_path):
             lines.append(process.stdout.readline())
             assert lines[-1], process.communicate()
         assert lines[0].startswith("export PUBSUB_EMULATOR_HOST=127.0.0.1:")
-        assert any("--input_subscription=projects/my-project/subscriptions/mine-input" in line for line in lines)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        exported = dict(line.removeprefix("export ").strip().split("=", 1) for line in lines[:2])
+        try:
+            os.environ.update(exported)
+            clients.pubsub.cache_clear()
+            clients.bigquery_client.cache_clear()
+            yield process, lines
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            clients.pubsub.cache_clear()
+            clients.bigquery_client.cache_clear()
 
 
 def test_emulators_that_cannot_start_are_one_line(tmp_path):
@@ -72,7 +109,8 @@ def test_emulators_that_cannot_start_are_one_line(tmp_path):
         for flags, words in (
             ([f"--pubsub_port={port}"], f"--pubsub_port {port}: Address already in use; use another"),
             (["--pubsub_port=9", "--bigquery_port=9"], "--bigquery_port 9: it is also --pubsub_port"),
-            (["--pubsub_port=0", "--bigquery_port=0", f"--data={tmp_path}/file/x"], "use a file in a folder that"),
+            (["--pubsub_port=0", "--bigquery_port=0", f"--state={tmp_path}/file/x"], "use a folder that you may"),
+            (["--pubsub_port=65536"], "--pubsub_port '65536': use a whole number from 0 to 65535"),
         ):
             with command("emulators", *flags) as process:
                 out, err = process.communicate(timeout=60)

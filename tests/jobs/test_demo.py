@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 from streams import ROOT
 
+from pipeline.demo import page
 from pipeline.demo.answers import Answer, describe
 from pipeline.demo.classifier import Example, Recipe, held_out, read_examples, ticket_classifier
 from pipeline.demo.job import Job
@@ -215,6 +216,14 @@ def test_screen_fits(width, height):
     text = "\n".join(lines)
     for shown in (f"published      {len(TICKETS)}", "100.0 % as a", "cancellation", "✓", "the body is not JSON"):
         assert shown in text, text
+
+
+def test_the_page_is_held_only_while_the_screen_says_so(monkeypatch):
+    """Its address and for how long yet; then the demo goes on to its last line."""
+    monkeypatch.setattr(page, "_OPEN_S", 0.5)
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    page.hold(console, "127.0.0.1:4711")
+    assert "http://127.0.0.1:4711: open for 0 s yet, or until Ctrl-C" in console.file.getvalue()
 
 
 def demo(*flags: str) -> subprocess.CompletedProcess[str]:

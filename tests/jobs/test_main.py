@@ -165,8 +165,8 @@ def test_wrong_usage_is_one_clear_line(minilm, tmp_path, capsys):
     refuses(f"--model={no_weights}", "safetensors")
     refuses("--task=text-clasification", "text-clasification")
     refuses("--output_topic=projects/my-project/topics/nowhere", "topics/nowhere", "does not exist")
-    refuses("--input_subscription=projects/my-project/subscriptions/nowhere", "does not exist", "gcloud")
-    refuses(f"--audit_table={table}.nowhere", "does not exist", "bq mk")
+    refuses("--input_subscription=projects/my-project/subscriptions/nowhere", "does not exist", "emulators create")
+    refuses(f"--audit_table={table}.nowhere", "does not exist", "emulators create --audit_table=")
     refuses(f"--audit_table={table}.other", "'message_id' is INTEGER", "is missing")
 
 

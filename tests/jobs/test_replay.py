@@ -152,7 +152,10 @@ def test_a_dry_run_changes_nothing(capsys):
     resources = fresh("dry")
     publish_letters(resources, *[letter(b"%d" % n, message_id=f"id-{n}") for n in range(3)])
     assert main(command(resources, "--dry_run")) == 0
-    shown = capsys.readouterr().out.splitlines()
+    *shown, kinds, last = capsys.readouterr().out.splitlines()
+    assert kinds.split() == ["3", "decode", "InvalidBody"] and last.startswith(
+        "dry run, nothing is changed: would be 3 "
+    )
     assert len(shown) == 3 and all("decode" in line and "InvalidBody" in line and "why" in line for line in shown)
     assert {f"id-{n}" for n in range(3)} == {line.split()[-2] for line in shown}
     assert left(resources.input_subscription) == []

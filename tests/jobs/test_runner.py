@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from streams import audit_rows, collect, fresh, pull, text_message
 
 from pipeline import clients
-from pipeline.direct import leases, subscriber
+from pipeline.direct import in_work, leases, subscriber
 from pipeline.direct.received import parse_timestamp
 from pipeline.direct.subscriber import Subscriber
 from pipeline.publish import publish_all
@@ -184,7 +184,7 @@ def test_an_acknowledgement_is_tried_again(source, servers):
 def test_a_stuck_bundle_is_said(source, monkeypatch, caplog):
     """A bundle that stays in work for long is warned of, with what can be done; one that moves on is not."""
     monkeypatch.setattr(leases, "RENEW_S", 0.05)
-    monkeypatch.setattr(subscriber, "SLOW_S", 0.5)
+    monkeypatch.setattr(in_work, "SLOW_S", 0.5)
     resources = fresh("stuck")
     publish_all(resources.input_topic, [Message(b"x")])
     found = source(resources)

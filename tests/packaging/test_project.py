@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,6 +32,19 @@ def test_make_check_runs_every_gate(tool):
     """A gate that the recipe loses is missed here."""
     recipe = (ROOT / "Makefile").read_text("utf-8").split("\ncheck:")[1].split("\n\n")[0]
     assert f"$(BIN)/{tool}" in recipe
+
+
+def test_the_demo_installs_what_it_needs_and_shows_it(tmp_path):
+    """Not everything; pip says how far it is; and where everything is there already, nothing is installed again."""
+
+    def planned(folder: Path) -> str:
+        command = ["make", "--dry-run", "demo", f"VENV={folder}"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    first = planned(tmp_path / "first")
+    assert '--editable ".[demo]"' in first and ".[dev]" not in first and "--quiet" not in first
+    (tmp_path / ".ready-dev").touch()
+    assert "pip install" not in planned(tmp_path)
 
 
 def test_no_file_of_the_product_is_over_250_lines():

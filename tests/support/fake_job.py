@@ -21,7 +21,7 @@ from typing import Any
 from fakes import FakeHandler
 
 import pipeline.main
-from pipeline import clients
+from pipeline import clients, sidecars
 from pipeline.direct import leases
 from transforms.records import Failure, Limits, Prediction, Request
 
@@ -39,7 +39,7 @@ class Behaviour:
     ever; a batch takes ``allocate_mb`` of memory, of which the process gets ``memory_mb``; results may have
     ``message_bytes``; leases last ``lease_s``; a model that is ``unloadable`` is so for a reason that nobody
     foresaw; on a text that holds ``bug`` it raises what nobody foresaw either. A ``labelled`` model's label is a
-    text's first word.
+    text's first word. The job says every ``status_s`` how it does.
     """
 
     delay_ms: float = 0.0
@@ -52,6 +52,7 @@ class Behaviour:
     unloadable: bool = False
     bug: str = ""
     labelled: bool = False
+    status_s: float = sidecars.STATUS_EVERY_S
 
 
 class Handler(FakeHandler):
@@ -92,6 +93,7 @@ def run(argv: Sequence[str], how: Behaviour) -> int:
     pipeline.handlers.make_handler = lambda settings: Handler(how)
     clients.LIMITS = Limits(how.message_bytes, clients.LIMITS.attributes, clients.LIMITS.attribute_value_bytes)
     leases.LEASE_S, leases.RENEW_S = how.lease_s, max(1, how.lease_s // 3)
+    sidecars.STATUS_EVERY_S = how.status_s
     if how.memory_mb:
         resource.setrlimit(resource.RLIMIT_AS, (how.memory_mb << 20, how.memory_mb << 20))
     return pipeline.main.main(argv)

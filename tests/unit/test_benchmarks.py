@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import capacity, report, workloads
+from benchmarks import report, workloads
 
 
 def row(system: str, rates: list[float]) -> dict[str, object]:
@@ -25,22 +25,6 @@ def test_a_ratio_is_the_median_of_the_turns() -> None:
     assert report.ratio(rows, "ours", "raw") == pytest.approx(0.9)
     assert report.ratios(rows) == "ours / raw = 0.90"
     assert "| ours | 100 | 90 | 0.90 |" in report.table(rows)
-
-
-def test_workers_keep_up_with_room_to_spare() -> None:
-    """No plan lets a worker be busier than its bound, and the cost is the user's own price for the hours used."""
-    found = capacity.plan(rate=500, per_worker=280, price=0.24, latency_s=2, backlog=1000)
-    assert found.workers == 3 and found.busy == pytest.approx(500 / 840)
-    assert found.drain_s == pytest.approx(1000 / 340)
-    assert found.cost_per_million == pytest.approx(3 * 0.24 / 3600 / 500 * 1e6)
-
-
-@pytest.mark.parametrize("wrong", [{"rate": 0}, {"price": -1}, {"latency_s": 0.001}])
-def test_what_cannot_be_planned_is_said(wrong: dict[str, float]) -> None:
-    """A number that is not positive, and a latency that one worker cannot reach."""
-    given = {"rate": 10, "per_worker": 100, "price": 1, "latency_s": 1} | wrong
-    with pytest.raises(ValueError, match="must be more than 0|over --latency"):
-        capacity.plan(**given)
 
 
 def test_texts_are_the_same_for_everyone() -> None:

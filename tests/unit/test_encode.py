@@ -48,6 +48,18 @@ def test_attributes_are_the_messages_own_and_ours():
     assert result.ordering_key == "k"
 
 
+def test_the_first_label_is_an_attribute_to_filter_by():
+    """Of the job's own prediction, not of an earlier one's; and no result is lost for want of room for it."""
+    labelled = encode(prediction([{"label": "refund", "score": 0.9}, {"label": "bug", "score": 0.1}]), LIMITS)
+    assert labelled.attributes["predicted_label"] == "refund"
+    assert "predicted_label" not in encode(prediction(1, attributes=labelled.attributes), LIMITS).attributes
+    long = [{"label": "x" * (LIMITS.attribute_value_bytes + 1), "score": 1.0}]
+    assert "predicted_label" not in encode(prediction(long), LIMITS).attributes
+    most = {f"k{n}": "" for n in range(LIMITS.attributes - 6)}
+    full = encode(prediction([{"label": "refund", "score": 0.9}], attributes=most), LIMITS)
+    assert len(full.attributes) == LIMITS.attributes and "predicted_label" not in full.attributes
+
+
 def test_a_chain_leads_back_to_its_first_message():
     """Through any number of pipelines, origin_message_id is the id of the first input."""
     first = encode(prediction(1, message_id="a"), LIMITS)

@@ -56,6 +56,7 @@ def test_an_empty_value_is_refused(flag):
 
 
 BAD = {
+    "health_port": ["", "x", "70000", "host:", ":80", "a b:80", "-1"],
     "input_subscription": [
         "in",
         "projects/my-project/topics/input",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 from streams import ROOT
 
 from pipeline import metadata
+from pipeline.emulators.setup import Resources
 from transforms.decode import decode
 from transforms.records import Message
 
@@ -66,6 +68,20 @@ def test_the_example_result_is_json():
     """The result shown parses and has the documented fields."""
     example = re.search(r"```json\n(.*?)```", README, re.S).group(1)
     assert list(json.loads(example))[0] == "schema_version"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_examples_are_whole_and_of_one_set_of_names(page):
+    """None leaves a part to be guessed; topics, subscriptions and tables have the names that Terraform gives them."""
+    text = page.read_text("utf-8")
+    for block in re.findall(r"^```\w+\n(.*?)^```", text, re.M | re.S):
+        assert "…" not in block, block
+    table = Resources.named("my-project").audit_table
+    names = {name.rpartition("/")[2] for name in dataclasses.astuple(Resources.named("my-project"))[:-1]}
+    for name in re.findall(r"projects/my-project/(?:topics|subscriptions)/([\w-]+)", text):
+        assert any(name == ours or name.startswith(f"{ours}-") for ours in names), name
+    for dataset in re.findall(r"my-project[:.](\w+)\.(?:audit|inputs|summary)\b", text):
+        assert dataset == table.dataset
 
 
 def test_no_page_names_a_machine():

@@ -32,7 +32,7 @@ export function draw(figures, width, step, pick) {
   const summed = (x, y, wide) => !figures.windows ? null : pressable(
     s("g.node.windows", { "data-key": "node windows" }, s("rect", { x, y, width: wide, height: 44, rx: 10 }), s("text", { x: x + wide / 2, y: y + 18 }, "Windows"),
       s(`text.node-note${figures.windows.shifted ? ".shifted" : ""}`, { x: x + wide / 2, y: y + 35 }, panes(figures.windows))),
-    "Windows: show them", () => pick("windows"));
+    `Windows, ${panes(figures.windows)}: show them`, () => pick("windows"));
   const shape = width < LEAST ? standing(Math.min(width, 340), along, drops, dead, box, summed) : lying(Math.min(width, 1500), along, drops, dead, box, summed);
   return s("svg.flow", { viewBox: `0 0 ${shape.width} ${shape.height}`, width: shape.width, height: shape.height, role: "group", "aria-label": `The pipeline: ${count(figures.results)} results, ${count(dead)} dead letters` },
     s("defs", {}, arrow("arrow"), arrow("arrow-bad")), shape.parts);

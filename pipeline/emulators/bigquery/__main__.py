@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
+import sys
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import duckdb
 
+from pipeline import flags
+from pipeline.command import command
 from pipeline.emulators.bigquery.api import Api
 from pipeline.emulators.bigquery.server import BigQueryServer
 from pipeline.emulators.bigquery.store import Store
-from pipeline.emulators.process import add_exit_with_parent
+from pipeline.emulators.process import EXIT_WITH_PARENT
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import PORT, path
 from pipeline.signals import on_stop
 
 #: What is under way when it is told to stop has this many seconds to end.
 _LONGEST_END_S = 30
 
 
-def main() -> None:
-    """Serves until told to stop. The first line it prints says where it listens."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.emulators.bigquery", description="Embedded BigQuery.")
-    parser.add_argument("--port", type=int, default=9050, help="port on 127.0.0.1; 0 takes a free one (default: 9050)")
-    parser.add_argument("--data", default=":memory:", help="file that keeps the data; without it, memory does")
-    add_exit_with_parent(parser)
-    args = parser.parse_args()
+_FLAGS = (
+    Flag("port", "port on 127.0.0.1; 0 takes any free one", PORT, "9050"),
+    Flag("data", "file that keeps the tables; without it, memory does", path),
+    EXIT_WITH_PARENT,
+)
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Serves until told to stop, and returns the exit code. The first line it prints says where it listens."""
+    if flags.wants_help(argv):
+        return flags.print_help("", "pipeline.emulators.bigquery", "Embedded BigQuery, until told to stop.", _FLAGS)
     logging.basicConfig(level=logging.WARNING)
     stop = threading.Event()
-    on_stop(stop.set, args.exit_with_parent)
     try:
-        store = Store(args.data)
-    except duckdb.Error as error:
-        parser.error(f"--data {args.data}: {error}")
-    try:
-        server = BigQueryServer(Api(store), args.port)
-    except (OSError, OverflowError) as error:
-        parser.error(f"--port {args.port}: {error}")
+        given = flags.read(_FLAGS, argv)
+        on_stop(stop.set, given["exit_with_parent"])
+        store, server = _open(given["port"], given["data"])
+    except UsageError as error:
+        return flags.wrong_usage(error)
     with server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
@@ -49,7 +57,21 @@ def main() -> None:
         server.shutdown()
         serving.join()
     store.close()
+    return 0
+
+
+def _open(port: int, data: Path | None) -> tuple[Store, BigQueryServer]:
+    try:
+        store = Store(str(data or ":memory:"))
+    except (duckdb.Error, OSError) as error:
+        words = " ".join(str(error).split())[:300]
+        raise UsageError(f"--data {str(data)!r}: {words}; use another file, or stop the server that has it") from None
+    try:
+        return store, BigQueryServer(Api(store), port)
+    except OSError as error:
+        store.close()
+        raise UsageError(f"--port {port}: {error.strerror}; use another, or 0 for any free one") from None
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

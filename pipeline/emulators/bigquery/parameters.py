@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.rows import Rejected, converter
 from pipeline.emulators.bigquery.types import Field, parse_schema
+from pipeline.emulators.bigquery.values import parse_timestamp
 
 
 def read_parameters(parameters: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Field], dict[str, Any]]:
@@ -17,7 +18,9 @@ def read_parameters(parameters: Sequence[Mapping[str, Any]]) -> tuple[dict[str, 
         name = str(parameter.get("name") or f"p{number}").lower()
         try:
             fields[name] = _parameter_field(name, parameter["parameterType"])
-            values[name] = converter(fields[name], name)(_parameter_value(parameter.get("parameterValue") or {}))
+            value = _parameter_value(parameter.get("parameterValue") or {})
+            _check_moments(fields[name], value)
+            values[name] = converter(fields[name], name)(value)
         except Rejected as error:
             raise BigQueryError("invalid", f"Invalid value for query parameter '{name}': {error}") from None
         except (KeyError, TypeError, AttributeError) as error:
@@ -41,3 +44,18 @@ def _parameter_value(value: Mapping[str, Any]) -> Any:
     if "structValues" in value:
         return {name: _parameter_value(item) for name, item in value["structValues"].items()}
     return value.get("value")
+
+
+def _check_moments(field: Field, value: Any) -> None:
+    """A TIMESTAMP is a text here, where a streamed row may have seconds since the epoch."""
+    if field.mode == "REPEATED":
+        for item in value or ():
+            _check_moments(field.element, item)
+    elif field.type == "RECORD":
+        for inner in field.fields:
+            _check_moments(inner, (value or {}).get(inner.name))
+    elif field.type == "TIMESTAMP" and value is not None:
+        try:
+            parse_timestamp(value)
+        except (TypeError, ValueError):
+            raise Rejected(field.name, f"Could not parse '{value}' as a timestamp") from None

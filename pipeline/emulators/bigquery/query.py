@@ -207,4 +207,6 @@ class _Runner:
         used = {node.name.lower() for node in tree.find_all(exp.Parameter)}
         tree = sql.replace_tables(sql.bind(tree, self.fields), self._resolve)
         sql.index_json(tree, self.json_columns)
-        return sql.to_duckdb(tree), {name: value for name, value in self.values.items() if name in used}
+        return sql.to_duckdb(tree), {
+            sql.parameter_name(name): self.values[name] for name in used if name in self.values
+        }

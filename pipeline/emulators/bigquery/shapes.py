@@ -33,7 +33,7 @@ def _struct(node: exp.Struct) -> exp.Expr:
 def _tuple(node: exp.Tuple) -> exp.Expr:
     """``(a, b)`` is a struct of nameless fields where a value is wanted; in ``IN`` and ``VALUES``, expressions."""
     typed = isinstance(node.parent, exp.Array) and isinstance(node.parent.parent, exp.Cast)
-    wanted = isinstance(node.parent, exp.Select | exp.Alias | exp.Array) and not typed
+    wanted = isinstance(node.parent, exp.Select | exp.Alias | exp.Array | exp.PropertyEQ) and not typed
     return _named(node.expressions, nameless=True) if wanted else node
 
 
@@ -44,6 +44,7 @@ def _named(expressions: list[exp.Expr], nameless: bool = False) -> exp.Struct:
             told = isinstance(value, exp.Alias | exp.Column | exp.Dot) and not nameless
             name = value.alias_or_name if told else f"_field_{number}"
             inner = value.this if isinstance(value, exp.Alias) else value
+            inner = _named(inner.expressions, nameless=True) if isinstance(inner, exp.Tuple) else inner
             value = exp.PropertyEQ(this=exp.to_identifier(name, quoted=True), expression=inner.copy())
         fields.append(value.copy())
     return exp.Struct(expressions=fields)

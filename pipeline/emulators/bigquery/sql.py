@@ -89,8 +89,14 @@ def bind(tree: exp.Expr, fields: Mapping[str, Field]) -> exp.Expr:
         field = fields.get(node.name.lower())
         if field is None:
             raise BigQueryError("invalidQuery", f"Query parameter '{node.name or node.this.name}' not found", "query")
-        node.replace(exp.cast(exp.Parameter(this=exp.var(node.name.lower())), duckdb_type(field), dialect="duckdb"))
+        name = parameter_name(node.name.lower())
+        node.replace(exp.cast(exp.Parameter(this=exp.var(name)), duckdb_type(field), dialect="duckdb"))
     return tree
+
+
+def parameter_name(name: str) -> str:
+    """``name`` as DuckDB can have it: the service takes any in backquotes."""
+    return name if re.fullmatch(r"[a-z_]\w*", name, re.ASCII) else f"x{name.encode().hex()}"
 
 
 def name_columns(tree: exp.Query) -> exp.Query:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
+import sqlite3
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
 
-from pipeline.emulators.process import add_exit_with_parent
+from pipeline import flags
+from pipeline.command import command
+from pipeline.emulators.process import EXIT_WITH_PARENT
 from pipeline.emulators.pubsub import front
 from pipeline.emulators.pubsub.broker import Broker
 from pipeline.emulators.pubsub.exports import Exports
@@ -18,6 +22,8 @@ from pipeline.emulators.pubsub.methods import methods_of
 from pipeline.emulators.pubsub.rest import RestServer
 from pipeline.emulators.pubsub.rpc import handlers
 from pipeline.emulators.pubsub.service import Service
+from pipeline.flags import Flag, UsageError
+from pipeline.matchers import PORT, path
 from pipeline.signals import on_stop
 
 _OPTIONS = [
@@ -29,20 +35,33 @@ _OPTIONS = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.emulators.pubsub", description="Embedded Pub/Sub.")
-    parser.add_argument("--port", type=int, default=8085, help="port on 127.0.0.1; 0 takes a free one (default: 8085)")
-    parser.add_argument("--state", type=Path, help="file that keeps topics, subscriptions and unacknowledged messages")
-    parser.add_argument(
-        "--bigquery", help="address of the BigQuery that BigQuery subscriptions write to: http://HOST:PORT"
-    )
-    add_exit_with_parent(parser)
-    args = parser.parse_args()
-    asyncio.run(serve(args.port, args.state, args.exit_with_parent, args.bigquery))
+_FLAGS = (
+    Flag("port", "port on 127.0.0.1; 0 takes any free one", PORT, "8085"),
+    Flag("state", "file that keeps topics, subscriptions and unacknowledged messages; without it, memory does", path),
+    Flag("bigquery", "address of the BigQuery that BigQuery subscriptions write to: http://HOST:PORT"),
+    EXIT_WITH_PARENT,
+)
+
+
+@command
+def main(argv: Sequence[str]) -> int:
+    """Serves until told to stop, and returns the exit code."""
+    if flags.wants_help(argv):
+        return flags.print_help("", "pipeline.emulators.pubsub", "Embedded Pub/Sub, until told to stop.", _FLAGS)
+    try:
+        given = flags.read(_FLAGS, argv)
+        asyncio.run(serve(given["port"], given["state"], given["exit_with_parent"], given["bigquery"]))
+    except UsageError as error:
+        return flags.wrong_usage(error)
+    return 0
 
 
 async def serve(port: int, state: Path | None, exit_with_parent: bool, tables: str | None = None) -> None:
-    """Serves until told to stop; says on standard output where."""
+    """Serves until told to stop; says on standard output where.
+
+    Raises:
+        UsageError: the port is taken, or the state's file cannot be used.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -52,9 +71,13 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool, tables: s
     on_stop(request_stop, exit_with_parent)
     try:
         listener = front.listen(port)
-    except (OSError, OverflowError):
-        raise SystemExit(f"--port {port}: taken or not allowed; choose another, or 0 for any free one") from None
-    service = Service(Broker(Journal(state), exports=tables is not None))
+    except OSError as error:
+        raise UsageError(f"--port {port}: {error.strerror}; use another, or 0 for any free one") from None
+    try:
+        journal = Journal(state)
+    except (sqlite3.Error, OSError) as error:
+        raise UsageError(f"--state {str(state)!r}: {error}; use another file, or stop the server that has it") from None
+    service = Service(Broker(journal, exports=tables is not None))
     methods = methods_of(service)
     rest = RestServer(methods, service.broker.commit, loop)
     server = grpc.aio.server(options=_OPTIONS)
@@ -86,4 +109,4 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool, tables: s
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

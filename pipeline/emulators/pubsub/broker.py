@@ -14,12 +14,13 @@ from pipeline.emulators.pubsub import limits
 from pipeline.emulators.pubsub.delivery import Message
 from pipeline.emulators.pubsub.errors import FailedPrecondition, Unimplemented, exists, missing
 from pipeline.emulators.pubsub.journal import Journal
+from pipeline.emulators.pubsub.retention import Retention
 from pipeline.emulators.pubsub.schemas import DELETED_SCHEMA, Schemas
 from pipeline.emulators.pubsub.settings import (
     MUTABLE_SUBSCRIPTION,
     MUTABLE_TOPIC,
     check,
-    check_supported,
+    check_topic,
     complete,
     merged,
 )
@@ -42,6 +43,7 @@ class Broker:
         self._by_topic: dict[str, dict[str, Subscription]] = {}
         self.schemas = Schemas(journal)
         self._journal = journal
+        self._retention = Retention()
         self._exports = exports
         # Ids grow across restarts too, and look like the service's: a long number.
         self._seqs = itertools.count(time.time_ns() // 1000)
@@ -95,6 +97,7 @@ class Broker:
         """Deletes the topic; its subscriptions stay, with what they hold."""
         self.topic(name)
         del self.topics[name]
+        self._retention.forget(name)
         self._journal.delete("topics", name)
         for subscription in self._by_topic.pop(name, {}).values():
             subscription.config.topic = DELETED_TOPIC
@@ -109,7 +112,7 @@ class Broker:
                 self._journal.save("topics", topic.name, topic.SerializeToString())
 
     def _check_topic(self, topic: Any) -> None:
-        check_supported(topic)
+        check_topic(topic)
         self.schemas.check_settings(topic)
 
     def topic_subscriptions(self, topic: str) -> list[str]:
@@ -169,7 +172,10 @@ class Broker:
 
     def seek(self, name: str, moment: float) -> None:
         """Rewinds or forwards the subscription to ``moment``, in seconds since the epoch."""
-        again, passed = self.attached_subscription(name).seek(moment)
+        subscription = self.attached_subscription(name)
+        topic = self.topics.get(subscription.config.topic)
+        kept = self._retention.since(topic, moment, time.time()) if topic else ()
+        again, passed = subscription.seek(moment, kept)
         self._journal.add(name, again)
         self._journal.remove(name, passed)
 
@@ -207,6 +213,7 @@ class Broker:
         stamp.FromNanoseconds(time.time_ns() // 1_000_000 * 1_000_000)
         published = stamp.seconds + stamp.nanos / 1e9
         subscriptions = self._by_topic.get(topic, {}).values()
+        config = self.topics[topic]
         filtered = any(subscription.matches for subscription in subscriptions)
         for proto in messages:
             seq = next(self._seqs)
@@ -215,6 +222,7 @@ class Broker:
             ids.append(proto.message_id)
             message = Message(seq, proto.SerializeToString(), proto.ordering_key, published)
             stored.append((message, dict(proto.attributes) if filtered else {}))
+        self._retention.keep(config, [message for message, _ in stored])
         for subscription in subscriptions:
             accepted = [message for message, attributes in stored if subscription.accepts(attributes)]
             self._journal.add(subscription.config.name, accepted)

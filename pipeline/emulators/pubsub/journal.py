@@ -1,8 +1,8 @@
 """What outlives the process with ``--state``: schemas, topics, subscriptions and every message not yet acknowledged.
 
 SQLite in WAL mode, one transaction a request, written before the request is answered. It survives SIGKILL; it does not
-wait for the disk, so a power cut may cost the last moments. Leases, delivery counts and retained acknowledged messages
-are not kept: after a restart every message in it is delivered anew.
+wait for the disk, so a power cut may cost the last moments. Leases, delivery counts and what is retained to go back to
+are not kept: after a restart every message in it is delivered anew. The file is one server's, and another is refused.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ CREATE TABLE IF NOT EXISTS messages (
 
 
 class Journal:
-    """The state file at ``path``, made if it is not there; nothing is kept where ``path`` is ``None``."""
+    """The state file at ``path``, made if it is not there; nothing is kept where ``path`` is ``None``.
+
+    Raises:
+        sqlite3.Error: it is another server's, no such file, or cannot be written.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        self._database = sqlite3.connect(path) if path else None
+        # A server that was just killed may hold the file a moment longer.
+        self._database = sqlite3.connect(path, timeout=2) if path else None
         if self._database:
-            self._database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; {_SCHEMA}")
+            pragmas = "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF"
+            self._database.executescript(f"{pragmas}; {_SCHEMA}")
 
     def commit(self) -> None:
         if self._database:

@@ -79,6 +79,14 @@ def check_supported(config: Any) -> None:
             raise Unimplemented(f"The embedded Pub/Sub has no {path}; leave it out.")
 
 
+def check_topic(config: Any) -> None:
+    """A topic that the service, and this server, would take."""
+    check_supported(config)
+    if config.HasField("message_retention_duration"):
+        seconds = config.message_retention_duration.seconds
+        limits.check_range(seconds, limits.RETENTION_SECONDS, "message_retention_duration")
+
+
 def check(config: Any) -> None:
     """A subscription that the service, and this server, would take."""
     check_supported(config)

@@ -11,10 +11,14 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
+from google.pubsub_v1 import types
+
 from pipeline.emulators.pubsub.backlog import Backlog
 from pipeline.emulators.pubsub.delivery import Delivery, Flow, Lane, Message
 from pipeline.emulators.pubsub.errors import InvalidArgument
 from pipeline.emulators.pubsub.filter import Attributes, parse_filter
+
+PubsubMessage = types.PubsubMessage.pb()
 
 
 class Subscription(Backlog):
@@ -43,6 +47,9 @@ class Subscription(Backlog):
 
     def accepts(self, attributes: Attributes) -> bool:
         return self.matches is None or self.matches(attributes)
+
+    def _accepts(self, message: Message) -> bool:
+        return self.matches is None or self.matches(dict(PubsubMessage.FromString(message.data).attributes))
 
     # Delivering
 
@@ -187,8 +194,10 @@ class Subscription(Backlog):
             while (oldest := next(iter(self.retained.values()))).published < horizon:
                 del self.retained[oldest.seq]
 
-    def seek(self, time: float) -> tuple[list[Message], list[int]]:
+    def seek(self, time: float, kept: Iterable[Message] = ()) -> tuple[list[Message], list[int]]:
         """Marks all published before ``time`` acknowledged, and what is kept since then not; leases end.
+
+        ``kept`` is what the topic itself has kept since then.
 
         Returns the messages that are to be delivered now, and the ids of those that no longer are.
         """
@@ -200,7 +209,8 @@ class Subscription(Backlog):
             self._release(delivery)
         self.clear()
         passed = [message for message in held.values() if message.published < time]
-        again = {seq: message for seq, message in (held | self.retained).items() if message.published >= time}
+        theirs = {message.seq: message for message in kept if self._accepts(message)}
+        again = {seq: each for seq, each in (theirs | held | self.retained).items() if each.published >= time}
         for message in passed:
             self._retain(message)
         for seq in again:

@@ -128,12 +128,21 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         Raises:
           ModelLoadError: one line on what must be mended: the token, its scope, the model, the URL, the certificate.
         """
-        endpoint = self._new()
         try:
-            return _run(probe(endpoint.caller, self.spec, endpoint.task, endpoint.parameters)).result()
+            return self.ask()
         except EndpointAway as error:
             _LOG.warning("%s; starting all the same, messages wait for it", error)
             return None
+
+    def ask(self) -> ModelInfo:
+        """As :meth:`probe`.
+
+        Raises:
+          ModelLoadError: as there.
+          EndpointAway: it does not answer now.
+        """
+        endpoint = self._new()
+        return _run(probe(endpoint.caller, self.spec, endpoint.task, endpoint.parameters)).result()
 
     def load_model(self) -> Endpoint:
         """The endpoint, as this process knows it already if it was asked before."""
