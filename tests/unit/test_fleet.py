@@ -18,6 +18,12 @@ from transforms.models.fleet.options import Options
 from transforms.records import Failure, Message, Prediction, Request
 
 
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No layer is packed: whether it pays is timed, and a model's size would be a matter of the moment."""
+    monkeypatch.setattr("transforms.models.backends.torch.pack", lambda module: 0)
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)
