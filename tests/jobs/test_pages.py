@@ -129,15 +129,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(servers, minilm, tmp_path_factory) -> Iterator[World]:
-    """What `beam-hf-inference emulators` makes, the second record, a hub cache with the model, and an older row."""
+    """What `beam-hf-inference emulators` makes, the second record, a hub cache with the model, and two older rows."""
     folder = tmp_path_factory.mktemp("pages")
     resources = setup.Resources.named("my-project")
     setup.create(resources)
     _second_record(resources)
     old = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=2)
     row = {"message_id": "7", "processed_time": old.isoformat(), "status": "ok", "input_bytes": 1}
-    row |= {"attributes": '{"customer": "4711", "user_id": "42"}'}
-    assert not audit_sink.BigQuerySink(resources.audit_table).insert([row], [uuid.uuid4().hex])
+    rows = [row | {"attributes": '{"customer": "4711", "user_id": "42"}'}, row | {"attributes": '{"user_id": "43"}'}]
+    assert not audit_sink.BigQuerySink(resources.audit_table).insert(rows, [uuid.uuid4().hex for _ in rows])
     cache = folder / "hub" / f"models--{MODEL.replace('/', '--')}"
     (cache / "snapshots").mkdir(parents=True)
     (cache / "refs").mkdir()
