@@ -34,6 +34,8 @@ COMMANDS = (
     Command("audit find", "pipeline.find", "the audit rows of messages by an attribute or id"),
     Command("audit erase", "pipeline.erase", "delete a person's rows from the audit table"),
     Command("audit prove", "pipeline.prove", "what became of every message between two times"),
+    Command("models check", "pipeline.models.check", "every fault of a models file, by its line"),
+    Command("models status", "pipeline.models.status", "which models serve since when, and how they do"),
     Command("capacity", "pipeline.capacity", "how many workers, and the month's bill"),
     Command("bench", "pipeline.emulators.bench", "what a worker does with your model and messages", "local"),
     Command("console", "pipeline.console.__main__", "serve the page that shows a job at work", "console"),

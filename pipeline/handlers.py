@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from pipeline import extras
+from pipeline import extras, io
 from pipeline.options import FLAGS, Settings
 from transforms.models.errors import ModelLoadError
+from transforms.models.fleet.view import Reader
 from transforms.models.token import TokenSource
 from transforms.records import ModelInfo
 
 if TYPE_CHECKING:
+    from transforms.models.fleet.handler import ModelsHandler
+    from transforms.models.fleet.options import Options
     from transforms.models.handler import HuggingFaceModelHandler
     from transforms.models.remote.handler import EndpointModelHandler
 
@@ -51,6 +54,8 @@ def make_handler(settings: Settings) -> ModelHandler[Any, Any, Any]:
         UsageError: the model's engine is not installed.
     """
     token = TokenSource(settings.hf_token_source) if settings.hf_token_source else None
+    if settings.models:
+        return models_handler(settings, token)
     if settings.endpoint:
         remote = endpoint_handler(settings, token)
         remote.check()
@@ -77,7 +82,7 @@ def load(handler: ModelHandler[Any, Any, Any], settings: Settings) -> Any:
     except ModelLoadError:
         raise
     except Exception as error:  # any of a model's library
-        name = settings.endpoint or settings.model
+        name = settings.models or settings.endpoint or settings.model
         first = " ".join(str(error).split())[:500]
         raise ModelLoadError(f"model {name!r} cannot be loaded: {type(error).__name__}: {first}") from error
 
@@ -86,6 +91,11 @@ def info(model: Any) -> ModelInfo | None:
     """What :func:`load` loaded, as far as its handler says."""
     found = getattr(model, "info", None)
     return found if isinstance(found, ModelInfo) else None
+
+
+def told(model: Any) -> Callable[[], dict[str, Any]] | None:
+    """What says how the models of a file are, where :func:`load` loaded such."""
+    return getattr(model, "told", None)
 
 
 def weights_handler(settings: Settings, token: Callable[[], str | None] | None) -> HuggingFaceModelHandler:
@@ -139,6 +149,50 @@ def endpoint_handler(settings: Settings, token: TokenSource | None) -> EndpointM
         cache_mib=settings.endpoint_cache_mib,
         on_too_long=settings.on_too_long,
         max_batch_latency_ms=_latency_ms(settings),
+    )
+
+
+def models_handler(settings: Settings, token: TokenSource | None) -> ModelsHandler:
+    """The handler of a file of models, each looked at without its weights, and each endpoint asked from this machine.
+
+    Raises:
+        ModelLoadError: the file or one of its models cannot be used.
+    """
+    from transforms.models.fleet.handler import ModelsHandler
+
+    handler = ModelsHandler(models_options(settings, token), max_batch_latency_ms=_latency_ms(settings))
+    # A token is the workers' alone: what needs one is not looked at from where the job is only submitted.
+    handler.check(settings.local or token is None, probe=settings.local)
+    return handler
+
+
+def models_options(settings: Settings, token: TokenSource | None) -> Options:
+    """What the models of ``settings.models`` have where the file does not say."""
+    from transforms.models.fleet.options import Options
+
+    assert settings.models is not None
+    weights = (
+        *("engine", "device", "dtype", "on_too_long", "max_batch_size", "max_batch_tokens"),
+        *("time_limit_s", "max_deaths", "max_forward_s"),
+    )
+    endpoints = (
+        "timeout_s",
+        "max_wait_s",
+        "concurrency",
+        "requests_per_s",
+        "tokens_per_min",
+        "hedge_after_s",
+        "cache_mib",
+    )
+    path, opener = io.reading(settings)
+    return Options(
+        settings.models,
+        settings.models_refresh_s,
+        settings.models_memory,
+        tuple((name, getattr(settings, name)) for name in weights),
+        (*((name, getattr(settings, f"endpoint_{name}")) for name in endpoints), ("on_too_long", settings.on_too_long)),
+        token,
+        Reader(opener, by_shape=path is None),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.options import Settings
@@ -19,9 +20,12 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class JobCard(logging.Handler):
     """Hears the process's log lines from when it is made until ``close``."""
 
-    def __init__(self, settings: Settings, info: ModelInfo | None):
+    def __init__(
+        self, settings: Settings, info: ModelInfo | None, models: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter(_FORMAT))
+        self._models = models
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES)
         self._job = {
             "name": settings.job,
@@ -29,6 +33,7 @@ class JobCard(logging.Handler):
             "id_attribute": settings.id_attribute,
             "window": str(settings.window),
             "endpoint": settings.endpoint,
+            "models": settings.models,
             "model": info.model if info else settings.model,
             "revision": info.revision if info else settings.revision,
             "task": info.task if info else settings.task,
@@ -50,5 +55,10 @@ class JobCard(logging.Handler):
         super().close()
 
     def told(self) -> dict[str, Any]:
-        """``{"job": …, "log": …}``, as the metrics file has them beside the metrics; what is not known is left out."""
-        return {"job": {key: value for key, value in self._job.items() if value is not None}, "log": list(self._lines)}
+        """``{"job": …, "log": …}``, as the metrics file has them beside the metrics; what is not known is left out.
+
+        A job with a models file has ``models`` too (:func:`transforms.models.fleet.status.told`).
+        """
+        job = {key: value for key, value in self._job.items() if value is not None}
+        models = {"models": self._models()} if self._models else {}
+        return {"job": job, "log": list(self._lines), **models}

@@ -72,7 +72,7 @@ def _launch(argv: Sequence[str], at_end: contextlib.ExitStack) -> int:
     info = handlers.info(model)
     if port:
         port.running(runner.backlog, info)
-    with sidecars.beside(result, settings, runner.backlog, info):
+    with sidecars.beside(result, settings, runner.backlog, info, handlers.told(model)):
         return _run_until_drained(result, runner, port)
 
 

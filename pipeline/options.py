@@ -106,6 +106,25 @@ FLAGS: tuple[Flag, ...] = (
         "hub id, local folder or gs:// folder; with --endpoint, the id that the endpoint knows the model by",
         group=_MODEL,
     ),
+    Flag(
+        "models",
+        "file on this machine or in gs:// that names several models and which answers what, in place of --model",
+        group=_MODEL,
+    ),
+    Flag(
+        "models_refresh_s",
+        "seconds between two looks for new versions of --models",
+        seconds,
+        "60",
+        group=_MODEL,
+        regex=DECIMAL,
+    ),
+    Flag(
+        "models_memory",
+        "bytes of memory that the models of --models may take; without it, 60 % of the container's or of the GPU's",
+        Integer(1, 10**15),
+        group=_MODEL,
+    ),
     Flag("revision", "branch, tag or commit of a hub model", group=_MODEL),
     Flag(
         "task",
@@ -346,6 +365,9 @@ class Settings:
     output_topic: str
     dead_letter_topic: str
     model: str | None = None
+    models: str | None = None
+    models_refresh_s: float = _default("models_refresh_s")
+    models_memory: int | None = None
     revision: str | None = None
     task: str | None = None
     inference_params: Mapping[str, Any] = field(default_factory=dict)
@@ -420,6 +442,8 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
     values = settings(last)
     _check_together(values)
     local = beam_flags.is_local(options)
+    if "models" in values and not local and not values["models"].startswith("gs://"):
+        raise UsageError(f"--models {values['models']!r}: workers do not see this machine's files; put it into gs://")
     for name in ("metrics_file", "health_port"):
         if name in values and not local:
             raise UsageError(f"--{name} {last[name]!r}: for a job on this machine; a service keeps its metrics")
@@ -431,10 +455,24 @@ def parse(argv: Sequence[str]) -> tuple[Settings, PipelineOptions]:
     return Settings(**values, job=job, local=local), options
 
 
+def _check_models(values: Mapping[str, Any]) -> None:
+    for name in ("model", "endpoint", "revision", "task", "endpoint_auth", "endpoint_impersonate"):
+        if name in values:
+            raise UsageError(f"--{name} {str(values[name])!r}: with --models it stands in the file; leave it out")
+    if values.get("inference_params"):
+        raise UsageError("--inference_params: with --models it stands in the file, as `parameters`; leave it out")
+    if values["model_copies"] != 1:
+        raise UsageError(f"--model_copies {values['model_copies']}: models of --models have one copy a worker")
+
+
 def _check_together(values: Mapping[str, Any]) -> None:
-    if "model" not in values and "endpoint" not in values:
-        raise UsageError("set one of --model (local weights) and --endpoint (a remote Hugging Face endpoint)")
-    if "model" not in values and values["endpoint"].startswith("provider:"):
+    if "models" in values:
+        _check_models(values)
+    elif "model" not in values and "endpoint" not in values:
+        raise UsageError(
+            "set one of --model (local weights), --endpoint (a remote endpoint) and --models (a file that names some)"
+        )
+    elif "model" not in values and values["endpoint"].startswith("provider:"):
         raise UsageError(f"--endpoint {values['endpoint']!r} needs --model: the hub id that it shall run")
     if "endpoint" in values and values["on_too_long"] == "chunk":
         raise UsageError("--on_too_long 'chunk': an endpoint cuts no text into chunks; use truncate or dead_letter")

@@ -34,9 +34,16 @@ STATUS_EVERY_S = 60.0
 
 @contextlib.contextmanager
 def beside(
-    result: PipelineResult, settings: Settings, backlog: Backlog, info: ModelInfo | None = None
+    result: PipelineResult,
+    settings: Settings,
+    backlog: Backlog,
+    info: ModelInfo | None = None,
+    models: Callable[[], dict[str, Any]] | None = None,
 ) -> Iterator[None]:
-    """Keeps what ``settings`` ask for up to date while the block runs, and once more at its end."""
+    """Keeps what ``settings`` ask for up to date while the block runs, and once more at its end.
+
+    ``models`` tells how the models of a file are, where the job has one.
+    """
     stop = threading.Event()
     threads = []
     pulse = Pulse(backlog, info)
@@ -44,7 +51,7 @@ def beside(
         at_end.callback(pulse.close)
         threads.append(_repeat(lambda: say(pulse), STATUS_EVERY_S, stop))
         if settings.metrics_file:
-            path, card = settings.metrics_file, JobCard(settings, info)
+            path, card = settings.metrics_file, JobCard(settings, info, models)
             at_end.callback(card.close)
             threads.append(_repeat(lambda: write_metrics(result, path, card), _METRICS_EVERY_S, stop))
         try:

@@ -13,7 +13,7 @@ import orjson
 
 from transforms import timing, tracing
 from transforms.encode import rfc3339
-from transforms.records import AuditRow, Failure, Message, Result, identity
+from transforms.records import AuditRow, Failure, Message, ModelInfo, Result, identity
 from transforms.windowing import Windowing
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(AuditRow))
@@ -35,6 +35,9 @@ class AuditContext:
     audit_attributes: frozenset[str] | None = None
 
 
+_NO_MODEL = ModelInfo("", "", "", "", "")
+
+
 def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow:
     """The audit row of one message, which ended as ``record`` at ``now`` (seconds since the epoch)."""
     if isinstance(record, Failure):
@@ -42,6 +45,7 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
     else:
         failure, prediction = None, record.prediction
         message, model = prediction.request.message, prediction.model
+    model = model or _NO_MODEL
     window = context.windowing.bounds(message.event_time)
     kept = context.audit_attributes
     attributes = message.attributes if kept is None else {k: v for k, v in message.attributes.items() if k in kept}
@@ -56,13 +60,16 @@ def row(record: Result | Failure, context: AuditContext, now: float) -> AuditRow
         stage=failure.stage if failure else None,
         error_type=failure.error_type if failure else None,
         error=_error(failure, context) if failure else None,
-        task=model.task if model else None,
-        model=model.model if model else None,
-        model_revision=model.revision if model else None,
-        device=model.device if model else None,
-        dtype=model.dtype if model else None,
-        engine=model.engine if model else None,
+        task=model.task or None,
+        model=model.model or None,
+        model_revision=model.revision or None,
+        variant=model.variant,
+        models_version=model.models_version,
+        device=model.device or None,
+        dtype=model.dtype or None,
+        engine=model.engine,
         prediction=_prediction(record, context),
+        shadow=_shadow(record, context),
         input_sha256=None if context.audit_input == "none" else hashlib.sha256(message.data).hexdigest(),
         input_bytes=len(message.data),
         input=_readable(message.data) if context.audit_input == "full" else None,
@@ -89,6 +96,23 @@ def _prediction(record: Result | Failure, context: AuditContext) -> str | None:
     if isinstance(record, Failure) or context.audit_prediction == "none":
         return None
     return record.prediction_json.decode()
+
+
+#: Longest prediction of a shadow beside the prediction that was served: a row over 10 MB is refused, and no message is
+#: to suffer for its shadow.
+_SHADOW_BYTES = 1_000_000
+
+
+def _shadow(record: Result | Failure, context: AuditContext) -> str | None:
+    found = record.shadow if isinstance(record, Failure) else record.prediction.shadow
+    if found is None:
+        return None
+    note = {name: value for name, value in found.items() if name != "prediction"}
+    prediction = found.get("prediction")
+    if prediction is not None and context.audit_prediction == "full":
+        short = len(prediction) <= _SHADOW_BYTES
+        note |= {"prediction": orjson.Fragment(prediction)} if short else {"prediction": None, "cut": True}
+    return orjson.dumps(note).decode()
 
 
 def bare_row(failure: Failure, context: AuditContext, now: float) -> AuditRow:

@@ -97,6 +97,10 @@ def encode(prediction: Prediction, limits: Limits, keep: Mapping[str, Any] | Non
         for key, value in message.attributes.items()
         if key.lower() not in _OF_THE_BODY and not key.startswith(_OF_A_DEAD_LETTER)
     }
+    if model.variant:
+        names["variant"] = model.variant
+    elif "message_id" in own:
+        own.pop("variant", None)  # the job's before in the chain
     attributes = {**own, **names, "content-type": "application/json"}
     if "message_id" in message.attributes:
         # The input was itself a result: keep the way back to the first message of the chain.

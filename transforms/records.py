@@ -95,6 +95,9 @@ class ModelInfo:
     device: str
     dtype: str
     engine: str | None = None
+    #: Which of the job's models it is, where a file names several, and the version of that file and their revisions.
+    variant: str | None = None
+    models_version: str | None = None
 
 
 @travels
@@ -119,6 +122,8 @@ class Prediction:
     #: Tokens that the model wrote, where it writes any.
     tokens_generated: int | None = None
     cached: bool | None = None
+    #: What another model said, for the audit row alone: its ``prediction`` is JSON text.
+    shadow: Mapping[str, Any] | None = None
 
 
 @travels
@@ -136,7 +141,7 @@ class Result:
         """How it travels: the prediction once, in ``data``, and without the inputs, which are answered."""
         made = self.prediction
         run = (made.tokens, made.truncated, made.batch_size, made.inference_ms, made.time)
-        added = (made.tokens_generated, made.cached)
+        added = (made.tokens_generated, made.cached, made.shadow)
         place = excerpt.find(self.prediction_json, self.data)
         return made.request.message, made.model, run + added, place, self.data, self.attributes, self.ordering_key
 
@@ -165,6 +170,7 @@ class Failure:
     time: float
     model: ModelInfo | None = None
     redacted: str | None = None
+    shadow: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", _cut(self.error))
@@ -202,10 +208,13 @@ class AuditRow:
     task: str | None = column("STRING", "Hugging Face task")
     model: str | None = column("STRING", "model id or folder")
     model_revision: str | None = column("STRING", "commit hash, or hash of a local folder's weights")
+    variant: str | None = column("STRING", "which of the job's models answered, by its name in the models file")
+    models_version: str | None = column("STRING", "the models file and its models' revisions that were in force")
     device: str | None = column("STRING", "where the model ran")
     dtype: str | None = column("STRING", "number format it ran in")
     engine: str | None = column("STRING", "what computed the answer: torch or openvino; none for an endpoint's")
     prediction: str | None = column("JSON", "the model's answer")
+    shadow: str | None = column("JSON", "another model's answer, which went nowhere else, and whether it agrees")
     input_sha256: str | None = column("STRING", "SHA-256 of the input's bytes, hex")
     input_bytes: int = column("INTEGER", "length of the input")
     input: str | None = column("STRING", "the input itself, with audit_input=full; base64 where it is not UTF-8")

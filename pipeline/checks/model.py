@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,10 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from pipeline.checks.finding import Finding, flag
 from pipeline.clients import words
 from pipeline.flags import UsageError
-from pipeline.handlers import as_flags, endpoint_handler, load, weights_handler
+from pipeline.handlers import as_flags, endpoint_handler, load, models_handler, weights_handler
 from pipeline.options import Settings
 from transforms.models.errors import ModelLoadError
+from transforms.models.fleet.file import FileErrors
 from transforms.models.remote.probe import EndpointAway
 from transforms.models.token import TokenSource
 
@@ -37,7 +39,9 @@ def check(settings: Settings) -> Iterator[Finding]:
                 return
         else:
             yield _token(subject, token)
-    if settings.endpoint:
+    if settings.models:
+        yield from _models(settings)
+    elif settings.endpoint:
         yield from _endpoint(settings)
     elif settings.model:
         yield from _weights(settings.model, settings, token)
@@ -73,6 +77,36 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
         yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
     else:
         yield Finding(True, subject, f"answers an example, task {settings.task}")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    """The models file: sound, its checks readable, each model there; loaded where this machine would run the job."""
+    subject = flag("models", settings.models)
+    try:
+        source = settings.hf_token_source
+        load(models_handler(settings, TokenSource(source) if source else None), settings)
+    except FileErrors as error:
+        for line in error.lines():
+            yield Finding(False, subject, line)
+    except ModelLoadError as error:
+        yield Finding(False, subject, f"cannot be used: {as_flags(error)}")
+    else:
+        yield Finding(True, subject, "is sound, and its models are there")
+    if settings.metrics_file and settings.metrics_file.is_file():
+        yield from _in_force(subject, settings.metrics_file)
+
+
+def _in_force(subject: str, metrics: Path) -> Iterator[Finding]:
+    """What a job says that runs with the same metrics file."""
+    try:
+        found = json.loads(metrics.read_bytes())["models"]
+        refused, version = found["refused"], found["models_version"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if refused:
+        yield Finding(False, subject, f"the running job goes on with version {version}: {refused['why']}")
+    else:
+        yield Finding(True, subject, f"the running job serves version {version}")
 
 
 def _weights(model: str, settings: Settings, token: str | None) -> Iterator[Finding]:

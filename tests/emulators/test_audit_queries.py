@@ -92,7 +92,7 @@ def ask(table: str, title: str) -> list[dict]:
 
 def test_all_queries_of_the_page_are_tested():
     """Every SQL block of the page has a title and a test below."""
-    assert len(QUERIES) == DOCS.count("```sql") == 13
+    assert len(QUERIES) == DOCS.count("```sql") == 16
     source = (ROOT / "tests" / "emulators" / "test_audit_queries.py").read_text("utf-8")
     for title in QUERIES:
         assert any(f'"{title[:length]}"' in source for length in range(5, len(title) + 1)), title
@@ -200,6 +200,68 @@ def test_a_long_job_name_leaves_the_row_id_within_its_quota():
     }
     assert len(ids) == 3 and all(len(each) <= 128 for each in ids)
     assert row_id(failure(1), long) == row_id(failure(1), long)
+
+
+@pytest.fixture(scope="module")
+def shadowed(servers):
+    """Four messages of two variants, one of them dead, two with what a shadow said and one on which it failed."""
+    resources = fresh("shadows")
+    sink = audit_sink.BigQuerySink(resources.audit_table)
+
+    def answered(n: int, variant: str, label: str, shadow: dict | None):
+        message = Message(b"body %d" % n, {}, str(n), T0 + n, T0 + n)
+        info = dataclasses.replace(INFO, variant=variant, models_version="aaaaaaaa-bbbbbb")
+        made = Prediction(Request("x", {}, message), [{"label": label}], info, 3, inference_ms=2.5, shadow=shadow)
+        return encode(made, clients.LIMITS)
+
+    note = {"variant": "next", "revision": "r", "inference_ms": 4.0}
+    records = [
+        answered(1, "stable", "a", {**note, "prediction": '[{"label":"a"}]', "agrees": True}),
+        answered(2, "stable", "a", {**note, "prediction": '[{"label":"b"}]', "agrees": False}),
+        answered(3, "next", "b", {"variant": "next", "revision": "r", "error_type": "ModelError"}),
+    ]
+    dead = dataclasses.replace(failure(4, "predict"), model=records[0].prediction.model)
+    for record in (*records, dead):
+        assert sink.insert([to_json(row(record, CONTEXT, T0 + 5))], [row_id(record, CONTEXT)]) == {}
+    return f"my-project.{resources.audit_table.dataset}"
+
+
+def test_agreement_by_label(shadowed):
+    """Half of the label's messages; what the shadow failed on counts as none of both."""
+    found = {
+        each["label"]: (each["messages"], each["agreed"], each["percent"]) for each in ask(shadowed, "How far a shadow")
+    }
+    assert found == {"a": (2, 1, 50.0), "b": (1, 0, 0.0)}
+
+
+def test_disagreements(shadowed):
+    """The one message on which the two differ, with both labels."""
+    found = ask(shadowed, "Disagreements to look at")
+    assert [(each["message_id"], each["served"], each["would_have_said"]) for each in found] == [("2", "a", "b")]
+
+
+def test_variants_and_their_shadows(shadowed):
+    """Messages, dead letters and the latency of both, by variant and version."""
+    found = {each["variant"]: each for each in ask(shadowed, "Each variant's messages")}
+    assert (found["stable"]["messages"], found["stable"]["dead_letters"], found["stable"]["p50"]) == (3, 1, 2.5)
+    assert found["stable"]["shadow_p50"] == 4.0 and found["next"]["messages"] == 1
+
+
+def test_a_row_holds_of_a_shadow_what_its_owner_allows():
+    """Without the prediction where predictions are not kept, or where the row would grow too large by it."""
+    prediction = Prediction(
+        Request("x", {}, Message(b"", {}, "1")), [1], INFO, shadow={"agrees": True, "prediction": "[1]"}
+    )
+    record = encode(prediction, clients.LIMITS)
+    assert json.loads(row(record, CONTEXT, T0).shadow) == {"agrees": True, "prediction": [1]}
+    without = dataclasses.replace(CONTEXT, audit_prediction="none")
+    assert json.loads(row(record, without, T0).shadow) == {"agrees": True}
+    large = dataclasses.replace(prediction, shadow={"agrees": True, "prediction": json.dumps("x" * 2_000_000)})
+    assert json.loads(row(encode(large, clients.LIMITS), CONTEXT, T0).shadow) == {
+        "agrees": True,
+        "prediction": None,
+        "cut": True,
+    }
 
 
 def test_tokens_and_cost(table):

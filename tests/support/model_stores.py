@@ -21,6 +21,9 @@ class _Quiet(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     files: dict[str, bytes]
     seen: list[str]
+    #: What the branch ``main`` is, and what it was before, by commit.
+    commit = COMMIT
+    older: dict[str, dict[str, bytes]] = {}
 
     def log_message(self, *args: object) -> None:
         """Nothing."""
@@ -40,13 +43,16 @@ class _Hub(_Quiet):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.seen.append(path)
+        for commit, files in self.older.items():
+            if f"/{commit}" in path:
+                self.commit, self.files = commit, files
         if "acme/gated" in path:
             return self.reply(403, b"{}", X_Error_Code="GatedRepo", X_Error_Message="Access is restricted")
         if "acme/tiny" not in path:
             return self.reply(401, b"{}", X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
         if path.startswith("/api/models/acme/tiny"):
             parts = path.removeprefix("/api/models/acme/tiny").strip("/").split("/")
-            if len(parts) == 2 and parts[1] not in ("main", COMMIT):
+            if len(parts) == 2 and parts[1] not in ("main", self.commit):
                 return self.reply(404, b"{}", X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id")
             if parts[0] == "tree":
                 tree = [
@@ -57,17 +63,17 @@ class _Hub(_Quiet):
             siblings = [{"rfilename": name} for name in self.files]
             info = {
                 "id": "acme/tiny",
-                "sha": COMMIT,
+                "sha": self.commit,
                 "siblings": siblings,
                 "tags": [],
                 "downloads": 0,
                 "private": False,
             }
             return self.reply(200, json.dumps(info).encode(), Content_Type="application/json")
-        data = self.files.get(path.split(f"/resolve/{COMMIT}/")[-1].split("/resolve/main/")[-1])
+        data = self.files.get(path.split(f"/resolve/{self.commit}/")[-1].split("/resolve/main/")[-1])
         if data is None:
-            return self.reply(404, b"", X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
-        return self.reply(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=COMMIT)
+            return self.reply(404, b"", X_Error_Code="EntryNotFound", X_Repo_Commit=self.commit)
+        return self.reply(200, data, ETag=f'"{hashlib.sha1(data).hexdigest()}"', X_Repo_Commit=self.commit)
 
     do_HEAD = do_GET
 
@@ -105,19 +111,47 @@ class _Storage(_Quiet):
         return {"name": name, "bucket": "models", "size": str(len(data)), "crc32c": checksum, "generation": "1"}
 
 
+def _files(folder: str) -> dict[str, bytes]:
+    root = Path(folder)
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+class Store:
+    """A store that serves: its ``url``, the paths that were ``seen`` in requests, and what it holds."""
+
+    def __init__(self, kind: type[_Quiet], folder: str) -> None:
+        self.seen: list[str] = []
+        self._handler = type("Handler", (kind,), {"files": _files(folder), "seen": self.seen, "older": {}})
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def hold(self, folder: str, commit: str = COMMIT) -> None:
+        """What ``folder`` has now is held from now on; of a hub it is the new ``commit`` of its branch."""
+        kind = self._handler
+        kind.older = {**kind.older, kind.commit: kind.files} if commit != kind.commit else kind.older
+        kind.files, kind.commit = _files(folder), commit
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@contextmanager
+def serving(kind: type[_Quiet], folder: str) -> Iterator[Store]:
+    """Serves the files of ``folder``."""
+    store = Store(kind, folder)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 @contextmanager
 def serve(kind: type[_Quiet], folder: str) -> Iterator[tuple[str, list[str]]]:
     """Serves the files of ``folder``; gives the server's URL and the paths that were asked of it."""
-    root = Path(folder)
-    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-    seen: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (kind,), {"files": files, "seen": seen}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(kind, folder) as store:
+        yield store.url, store.seen
 
 
 Hub, Storage = _Hub, _Storage

@@ -66,7 +66,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module = ModuleType("toy_engine")
     module.ENGINE = ToyEngine()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "toy_engine", module)
-    monkeypatch.setattr("transforms.models.handler._RESIDENT", {})  # another test's model may have the same spec
+    monkeypatch.setattr("transforms.models.resident._models", {})  # another test's model may have the same spec
     engines = dict(backends.ENGINES)
     backends.ENGINES.clear()
     backends.ENGINES.update({"toy": "toy_engine", **engines})

@@ -18,6 +18,14 @@ class ModelLoadError(BundleError, ValueError):
     """
 
 
+class Unreachable(ModelLoadError):
+    """The model may be as it should: where it comes from cannot be asked now, and can be asked again."""
+
+
+class Changed(ModelLoadError):
+    """The files are no longer those that were asked for."""
+
+
 class ElementError(MessageError):
     """One element cannot be answered; every other element of its batch still is."""
 

@@ -13,12 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import ClientError, GoogleAPIError, TooManyRequests
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage  # type: ignore[attr-defined]
 
-from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.errors import Changed, ModelLoadError, Unreachable, foreign
 from transforms.models.files import READ, read_json
+
+#: What a revision of a bucket's folder begins with.
+_REVISION = "gcs:"
 
 
 def list_files(uri: str) -> tuple[Collection[str], Callable[[str], Any]]:
@@ -31,15 +34,40 @@ def list_files(uri: str) -> tuple[Collection[str], Callable[[str], Any]]:
     return set(blobs), read
 
 
-def fetch(uri: str) -> tuple[Path, str]:
-    """The folder on this machine, downloaded unless that very content is there already, and a hash that names it."""
-    blobs = {name: blob for name, blob in _list(uri).items() if name.endswith(READ)}
-    listing = "".join(f"{name}\0{blob.size}\0{blob.crc32c}\n" for name, blob in sorted(blobs.items()))
-    digest = hashlib.sha256(listing.encode()).hexdigest()[:40]
+def fetch(uri: str, revision: str | None = None) -> tuple[Path, str]:
+    """The folder on this machine, downloaded unless that very content is there already, and a hash that names it.
+
+    Raises:
+      Changed: ``revision`` names what is neither here nor in the bucket any more.
+    """
+    here = kept(revision)
+    if here is not None:
+        return here, str(revision)
+    blobs, digest = _contents(uri)
+    if revision not in (None, f"{_REVISION}{digest}"):
+        raise Changed(f"`model={uri}`: its files are no longer those of {revision}")
     folder = cache_dir() / digest
     if not folder.is_dir():
         _download(uri, blobs, folder)
-    return folder, f"gcs:{digest}"
+    return folder, f"{_REVISION}{digest}"
+
+
+def resolve(uri: str) -> str:
+    """The hash that names the folder's content now."""
+    return f"{_REVISION}{_contents(uri)[1]}"
+
+
+def kept(revision: str | None) -> Path | None:
+    """The folder of ``revision`` on this machine, if it was downloaded before."""
+    digest = (revision or "").removeprefix(_REVISION)
+    folder = cache_dir() / digest
+    return folder if digest != revision and digest.isalnum() and folder.is_dir() else None
+
+
+def _contents(uri: str) -> tuple[dict[str, Any], str]:
+    blobs = {name: blob for name, blob in _list(uri).items() if name.endswith(READ)}
+    listing = "".join(f"{name}\0{blob.size}\0{blob.crc32c}\n" for name, blob in sorted(blobs.items()))
+    return blobs, hashlib.sha256(listing.encode()).hexdigest()[:40]
 
 
 def cache_dir() -> Path:
@@ -95,7 +123,8 @@ def _guard(uri: str, call: Callable[[], Any]) -> Any:
                 f"`model={uri}`: no space left in {cache_dir()}; free some, or set XDG_CACHE_HOME"
             ) from None
         first = foreign((str(error).splitlines() or [type(error).__name__])[0])
-        raise ModelLoadError(
+        refused = isinstance(error, ClientError) and not isinstance(error, TooManyRequests)
+        raise (ModelLoadError if refused else Unreachable)(
             f"`model={uri}`: {first[:300]}; check the bucket, and that the job's service account may read it"
             " (roles/storage.objectViewer)"
         ) from error

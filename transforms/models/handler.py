@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import Any
 
 from apache_beam.ml.inference.base import ModelHandler
 
-from transforms.models import load, metrics
+from transforms.models import load, metrics, resident
 from transforms.models.answers import Answers
 from transforms.models.backends import pick_engine
 from transforms.models.bisect import Budget
@@ -42,12 +41,6 @@ _MAX_PADDING = {"cpu": 64, "cuda": None}
 
 #: Longest forward where none is given: many times what any takes that ends, and less than a lease that is given up.
 _MAX_FORWARD_S = 600.0
-
-# DirectRunner sets a DoFn up for every bundle, and Beam itself holds a model by a weak reference only: without this one
-# every bundle would load the model again.
-_RESIDENT: dict[ModelSpec, LoadedModel] = {}
-_LOCKS: dict[ModelSpec, threading.Lock] = {}
-_REGISTRY = threading.Lock()
 
 
 class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, LoadedModel]):
@@ -127,6 +120,8 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
             max_deaths=max_deaths,
             max_forward_s=max_forward_s,
         )
+        # Which model it was made for, and which is wanted now: a check settles the task in ``spec`` alone.
+        self._launched = self._wanted = self.spec
         self.max_batch_latency_ms = max_batch_latency_ms
         self.token = token
 
@@ -168,20 +163,24 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
         if self.spec.model_copies > 1 and self.share_model_across_processes():
             # Beam asks once for each copy, from whichever process came first, and keeps them itself.
             return self._load()
-        spec = self.spec
-        with _REGISTRY:
-            lock = _LOCKS.setdefault(spec, threading.Lock())
-        with lock:
-            if spec not in _RESIDENT:
-                _RESIDENT[spec] = self._load()
-            return _RESIDENT[spec]
+        return resident.get(self._launched, self._wanted, self._load)
+
+    def update_model_path(self, model_path: str | None = None) -> None:
+        """The model that the next load is of: what Beam's ``model_metadata_pcoll`` names, as ``model`` does."""
+        if model_path:
+            self.spec = self._wanted = resident.at_path(self._launched, model_path)
 
     def _load(self) -> LoadedModel:
         """A model and the thread that it lives on."""
         thread = ThreadPoolExecutor(1, "model")
-        return thread.submit(self._load_on, thread).result()
+        return thread.submit(self.load_for, thread).result()
 
-    def _load_on(self, thread: ThreadPoolExecutor) -> LoadedModel:
+    def load_for(self, thread: ThreadPoolExecutor) -> LoadedModel:
+        """A new model whose forwards will run on ``thread``; loaded on the caller's.
+
+        Raises:
+          ModelLoadError: one line that says why it cannot be loaded.
+        """
         from transforms.models.tasks.adapters import build_task, transformer_path
 
         started = time.perf_counter()

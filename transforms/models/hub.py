@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import huggingface_hub
 from huggingface_hub import errors, is_offline_mode
 
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import ModelLoadError, Unreachable
 from transforms.models.files import READ, read_json
 
 _T = TypeVar("_T")
@@ -44,6 +44,19 @@ def fetch(model: str, revision: str | None, token: str | None) -> tuple[Path, st
     return folder, folder.name
 
 
+def resolve(model: str, revision: str | None, token: str | None) -> str:
+    """The commit that ``revision`` is now, or in the cache when offline.
+
+    Raises:
+      Unreachable: the hub does not answer.
+      ModelLoadError: there is no such model or revision.
+    """
+    if is_offline_mode():
+        return fetch(model, revision, token)[1]
+    info = _guard(model, revision, lambda: huggingface_hub.HfApi(token=token).model_info(model, revision=revision))
+    return str(info.sha)
+
+
 def _snapshot(model: str, revision: str | None, token: str | None) -> Path:
     # The cache names a snapshot's folder after its commit.
     return Path(
@@ -75,4 +88,5 @@ def _explain(model: str, revision: str | None, error: Exception) -> NoReturn:
         text = "not a hub id"
     else:
         text = f"the hub cannot be reached ({type(error).__name__}); check the network, or use a local or gs:// folder"
+        raise Unreachable(f"{where}: {text}") from None
     raise ModelLoadError(f"{where}: {text}") from None  # the cause holds the request, and so the token

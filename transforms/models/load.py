@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transforms.models import gcs, hub
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import Changed, ModelLoadError
 from transforms.models.files import hash_folder, read_json
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -64,7 +64,8 @@ def list_files(model: str, revision: str | None, token: str | None) -> Listing:
       ModelLoadError: it is not there, or cannot be reached.
     """
     if model.startswith("gs://"):
-        return Listing(model, *gcs.list_files(model))
+        kept = gcs.kept(revision)
+        return _list_folder(model, kept) if kept else Listing(model, *gcs.list_files(model))
     folder = Path(model).expanduser()
     if folder.is_dir():
         return _list_folder(model, folder)
@@ -76,18 +77,38 @@ def list_files(model: str, revision: str | None, token: str | None) -> Listing:
 def fetch(model: str, revision: str | None, token: str | None) -> ModelFolder:
     """Brings ``model`` onto this machine, if it is not there yet.
 
-    The revision is the commit hash for a hub model, and a hash of the files otherwise.
+    The revision is the commit hash for a hub model, and a hash of the files otherwise, as :func:`resolve` gives it.
 
     Raises:
+      Changed: a folder is no longer what ``revision`` names.
       ModelLoadError: it is not there, or cannot be reached.
     """
     if model.startswith("gs://"):
-        return ModelFolder(*gcs.fetch(model))
+        return ModelFolder(*gcs.fetch(model, revision if (revision or "").startswith("gcs:") else None))
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return ModelFolder(folder, hash_folder(folder))
+        found = hash_folder(folder)
+        if (revision or "").startswith("sha256:") and revision != found:
+            raise Changed(f"`model={model}`: its files are no longer those of {revision}")
+        return ModelFolder(folder, found)
     _must_be_hub_id(model)
     return ModelFolder(*hub.fetch(model, revision, token))
+
+
+def resolve(model: str, revision: str | None, token: str | None) -> str:
+    """What :func:`fetch` would give for the revision now; asks, and fetches no weights.
+
+    Raises:
+      Unreachable: it cannot be asked now.
+      ModelLoadError: it is not there.
+    """
+    if model.startswith("gs://"):
+        return gcs.resolve(model)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return hash_folder(folder)
+    _must_be_hub_id(model)
+    return hub.resolve(model, revision, token)
 
 
 def _must_be_hub_id(model: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,15 @@ class LoadedModel:
         self._ahead: Ahead | None = None
         #: Told of each batch, and of the seconds that it took.
         self.timed: Callable[[Sequence[Request], float], None] = lambda requests, seconds: None
+        weakref.finalize(self, supervisor.close)
+
+    def __repr__(self) -> str:
+        return f"{self.info.model} at {self.info.revision}"
+
+    @property
+    def bytes(self) -> int:
+        """What its weights take in memory."""
+        return self.task.model.bytes()
 
     def look_ahead(self, upcoming: Upcoming) -> Ahead | None:
         """Has what ``upcoming`` tells of answered while the sinks of the bundle before are waited for.

@@ -31,6 +31,13 @@ _GRACE_S = 30.0
 _STDERR = 2
 
 
+#: The supervisors that watch; they share the process's one timer.
+_alive: set[int] = set()
+_ALIVE = threading.Lock()
+# At the interpreter's end its threads stand still, and nobody would put the timer off any more.
+atexit.register(faulthandler.cancel_dump_traceback_later)
+
+
 class Supervisor:
     """Keeps a model's journal, and ends the process where nothing else can help.
 
@@ -43,9 +50,14 @@ class Supervisor:
         self._max_forward_s = max_forward_s
         self._scope = scope
         self._work: dict[int, _Work] = {}
-        # At the interpreter's end its threads stand still, and nobody would put the timer off any more.
-        atexit.register(faulthandler.cancel_dump_traceback_later)
+        self._closed = threading.Event()
+        with _ALIVE:
+            _alive.add(id(self))
         threading.Thread(target=self._watch, name="forward limit", daemon=True).start()
+
+    def close(self) -> None:
+        """Watches no more: its model is gone."""
+        self._closed.set()
 
     def answer(
         self, work: Callable[[Sequence[Request]], Answers], requests: Sequence[Request], info: ModelInfo
@@ -114,9 +126,15 @@ class Supervisor:
     def _watch(self) -> None:
         limit_s = self._max_forward_s or PREPARE_S
         while True:
-            # Native code that does not let go of Python's lock stops this thread too; the timer needs neither.
-            faulthandler.dump_traceback_later(limit_s + _GRACE_S, exit=True, file=_STDERR)
-            time.sleep(min(1.0, limit_s / 4))
+            with _ALIVE:
+                if self._closed.is_set():
+                    _alive.discard(id(self))
+                    if not _alive:  # else another one's watch puts the timer off
+                        faulthandler.cancel_dump_traceback_later()
+                    return
+                # Native code that does not let go of Python's lock stops this thread too; the timer needs neither.
+                faulthandler.dump_traceback_later(limit_s + _GRACE_S, exit=True, file=_STDERR)
+            self._closed.wait(min(1.0, limit_s / 4))
             now = time.monotonic()
             for work in list(self._work.values()):
                 if now > work.until:

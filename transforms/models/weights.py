@@ -47,6 +47,17 @@ def check_weights(folder: Path, model: str, task: str) -> None:
             raise ModelLoadError(f"`model={model}`: cannot be loaded for {task}: {file.name} {why}")
 
 
+def size(folder: Path, half: bool) -> int:
+    """Bytes that the weights in ``folder`` take in memory; ``half`` where float32 is halved as it is loaded."""
+    total = 0
+    for file in folder.rglob("*.safetensors"):
+        with file.open("rb") as opened:
+            header = int.from_bytes(opened.read(8), "little")
+            halved = half and b'"dtype":"F32"' in opened.read(min(header, 10_000))
+        total += (file.stat().st_size - 8 - header) // (2 if halved else 1)
+    return total
+
+
 def _may_be_read(name: str) -> bool:
     """Whether transformers, which opens what an index names, would open safetensors of this very folder."""
     path = PurePath(name)

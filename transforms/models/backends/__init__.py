@@ -89,6 +89,12 @@ class Model(ABC):
     def positions(self) -> int | None:
         """The longest row of tokens that it has positions for; None where it has no table of them."""
 
+    def bytes(self) -> int:
+        """What the weights take in memory, once however many layers share them."""
+        module = self.module
+        tensors = [*module.parameters(), *module.buffers()] if module is not None else []
+        return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
+
     def settle(self, probe: Probe, asked: bool) -> Model:
         """The model to answer with, once its task is ready: itself, or one that was tried against it and is better.
 

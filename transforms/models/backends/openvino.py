@@ -85,6 +85,10 @@ class OpenVINOModel(Model):
             self._calls.append((inputs, outputs))
         return outputs
 
+    def bytes(self) -> int:
+        # What was converted is held beside what it was converted from.
+        return self.real.bytes() + (super().bytes() if self._converted else 0)
+
     def running(self) -> AbstractContextManager[Any]:
         return self.real.running()
 

@@ -49,6 +49,12 @@ def pack(model: Any) -> int:
     return len(linears)
 
 
+def packed_bytes(model: Any) -> int:
+    """What the packed weights of ``model`` take beside the plain ones."""
+    linears = [each for each in model.modules() if type(each) is torch.nn.Linear and "forward" in vars(each)]
+    return sum(int(each.weight.nbytes) for each in linears)
+
+
 def unpack(model: Any) -> dict[torch.nn.Linear, Any]:
     """Gives the packed weights of ``model`` up; returns what :func:`unpacked` puts back."""
     linears = [each for each in model.modules() if type(each) is torch.nn.Linear and "forward" in vars(each)]

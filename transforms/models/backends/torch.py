@@ -10,7 +10,7 @@ import torch
 from transforms.models.backends import Engine, Model, Place, Source
 from transforms.models.backends.architectures import auto_class
 from transforms.models.backends.device import bound_kernel_caches, pick_device, pick_dtype, share_threads
-from transforms.models.backends.pack import pack
+from transforms.models.backends.pack import pack, packed_bytes
 from transforms.models.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class TorchModel(Model):
         self.generates = bool(getattr(module, "can_generate", lambda: False)())
         if not self.generates:
             pack(module)
+
+    def bytes(self) -> int:
+        return super().bytes() + packed_bytes(self.module)
 
     def forward(self, **inputs: torch.Tensor) -> Any:
         return self.module(**inputs)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 from apache_beam.metrics import Metrics
 
 from transforms.models.remote.caller import RequestCounts
@@ -31,6 +34,17 @@ COUNTERS = {
 _BREAKER_OPEN = Metrics.gauge(NAMESPACE, "breaker_open")
 _CONCURRENCY = Metrics.gauge(NAMESPACE, "concurrency")
 BATCH_MS = Metrics.distribution(NAMESPACE, "batch_ms")
+
+
+def tell(counts: RequestCounts, outcomes: Mapping[str, int], elapsed_ms: float) -> None:
+    """Updates the metrics with what a batch cost that has ended; ``outcomes`` are its predictions and failures."""
+    for each in dataclasses.fields(counts):
+        if each.name in COUNTERS:
+            COUNTERS[each.name].inc(getattr(counts, each.name))
+    COUNTERS["throttled_ms"].inc(int(counts.throttled_s * 1000))
+    for name, number in outcomes.items():
+        COUNTERS[name].inc(number)
+    BATCH_MS.update(int(elapsed_ms))
 
 
 class Report:

@@ -1,0 +1,95 @@
+"""Several models as one RunInference ``ModelHandler``: which they are, and which answers what, is in one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from apache_beam.ml.inference.base import ModelHandler
+
+from transforms.models.fleet import checks, metrics, source
+from transforms.models.fleet.file import parse
+from transforms.models.fleet.options import Options
+from transforms.models.fleet.start import Running, resident
+from transforms.models.fleet.variant import Variant
+from transforms.records import Failure, Prediction, Request
+
+#: Requests gathered before they are planned: more than any micro-batch, so that lengths can be matched.
+_GATHER = 1024
+
+
+class ModelsHandler(ModelHandler[Request, Prediction | Failure, Running]):
+    """Answers ``Request`` elements by the models of a file; each becomes one ``Prediction`` or one ``Failure``.
+
+    The file (docs/rollout.md) is looked at again and again, and what is new and sound serves from the next batch on: no
+    element waits for it, and the graph stays as it is. For example::
+
+        RunInference(ModelsHandler("gs://my-bucket/models.yaml"))
+
+    Args:
+      source: the file, on this machine or in a bucket; or all of the options.
+      max_batch_latency_ms: how long Beam may gather elements across bundles; None gathers within a bundle only.
+    """
+
+    def __init__(self, source: str | Options, *, max_batch_latency_ms: int | None = None) -> None:
+        super().__init__()
+        self.options = Options(source) if isinstance(source, str) else source
+        self.max_batch_latency_ms = max_batch_latency_ms
+
+    def check(self, models: bool = True, probe: bool = False) -> None:
+        """Reads the file and its checks; with ``models`` looks at each model, without its weights.
+
+        Endpoints are asked something small with ``probe``. The file as it is now goes with the handler, for a worker
+        that starts while the file is not fit to serve.
+
+        Raises:
+          ModelLoadError: one line on what must be mended.
+        """
+        data = source.read(self.options.source)
+        file = parse(data, self.options.source)
+        for check in file.checks.values():
+            checks.read(check, self.options.source)
+        for name, entry in file.models.items() if models else ():
+            variant = Variant(entry, self.options, file.checks.get(name))
+            variant.check_files()
+            if probe and variant.remote:
+                variant.probe()
+        self.options = replace(self.options, launched=data)
+
+    def load_model(self) -> Running:
+        """The models, as this process has them already if it was asked before.
+
+        Raises:
+          ModelLoadError: one line that says why they cannot serve.
+        """
+        return resident(self.options)
+
+    def run_inference(
+        self, batch: Sequence[Request], model: Running, inference_args: dict[str, Any] | None = None
+    ) -> list[Prediction | Failure]:
+        """One outcome for each of ``batch``, in order."""
+        answers = model.answer(batch)
+        if len(answers.outcomes) != len(batch):
+            raise RuntimeError(f"{len(batch)} elements gave {len(answers.outcomes)} outcomes; this is a bug")
+        metrics.count(answers)
+        return answers.outcomes
+
+    def get_num_bytes(self, batch: Sequence[Request]) -> int:
+        """Bytes of the messages; the default would pickle every batch only to measure it."""
+        return sum(len(request.message.data) for request in batch)
+
+    def get_metrics_namespace(self) -> str:
+        return metrics.NAMESPACE
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
+        kwargs: dict[str, Any] = {"min_batch_size": _GATHER, "max_batch_size": _GATHER}
+        if self.max_batch_latency_ms is not None:
+            kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
+        return kwargs
+
+    def share_model_across_processes(self) -> bool:
+        """True in a worker container, where several SDK processes run: one of them holds the models for all."""
+        return "CONTROL_API_SERVICE_DESCRIPTOR" in os.environ
