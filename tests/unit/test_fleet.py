@@ -178,6 +178,20 @@ def test_what_is_not_sound_never_serves(desk: Desk) -> None:
     assert variants(ask(fleet, {})) == ["b"] and fleet.told()["refused"] is None
 
 
+def test_a_check_that_fails_on_what_serves_leaves_it_serving(desk: Desk) -> None:
+    """A stricter check of the model in force refuses the file, and not the model's messages."""
+    good = file({"a": tiny.sentiment()}, last="a")
+    desk.write(good)
+    fleet = desk.start()
+    desk.write(good + f"checks: {{a: {{file: {checks(desk, fleet, 'a', wrong=True)}}}}}\n")
+    fleet.refresher.look()
+    assert "0 of 3 checks hold" in fleet.told()["refused"]["why"]
+    assert isinstance(ask(fleet, {})[0], Prediction)
+    desk.write(good.replace("models:", "models:  # mended"))
+    fleet.refresher.look()
+    assert fleet.told()["refused"] is None and isinstance(ask(fleet, {})[0], Prediction)
+
+
 def test_a_check_that_holds_lets_a_model_serve(desk: Desk) -> None:
     """Its share is told; a bound below what holds is enough."""
     folder = tiny.sentiment()

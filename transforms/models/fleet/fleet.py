@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from transforms.barrier import failure
@@ -198,17 +198,18 @@ class Fleet:
             self.verify(variant, model)
             return model
 
-        try:
-            with self.store.using(variant.key, variant.size, load, spare_s) as model:
-                yield model
-        except Unreachable:
-            raise
-        except ModelLoadError as error:
-            if isinstance(error, NoRoom):
-                error = NoRoom(f"model {variant.name!r}: {error}")
-            if spare_s is None and not isinstance(error, Changed):  # nor what only was not to push others out
-                self._broken[variant.key] = (time.monotonic() + TRY_AGAIN_S, str(error))
-            raise error from None
+        with ExitStack() as stack:
+            try:
+                model = stack.enter_context(self.store.using(variant.key, variant.size, load, spare_s))
+            except Unreachable:
+                raise
+            except ModelLoadError as error:
+                if isinstance(error, NoRoom):
+                    error = NoRoom(f"model {variant.name!r}: {error}")
+                if spare_s is None and not isinstance(error, Changed):  # nor what only was not to push others out
+                    self._broken[variant.key] = (time.monotonic() + TRY_AGAIN_S, str(error))
+                raise error from None
+            yield model  # what is raised from here on says nothing of the load
 
     def verify(self, variant: Variant, model: Any) -> None:
         """Runs the checks of ``variant``, once; ``model`` is what it is in memory, None for an endpoint.

@@ -86,7 +86,8 @@ class Refresher:
                 if not new and variant == now.variants[name]:
                     continue
                 try:
-                    self._try(variant, now, still)
+                    # What a message waits for may take an unused model's room, as at any first use.
+                    self._try(variant, now, still, None if everything else SPARE_S)
                 except ModelLoadError as error:
                     if new:
                         raise
@@ -133,8 +134,8 @@ class Refresher:
         whole_at_once = not fresh.revision.startswith(("gcs:", "sha256:"))
         return not whole_at_once and fresh.revision not in (before.revision, seen)
 
-    def _try(self, variant: Variant, now: Plan, still: contextlib.ExitStack) -> None:
-        """Loads and checks ``variant``, beside what serves or after it.
+    def _try(self, variant: Variant, now: Plan, still: contextlib.ExitStack, spare_s: float | None) -> None:
+        """Loads and checks ``variant``, beside what serves or after it; what was used within ``spare_s`` is kept.
 
         Raises:
           ModelLoadError: it must not serve.
@@ -146,21 +147,21 @@ class Refresher:
             if variant.remote:
                 self._fleet.verify(variant, None)
             else:
-                self._load(variant, now, still)
+                self._load(variant, now, still, spare_s)
         except (Changed, NoRoom, Unreachable, checks.Unusable):
             raise  # at another time it may be another thing
         except ModelLoadError as error:
             self._refused[variant.key] = str(error)
             raise
 
-    def _load(self, variant: Variant, now: Plan, still: contextlib.ExitStack) -> None:
+    def _load(self, variant: Variant, now: Plan, still: contextlib.ExitStack, spare_s: float | None) -> None:
         if variant.key in now.keys():  # noqa: SIM118 (not a mapping)
             if variant.check is not None:
                 with self._fleet.using(variant) as model:
                     self._fleet.verify(variant, model)
             return
         try:
-            with self._fleet.using(variant, SPARE_S):
+            with self._fleet.using(variant, spare_s):
                 return
         except NoRoom:
             before = now.variants.get(variant.name)
