@@ -27,7 +27,7 @@ from pages import Command, commands, queries, shape
 from streams import PATIENCE_S, ROOT, text_message
 
 from pipeline import audit_sink, cli, clients, options, publish
-from pipeline.emulators import setup
+from pipeline.emulators import setup, target
 
 README, OPERATIONS = ROOT / "README.md", ROOT / "docs" / "operations.md"
 PAGES = (README, OPERATIONS)
@@ -84,6 +84,12 @@ def test_every_command_is_run_or_says_why_not():
     unused = [start for start in OUTCOMES if not any(command.text.startswith(start) for _, command in EVERY)]
     assert unused == []
     assert len(some(HERE)) >= 5 and len(some(JOB)) >= 3
+
+
+def test_what_is_exported_is_where_the_servers_are():
+    """The tutorial's first line names them as they name themselves."""
+    (exported,) = [command.text for _, command in EVERY if command.text.startswith("export ")]
+    assert exported == "export " + " ".join(f"{name}={address}" for name, address in target._USUAL.items())
 
 
 @dataclass
