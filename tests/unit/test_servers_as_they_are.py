@@ -252,7 +252,7 @@ def test_a_straggler_is_asked_twice_and_no_more():
         (outcome,) = run(fake.url, "feature-extraction", ["a"], hedge_s=0.05)
     assert isinstance(outcome, Prediction) and outcome.prediction.tolist() == pytest.approx(vector("a"))
     with FakeEndpoint("inference", latency_s=0.3).running() as fake:
-        outcomes = run(fake.url, "feature-extraction", [f"t{n}" for n in range(40)], hedge_s=0.01)
+        outcomes = run(fake.url, "feature-extraction", [f"t{n}" for n in range(40)], hedge_s=0.01, concurrency=64)
     assert all(isinstance(one, Prediction) for one in outcomes) and 40 < len(fake.posts) <= 40 + 1 + 4
     with FakeEndpoint("inference", latency_s=0.1).running() as fake:
         run(fake.url, "feature-extraction", ["a", "b"])
