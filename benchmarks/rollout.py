@@ -30,6 +30,7 @@ from chaos import Collector, Load, account  # noqa: E402
 from streams import Servers, audit_rows, drain, fresh, job  # noqa: E402
 from tiny_models import sentiment, topics  # noqa: E402
 
+from pipeline.direct import leases  # noqa: E402
 from transforms.records import Message  # noqa: E402
 
 _IN_FORCE = re.compile(r"models in force: ([0-9a-f]{8}-[0-9a-f]{6})")
@@ -223,7 +224,8 @@ def killed_amid_swaps(kills: int, rate: float, patience_s: float, seed: int, fol
                 process.wait()
         load.stop()
         with job(resources, *flags(desk), log=desk.log) as process:
-            collected.wait_for(load.sent, patience_s)
+            # What a life had in work comes back when its leases end.
+            collected.wait_for(load.sent, patience_s + 2 * leases.LEASE_S)
             code = drain(process, patience_s)
         found = account(resources, load.sent, collected).as_dict()
     versions = {row["models_version"] for row in audit_rows(resources)}

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from pipeline import flags
+from pipeline.command import command
 from pipeline.flags import Flag, UsageError
 from transforms.models.errors import ModelLoadError, Unreachable
 from transforms.models.fleet import checks, source
@@ -23,9 +24,9 @@ _ABOUT = (
 _FILE = Flag("file", "the models file; its name alone does too: models check FILE", required=True, group="Models")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints what is wrong and returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("models check", "pipeline.models.check", _ABOUT, [_FILE])
     if len(argv) == 1 and not argv[0].startswith("-"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import clients, flags
+from pipeline.command import command
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import moment, path, table_name
 from transforms.encode import rfc3339
@@ -47,9 +48,9 @@ ORDER BY first
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str]) -> int:
     """Prints the status and returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     if flags.wants_help(argv):
         return flags.print_help("models status", "pipeline.models.status", _ABOUT, STATUS_FLAGS)
     try:
