@@ -43,7 +43,7 @@ def result(n: int, **attributes: str):
 
 
 def failure(n: int, stage: str = "decode", **attributes: str) -> Failure:
-    message = Message(b"body %d" % n, {"n": str(n), **attributes}, str(n), T0 + n, T0 + n)
+    message = Message(b"body %d" % n, {"n": str(n), **attributes}, str(n), T0 + n, T0 + n, taken=T0 + n)
     return Failure(message, stage, "InvalidBody", "the body is empty", T0)
 
 
