@@ -73,7 +73,9 @@ async def serve(port: int, state: Path | None, exit_with_parent: bool, tables: s
     try:
         listener = front.listen(port)
     except OSError as error:
-        raise UsageError(f"--port {port}: {os.strerror(error.errno or 0)}; use another, or 0 for any free one") from None
+        raise UsageError(
+            f"--port {port}: {os.strerror(error.errno or 0)}; use another, or 0 for any free one"
+        ) from None
     try:
         journal = Journal(state)
     except (sqlite3.Error, OSError) as error:
