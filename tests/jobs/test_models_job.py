@@ -40,6 +40,9 @@ def test_two_models_in_one_job_and_a_split_that_moves(servers: Any, tmp_path: Pa
         sent += [text_message("thank you", language="de"), text_message("thank you", language="fr")]
         publish(resources.input_topic, sent)
         first = collect(resources, 22, timeout=400)
+        deadline = time.monotonic() + 120
+        while not metrics.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
         before = json.loads(metrics.read_text())["models"]["models_version"]
         models.write_text(file(0))
         deadline = time.monotonic() + 120

@@ -38,7 +38,7 @@ _WEIGHTS = _object(
     ("model",),
 )
 
-#: A remote endpoint; beyond the first line it is the flags ``--endpoint_NAME``.
+#: A remote endpoint; beyond the first line its keys are the settings of an endpoint.
 _ENDPOINT = _object(
     {
         **{"endpoint": _TEXT, "model": _TEXT, "task": _TEXT, "parameters": {"type": "object"}},
