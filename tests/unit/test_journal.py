@@ -162,10 +162,8 @@ print(json.dumps([ended(one) for one in handler.run_inference([request(n) for n 
 """
 
 
-@pytest.mark.parametrize(
-    "killer",
-    [name if "all threads" in name else pytest.param(name, marks=pytest.mark.slow) for name in _KILLERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("killer", list(_KILLERS))
 def test_one_killer_among_a_thousand(killer: str, tmp_path: Path) -> None:
     """Started again as a runner does, the process dies twice and then gives 999 results and one KilledWorker."""
     assert_killer_is_found(tmp_path, killer=_KILLERS[killer], step="forward", prepare_s=600.0)

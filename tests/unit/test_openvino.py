@@ -64,15 +64,29 @@ SOUNDS = [tiny.wav(tiny.tone(seconds)) for seconds in (0.3, 0.3, 1.0)]
     ("make", "task", "inputs", "parameters"),
     [
         (tiny.sentiment, "text-classification", TEXTS, {"top_k": None}),
-        (tiny.entities, "token-classification", TEXTS, {"ignore_labels": []}),
-        (tiny.entailment, "zero-shot-classification", TEXTS, {"candidate_labels": ["late", "wrong"]}),
-        (tiny.masked, "fill-mask", [f"[MASK] {text}" for text in TEXTS], {"top_k": 3}),
-        (tiny.answering, "question-answering", [{"question": "who", "context": text} for text in TEXTS], {}),
+        pytest.param(tiny.entities, "token-classification", TEXTS, {"ignore_labels": []}, marks=pytest.mark.slow),
+        pytest.param(
+            tiny.entailment,
+            "zero-shot-classification",
+            TEXTS,
+            {"candidate_labels": ["late", "wrong"]},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            tiny.masked, "fill-mask", [f"[MASK] {text}" for text in TEXTS], {"top_k": 3}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            tiny.answering,
+            "question-answering",
+            [{"question": "who", "context": text} for text in TEXTS],
+            {},
+            marks=pytest.mark.slow,
+        ),
         (tiny.body, "feature-extraction", TEXTS, {}),
         (writers.ranker, "text-ranking", [{"query": text, "texts": TEXTS} for text in TEXTS], {"raw_scores": True}),
         (tiny.animals, "image-classification", PICTURES, {"top_k": 5}),
         (tiny.vision_body, "image-feature-extraction", PICTURES, {}),
-        (tiny.sounds, "audio-classification", SOUNDS, {"top_k": 5}),
+        pytest.param(tiny.sounds, "audio-classification", SOUNDS, {"top_k": 5}, marks=pytest.mark.slow),
     ],
 )
 def test_each_task_answers_as_on_torch(make: Any, task: str, inputs: Any, parameters: Any) -> None:
