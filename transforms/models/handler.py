@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apache_beam.ml.inference.base import ModelHandler
-
 from transforms.models import load, metrics, resident
 from transforms.models.answers import Answers
 from transforms.models.backends import pick_engine
 from transforms.models.bisect import Budget
 from transforms.models.journal import Journal
 from transforms.models.loaded_model import LoadedModel
+from transforms.models.request_handler import RequestHandler, in_worker_container, whole
 from transforms.models.spec import ModelSpec, freeze
 from transforms.models.supervise import Supervisor
 from transforms.models.task_table import TASKS, find
@@ -43,7 +41,7 @@ _MAX_PADDING = {"cpu": 64, "cuda": None}
 _MAX_FORWARD_S = 600.0
 
 
-class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, LoadedModel]):
+class HuggingFaceModelHandler(RequestHandler[LoadedModel]):
     """Runs a Hugging Face model over ``Request`` elements; each becomes one ``Prediction`` or one ``Failure``.
 
     An element that cannot be answered (wrong inputs, an unknown parameter, too long, the model raises on it) is a
@@ -211,30 +209,20 @@ class HuggingFaceModelHandler(ModelHandler[Request, Prediction | Failure, Loaded
     ) -> list[Prediction | Failure]:
         """One outcome for each of ``batch``, in order."""
         answers: Answers = model.answer(batch)
-        if len(answers.outcomes) != len(batch):
-            raise RuntimeError(f"{len(batch)} elements gave {len(answers.outcomes)} outcomes; this is a bug")
+        outcomes = whole(batch, answers.outcomes)
         metrics.count(answers)
-        return answers.outcomes
-
-    def get_num_bytes(self, batch: Sequence[Request]) -> int:
-        """Bytes of the messages; the default would pickle every batch only to measure it."""
-        return sum(len(request.message.data) for request in batch)
+        return outcomes
 
     def get_metrics_namespace(self) -> str:
         return metrics.NAMESPACE
 
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
+    def gather(self) -> int:
         task = find(self.spec.task)
-        gather = _GATHER[task.modality if task else "text"]
-        kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
-        if self.max_batch_latency_ms is not None:
-            kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
-        return kwargs
+        return _GATHER[task.modality if task else "text"]
 
     def share_model_across_processes(self) -> bool:
         """True in a worker container, where several SDK processes run: they share ``model_copies`` models."""
-        return "CONTROL_API_SERVICE_DESCRIPTOR" in os.environ
+        return in_worker_container()
 
     def model_copies(self) -> int:
         return self.spec.model_copies

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
+from transforms.models.cgroups import folders, read
+
 _LOG = logging.getLogger(__name__)
 
 #: Turns of a thread's loop before it sleeps: microseconds, in place of libgomp's billions. Quiet, that costs nothing;
@@ -53,30 +55,15 @@ def cores(root: Path = Path("/")) -> int:
 
 def _shares(root: Path) -> Iterator[float]:
     """Cores that the control groups over this process may use, of either version, where they are bounded."""
-    groups = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        own = Path(path.strip("/"))
-        for top in [groups / controllers] if controllers else [groups, groups / "unified"]:
-            # In a container the path may be the host's, of which only the top is there.
-            for group in (own, *own.parents):
-                share = _share(top / group)
-                if share is not None:
-                    yield share
+    for group in folders("cpu", root):
+        share = _share(group)
+        if share is not None:
+            yield share
 
 
 def _share(group: Path) -> float | None:
-    text = _read(group / "cpu.max") or f"{_read(group / 'cpu.cfs_quota_us')} {_read(group / 'cpu.cfs_period_us')}"
+    text = read(group / "cpu.max") or f"{read(group / 'cpu.cfs_quota_us')} {read(group / 'cpu.cfs_period_us')}"
     numbers = text.split()
     if len(numbers) != 2 or not all(each.isdigit() for each in numbers) or not int(numbers[1]):
         return None  # "max" or -1: not bounded
     return int(numbers[0]) / int(numbers[1])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii")
-    except (OSError, ValueError):
-        return ""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
-
-from apache_beam.ml.inference.base import ModelHandler
 
 from transforms.models.fleet import checks, metrics, source
 from transforms.models.fleet.file import parse
 from transforms.models.fleet.options import Options
 from transforms.models.fleet.start import Running, resident
 from transforms.models.fleet.variant import Variant
+from transforms.models.request_handler import RequestHandler, in_worker_container, whole
 from transforms.records import Failure, Prediction, Request
 
 #: Requests gathered before they are planned: more than any micro-batch, so that lengths can be matched.
 _GATHER = 1024
 
 
-class ModelsHandler(ModelHandler[Request, Prediction | Failure, Running]):
+class ModelsHandler(RequestHandler[Running]):
     """Answers ``Request`` elements by the models of a file; each becomes one ``Prediction`` or one ``Failure``.
 
     The file (docs/rollout.md) is looked at again and again, and what is new and sound serves from the next batch on: no
@@ -71,25 +69,16 @@ class ModelsHandler(ModelHandler[Request, Prediction | Failure, Running]):
     ) -> list[Prediction | Failure]:
         """One outcome for each of ``batch``, in order."""
         answers = model.answer(batch)
-        if len(answers.outcomes) != len(batch):
-            raise RuntimeError(f"{len(batch)} elements gave {len(answers.outcomes)} outcomes; this is a bug")
+        outcomes = whole(batch, answers.outcomes)
         metrics.count(answers)
-        return answers.outcomes
-
-    def get_num_bytes(self, batch: Sequence[Request]) -> int:
-        """Bytes of the messages; the default would pickle every batch only to measure it."""
-        return sum(len(request.message.data) for request in batch)
+        return outcomes
 
     def get_metrics_namespace(self) -> str:
         return metrics.NAMESPACE
 
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        kwargs: dict[str, Any] = {"min_batch_size": _GATHER, "max_batch_size": _GATHER}
-        if self.max_batch_latency_ms is not None:
-            kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
-        return kwargs
+    def gather(self) -> int:
+        return _GATHER
 
     def share_model_across_processes(self) -> bool:
         """True in a worker container, where several SDK processes run: one of them holds the models for all."""
-        return "CONTROL_API_SERVICE_DESCRIPTOR" in os.environ
+        return in_worker_container()

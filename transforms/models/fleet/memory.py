@@ -9,6 +9,8 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+from transforms.models.cgroups import folders, read
+
 #: The share of a container's memory, or of a GPU's, that models may take where no bound is given.
 SHARE = 0.6
 
@@ -19,7 +21,7 @@ def available(root: Path = Path("/")) -> int:
 
 
 def _machine(root: Path) -> int:
-    for line in _read(root / "proc/meminfo").splitlines():
+    for line in read(root / "proc/meminfo").splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     return 8 << 30  # no Linux: what the smallest machines for this have
@@ -27,25 +29,10 @@ def _machine(root: Path) -> int:
 
 def _bounds(root: Path) -> Iterator[int]:
     """Bounds of the control groups over this process, of either version."""
-    groups = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        own = Path(path.strip("/"))
-        for top in [groups / controllers] if controllers else [groups, groups / "unified"]:
-            # In a container the path may be the host's, of which only the top is there.
-            for group in (own, *own.parents):
-                text = _read(top / group / "memory.max") or _read(top / group / "memory.limit_in_bytes")
-                if text.strip().isdigit():
-                    yield int(text)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
+    for group in folders("memory", root):
+        text = read(group / "memory.max") or read(group / "memory.limit_in_bytes")
+        if text.strip().isdigit():
+            yield int(text)
 
 
 def usual(on_gpu: bool) -> int:

@@ -11,14 +11,13 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from apache_beam.ml.inference.base import ModelHandler
-
 from transforms.models.remote.caller import RequestCounts
 from transforms.models.remote.discover import EndpointSpec, pick_server
 from transforms.models.remote.endpoint import Endpoint
 from transforms.models.remote.identity import source, usual_auth
 from transforms.models.remote.metrics import BATCH_MS, COUNTERS, NAMESPACE, Report
 from transforms.models.remote.probe import EndpointAway, probe
+from transforms.models.request_handler import RequestHandler, whole
 from transforms.models.spec import freeze, thaw
 from transforms.models.task_table import endpoint_task
 from transforms.models.token import Source, TokenKeeper, TokenSource
@@ -38,7 +37,7 @@ _RESIDENT: dict[tuple[EndpointSpec, Source | None], Endpoint] = {}
 _REGISTRY = threading.Lock()
 
 
-class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]):
+class EndpointModelHandler(RequestHandler[Endpoint]):
     """Asks a remote endpoint about ``Request`` elements; each becomes one ``Prediction`` or one ``Failure``.
 
     An element that the endpoint refuses is a ``Failure`` with the endpoint's own words; all others of its batch are
@@ -174,12 +173,10 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         try:
             while not concurrent.futures.wait([running], timeout=_REPORT_S).done:
                 report.update(counts, time.perf_counter() - started)
-            outcomes = running.result()
+            outcomes = whole(batch, running.result())
         finally:
             running.cancel()
             report.update(counts, time.perf_counter() - started)
-        if len(outcomes) != len(batch):
-            raise RuntimeError(f"{len(batch)} elements gave {len(outcomes)} outcomes; this is a bug")
         failures = sum(isinstance(outcome, Failure) for outcome in outcomes)
         COUNTERS["predictions"].inc(len(outcomes) - failures)
         COUNTERS["failures"].inc(failures)
@@ -192,20 +189,11 @@ class EndpointModelHandler(ModelHandler[Request, Prediction | Failure, Endpoint]
         """One outcome for each of ``batch``, in order, once they have come; ``counts`` grows meanwhile."""
         return _run(model.answer(batch, counts))
 
-    def get_num_bytes(self, batch: Sequence[Request]) -> int:
-        """Bytes of the messages; the default would pickle every batch only to measure it."""
-        return sum(len(request.message.data) for request in batch)
-
     def get_metrics_namespace(self) -> str:
         return NAMESPACE
 
-    def batch_elements_kwargs(self) -> Mapping[str, Any]:
-        """Gathers as much as a bundle has, or as comes within ``max_batch_latency_ms``."""
-        gather = _GATHER[endpoint_task(self.spec.task).is_file]
-        kwargs: dict[str, Any] = {"min_batch_size": gather, "max_batch_size": gather}
-        if self.max_batch_latency_ms is not None:
-            kwargs["max_batch_duration_secs"] = self.max_batch_latency_ms / 1000
-        return kwargs
+    def gather(self) -> int:
+        return _GATHER[endpoint_task(self.spec.task).is_file]
 
 
 def _run(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
