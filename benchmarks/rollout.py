@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 os.environ.update(NO_GCE_CHECK="true", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 
 from chaos import Collector, Load, account  # noqa: E402
-from streams import Servers, audit_rows, drain, fresh, job  # noqa: E402
+from streams import Servers, audit_rows, drain, fresh, job, waited  # noqa: E402
 from tiny_models import sentiment, topics  # noqa: E402
 
 from pipeline.direct import leases  # noqa: E402
@@ -122,16 +122,6 @@ def rss_mib(pid: int) -> float:
     """What a process holds of memory."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0
-
-
-def waited(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether ``condition`` held within so many seconds."""
-    ends = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def message(n: int) -> Message:

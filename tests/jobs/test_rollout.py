@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_models as tiny
 from models_desk import retrain
-from streams import PATIENCE_S, ROOT, collect, drain, fresh, job, text_message
+from streams import ROOT, collect, drain, fresh, job, text_message, waited
 
 from pipeline.cli import main
 from pipeline.publish import publish_all as publish
@@ -22,15 +20,6 @@ from pipeline.publish import publish_all as publish
 PAGE = (ROOT / "docs" / "rollout.md").read_text("utf-8")
 #: Shadow, canary, promote, as the page has them.
 STEPS = [block.replace("\n   ", "\n") for block in re.findall(r"```yaml\n   (models:.*?)```", PAGE, re.S)]
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    ends = time.monotonic() + 4 * PATIENCE_S
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @pytest.mark.slow
@@ -68,7 +57,7 @@ def test_the_pages_rollout(servers: Any, tmp_path: Path, capsys: pytest.CaptureF
         (tmp_path / "next.yaml").write_text(text)
         assert main(["models", "check", str(tmp_path / "next.yaml")]) == 0
         shutil.copy(tmp_path / "next.yaml", live)
-        assert until(lambda: version() not in ("", before)), (tmp_path / "log").read_text()[-3000:]
+        assert waited(lambda: version() not in ("", before)), (tmp_path / "log").read_text()[-3000:]
         publish(resources.input_topic, sent)
         ledger = collect(resources, len(sent), timeout=400)
         assert main(["models", "status", f"--metrics_file={metrics}"]) == 0
@@ -83,7 +72,7 @@ def test_the_pages_rollout(servers: Any, tmp_path: Path, capsys: pytest.CaptureF
         assert process.wait(400) == 2 and "live.yaml:" in (tmp_path / "refused").read_text()
     live.write_text(f"models: {{stable: {{model: {stable}, task: text-classification}}}}\n")
     with job(resources, *flags, log=tmp_path / "log") as process:
-        assert until(lambda: version() != ""), (tmp_path / "log").read_text()[-3000:]
+        assert waited(lambda: version() != ""), (tmp_path / "log").read_text()[-3000:]
         assert step(steps[0], 0) == {"stable": 60}
         shadowed = [row for row in rows if row["shadow"] is not None]
         assert 0 < len(shadowed) < 60

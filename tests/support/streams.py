@@ -12,7 +12,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,16 @@ def drain(process: subprocess.Popen, timeout: float = 120) -> int:
     """SIGTERM, and the exit code."""
     process.send_signal(signal.SIGTERM)
     return process.wait(timeout)
+
+
+def waited(condition: Callable[[], Any], seconds: float = 4 * PATIENCE_S) -> bool:
+    """Whether ``condition`` held within so many seconds."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def read_cases(name: str) -> list[dict[str, Any]]:

@@ -6,27 +6,17 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_models as tiny
 from models_desk import file
-from streams import ROOT
+from streams import ROOT, waited
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def until(condition: Any, seconds: float = 300) -> bool:
-    ends = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @pytest.mark.slow
@@ -44,9 +34,9 @@ def test_two_processes_swap_together(tmp_path: Path) -> None:
     outs = [tmp_path / "one", tmp_path / "two"]
     processes = [subprocess.Popen([sys.executable, script, str(models), str(out)], env=environment) for out in outs]
     try:
-        assert until(lambda: all(len(lines(out)) > 3 for out in outs))
+        assert waited(lambda: all(len(lines(out)) > 3 for out in outs))
         models.write_text(file({"b": tiny.topics()}, last="b"))
-        assert until(lambda: all(lines(out)[-1]["variants"] == ["b"] for out in outs))
+        assert waited(lambda: all(lines(out)[-1]["variants"] == ["b"] for out in outs))
     finally:
         for out in outs:
             Path(f"{out}.stop").touch()
