@@ -355,3 +355,26 @@ def test_the_page_says_what_serves(browser, filled):
     page.click(".job summary")
     assert "12:00:00 INFO ready" in page.inner_text(".job .log")
     page.context.close()
+
+
+def test_going_from_view_to_view_leaves_nothing_behind(browser, filled):
+    """Charts and lists of the views that were left are collected: the tenth round holds what the second held."""
+    server, _ = filled
+    page = opened(browser, server, "flow", viewport={"width": 1280, "height": 900})
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def nodes(rounds: int) -> float:
+        for _ in range(rounds):
+            for name, shown in (("windows", "main canvas >> nth=2"), ("dead-letters", ".letter"), ("flow", "svg.flow")):
+                go(page, name)
+                # Not wait_for_selector: the handle that it gives would itself hold the view on which it waited.
+                page.locator(shown).first.wait_for()
+        session.send("HeapProfiler.collectGarbage")
+        return next(
+            each["value"] for each in session.send("Performance.getMetrics")["metrics"] if each["name"] == "Nodes"
+        )
+
+    before = nodes(2)
+    assert nodes(8) < before + 400
+    page.context.close()
