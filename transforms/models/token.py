@@ -239,7 +239,13 @@ class TokenKeeper:
     def _read(self, again: bool) -> None:
         assert self._source is not None
         self._read_at = time.monotonic()
-        token, seconds = self._source.lease(again)
+        try:
+            token, seconds = self._source.lease(again)
+        except TokenError:
+            raise
+        except Exception as error:
+            # What nobody foresaw of a server of tokens is no message's fault; its text may hold what it answered.
+            raise TokenError(f"`token`: its source failed ({type(error).__name__})") from None
         now = time.monotonic()
         self._token, self._ends_at = token, now + max(_PAUSE_S, seconds)
         self._renew_at = now + seconds - min(_EARLY_S, seconds / 4)
