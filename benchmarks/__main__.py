@@ -24,7 +24,14 @@ from pipeline import clients
 from pipeline.emulators.process import spawn
 
 #: Messages a turn for each system: enough for a few seconds at its rate. All go on in the same stream.
-COUNTS = {"ours": 1800, "planned subscriber": 1800, "subscriber": 250, "stock": 120}
+COUNTS = {
+    "ours": 1800,
+    "ours, torch": 1800,
+    "planned subscriber": 1800,
+    "sentence-transformers": 600,
+    "subscriber": 250,
+    "stock": 120,
+}
 #: And under each condition, where the peers stand beside them.
 PEERS = {
     "ours": 900,
@@ -52,8 +59,9 @@ def main() -> None:
     plan = _plan(args.quick)
     turns, null_turns = (2, 2) if args.quick else (5, 3)
     with embedded_servers():
+        pace = speed()
         results["throughput"] = {
-            f"{network} {workload}": progress(compare, network, workload, share, systems, turns)
+            f"{network} {workload}": progress(compare, network, workload, share * pace, systems, turns)
             for network, workload, share, systems in plan
         }
         inputs = texts("short", NULL_COUNTS["ours"] * null_turns)
@@ -61,11 +69,13 @@ def main() -> None:
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
         if not args.quick:
-            inputs = texts("mixed", turns * max(PEERS.values()))
-            results["conditions"] = progress(conditions.run, PEERS, model("6x384"), inputs, turns)
+            peers = {system: max(30, int(count * pace)) for system, count in PEERS.items()}
+            inputs = texts("mixed", turns * max(peers.values()))
+            results["conditions"] = progress(conditions.run, peers, model("6x384"), inputs, turns)
     if args.google_emulator:
         with google_emulator():
-            results["google_emulator"] = progress(compare, *plan[0], turns)
+            network, workload, share, systems = plan[0]
+            results["google_emulator"] = progress(compare, network, workload, share * pace, systems, turns)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plots.draw(results, out)
     report.write(results, Path("docs/performance.md"))
@@ -74,7 +84,7 @@ def main() -> None:
 
 def _plan(quick: bool) -> list[tuple[str, str, float, Sequence[str]]]:
     """Model, workload, the share of COUNTS that the larger model or the longer texts allow, and the systems."""
-    everyone = list(COUNTS)
+    everyone, both = list(COUNTS), ["ours", "ours, torch"]
     if quick:
         return [("6x384", "mixed", 0.4, everyone), ("12x768", "mixed", 0.05, ["ours"])]
     return [
@@ -82,16 +92,24 @@ def _plan(quick: bool) -> list[tuple[str, str, float, Sequence[str]]]:
         ("6x384", "short", 1.0, everyone),
         ("6x384", "long", 0.1, everyone),
         ("12x768", "mixed", 0.08, everyone),
+        ("vit-12x768", "pictures", 0.03, both),
     ]
 
 
+def speed() -> float:
+    """How fast torch is here beside the machine whose turns of ``COUNTS`` take some seconds: at most 1."""
+    with measure.Raw(model("6x384"), "mixed", 200) as raw:
+        raw.turn()
+        return float(min(1.0, raw.row()["rate"] / 300))
+
+
 def compare(network: str, workload: str, share: float, systems: Sequence[str], turns: int) -> list[dict[str, Any]]:
-    """The raw model and ``systems`` on one workload, in turns."""
+    """The raw model on either engine and ``systems`` on one workload, in turns."""
     folder = model(network)
     counts = {system: max(30, int(COUNTS[system] * share)) for system in systems}
     most = max(counts.values())
-    with measure.Raw(folder, workload, most) as raw:
-        return measure.rounds(counts, folder, texts(workload, most * turns), turns, raw)
+    with measure.Raw(folder, workload, most) as raw, measure.Raw(folder, workload, most, "openvino") as best:
+        return measure.rounds(counts, folder, texts(workload, most * turns), turns, [raw, best])
 
 
 def latencies(throughput: Sequence[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:

