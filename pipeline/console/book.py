@@ -21,6 +21,8 @@ BYTES = 128 << 20
 
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
+#: Models of a file of which an event carries the count.
+SHOWN_VARIANTS = 200
 _Key = TypeVar("_Key")
 
 
@@ -143,6 +145,14 @@ class Book:
         with self._lock:
             found = self._cases.find(fits, until)
             return found, self._cases.groups(found)
+
+    def variants(self) -> dict[str, int]:
+        """How many of the results kept each of the job's models answered, as far as they say."""
+        with self._lock:
+            found: collections.Counter[str] = collections.Counter()
+            for (_, _, variant), count in self.models.items():
+                _add(found, variant or None, count)
+            return dict(found.most_common(SHOWN_VARIANTS))
 
     def case_counts(self) -> dict[str, int]:
         """How many cases there are in each state, and under ``number`` how many there have been."""

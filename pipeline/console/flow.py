@@ -142,6 +142,7 @@ def read_metrics(path: Path | None) -> dict[str, Any] | None:
         return None
     try:
         snapshot = json.loads(path.read_text("utf-8"))
-        return {**snapshot, "age_s": round(time.time() - snapshot["time"], 1)}
+        age_s = round(time.time() - snapshot["time"], 1)
+        return {"counters": {}, "distributions": {}, **snapshot, "age_s": age_s}
     except (OSError, ValueError, KeyError, TypeError):
         return None

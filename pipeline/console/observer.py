@@ -71,6 +71,7 @@ class Observer:
             "labels_all": {"results": self.book.labels.total(), "labels": len(self.book.labels)},
             "scores": list(self.book.scores),
             "models": [[*names, count] for names, count in self.book.models.most_common(8)],
+            "variants": self.book.variants(),
             "cases": self.book.case_counts(),
             "watches": {name: watch.error for name, watch in self.watches.items()},
             "job": job(
