@@ -36,7 +36,7 @@ function row(name, model, rules, variants) {
     h("td.number", {}, count(model.messages || 0)),
     h("td.number", {}, model.failures ? h("span.pill.bad", {}, count(model.failures)) : "0"),
     h("td.short", {}, model.shadowed ? [compared ? `agrees on ${share(model.agreed || 0, compared)} of ${count(compared)}` : `${count(model.shadowed)} answered`, model.failed && h("small", {}, ` ${count(model.failed)} failed`)] : "–"),
-    h("td.number", {}, model.checks === undefined ? "–" : part(model.checks)),
+    h("td.number", {}, model.checks === undefined ? "–" : `${+(100 * model.checks).toFixed(1)} %`),
     h("td.number", {}, model.endpoint ? "–" : model.loaded ? bytes(model.bytes) : "no"));
 }
 

@@ -63,7 +63,7 @@ class Ledger:
             return not before
 
     def rule_errors(self, expression: str | None) -> dict[str, Any]:
-        """``errors``, the messages on which an expression raised, and the last ``error``; nothing where it never did."""
+        """``errors``, the messages on which an expression raised, and the last ``error``; nothing if none."""
         with self._lock:
             found = self._raised.get(expression or "")
         return {"errors": found[0], "error": found[1]} if found else {}
