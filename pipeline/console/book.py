@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,8 +22,8 @@ BYTES = 128 << 20
 
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
-#: Models of a file of which an event carries the count.
-SHOWN_VARIANTS = 200
+#: The newest messages that shares are counted in: an event needs them every second.
+LOOKED_AT = 5_000
 _Key = TypeVar("_Key")
 
 
@@ -146,13 +147,17 @@ class Book:
             found = self._cases.find(fits, until)
             return found, self._cases.groups(found)
 
-    def variants(self) -> dict[str, int]:
-        """How many of the results kept each of the job's models answered, as far as they say."""
+    def variants(self, since: float) -> dict[str, int]:
+        """How many of the newest results, published from ``since`` on, each of the job's models answered."""
+        found: collections.Counter[str] = collections.Counter()
         with self._lock:
-            found: collections.Counter[str] = collections.Counter()
-            for (_, _, variant), count in self.models.items():
-                _add(found, variant or None, count)
-            return dict(found.most_common(SHOWN_VARIANTS))
+            for story in itertools.islice(self._newest_first(), LOOKED_AT):
+                if story.ended is None:
+                    continue
+                if story.ended < since:
+                    break
+                _add(found, story.note("variant"), 1)
+        return dict(found)
 
     def case_counts(self) -> dict[str, int]:
         """How many cases there are in each state, and under ``number`` how many there have been."""

@@ -75,7 +75,7 @@ class Observer:
             "labels_all": {"results": self.book.labels.total(), "labels": len(self.book.labels)},
             "scores": list(self.book.scores),
             "models": [[*names, count] for names, count in self.book.models.most_common(8)],
-            "variants": self.book.variants(),
+            "variants": self._variants(metrics or {}),
             "cases": self.book.case_counts(),
             "watches": {name: watch.error for name, watch in self.watches.items()},
             "job": job(
@@ -84,6 +84,11 @@ class Observer:
             "metrics": metrics,
             "windows": self._windows(metrics or {}),
         }
+
+    def _variants(self, metrics: dict[str, Any]) -> dict[str, int]:
+        """Results by the model of a file that answered, since what is in force is; empty for a job without a file."""
+        since = (metrics.get("models") or {}).get("since")
+        return self.book.variants(since) if isinstance(since, int | float) else {}
 
     def _windows(self, metrics: dict[str, Any]) -> dict[str, Any] | None:
         """Panes of windows that the job has summed up, as its metrics say; None where it sums up none."""

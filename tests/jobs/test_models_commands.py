@@ -35,7 +35,7 @@ def test_a_sound_file_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixtur
         '{"inputs": "x", "prediction": "refund", "message_id": "as a result has it"}\n\n'
     )
     assert main(["models", "check", str(file)]) == 0
-    assert "2 models, 1 rules" in capsys.readouterr().out
+    assert "2 models, 1 rule\n" in capsys.readouterr().out
     assert main(["models", "check", f"--file={file}"]) == 0
 
 
