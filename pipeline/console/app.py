@@ -107,8 +107,10 @@ class Console:
             await asyncio.sleep(_EVERY_S)
 
     async def results(self, request: Request) -> Response:
-        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, _filter(request))
-        return JSONResponse({"results": [summary(story) for story in stories], "count": count})
+        words = _filter(request)
+        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words)
+        spread = await run_in_threadpool(self.observer.book.spread, words)
+        return JSONResponse({"results": [summary(story) for story in stories], "count": count, **spread})
 
     async def samples(self, request: Request) -> Response:
         """What passed a step of the drawing last, and what failed there."""

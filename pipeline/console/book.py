@@ -20,6 +20,8 @@ from transforms.records import STAGES, Message
 STORIES = 20_000
 BYTES = 128 << 20
 
+#: Labels that an event carries: more than a person can tell apart.
+SHOWN_LABELS = 30
 #: Columns of the score distribution, from 0 to 1.
 _SCORE_BINS = 20
 #: The newest messages that shares are counted in: an event needs them every second.
@@ -135,6 +137,23 @@ class Book:
                         found.append(story)
             return found, count
 
+    def spread(self, words: str) -> dict[str, Any]:
+        """Labels and scores of the results that fit the filter, as :func:`shares` has those of all.
+
+        Raises:
+            Refused: the filter is none.
+        """
+        fits = matcher(words)
+        labels: collections.Counter[str] = collections.Counter()
+        scores = [0] * _SCORE_BINS
+        with self._lock:
+            for story in self._stories.values():
+                if story.status == "ok" and fits(story):
+                    _add(labels, story.label, 1)
+                    if story.score is not None:
+                        scores[_bin(story.score)] += 1
+        return shares(labels, scores)
+
     def arrived(self, limit: int, fits: Callable[[Story], bool]) -> list[Story]:
         """The messages published last, newest first, whatever became of them."""
         with self._lock:
@@ -216,12 +235,25 @@ class Book:
             self.models, (model, story.note("model_revision") or "", story.note("variant") or "") if model else None, by
         )
         if story.score is not None:
-            self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] += by
+            self.scores[_bin(story.score)] += by
 
     def _uncount(self, story: Story) -> None:
         """A story is forgotten, or the same message ended again."""
         self._count(story, -1)
         story.label = story.score = None
+
+
+def _bin(score: float) -> int:
+    return min(_SCORE_BINS - 1, int(score * _SCORE_BINS))
+
+
+def shares(labels: collections.Counter[str], scores: list[int]) -> dict[str, Any]:
+    """The most frequent ``labels``, of how many results and labels in all they are, and ``scores`` by bin."""
+    return {
+        "labels": dict(labels.most_common(SHOWN_LABELS)),
+        "labels_all": {"results": labels.total(), "labels": len(labels)},
+        "scores": list(scores),
+    }
 
 
 def _add(counter: collections.Counter[_Key], key: _Key | None, by: int) -> None:

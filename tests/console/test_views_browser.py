@@ -319,7 +319,10 @@ def test_bars_bins_nodes_and_the_keyboard_narrow_the_page(browser, filled):
     page.click("button.bar-label >> text=refund")
     page.wait_for_selector(".item:only-child")
     assert page.input_value("#search") == "label:refund"
+    page.locator(".note", has_text="of the 1 that fit the filter").wait_for()
+    assert page.locator("main .bars .bar-row").count() == 1
     page.click("text=Clear")
+    page.locator(".note", has_text="results kept").wait_for()
     page.focus("rect[role=button] >> nth=-1")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('search').value.startsWith('score>=')")
