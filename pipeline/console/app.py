@@ -109,8 +109,8 @@ class Console:
     async def results(self, request: Request) -> Response:
         words = _filter(request)
         stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words)
-        spread = await run_in_threadpool(self.observer.book.spread, words)
-        return JSONResponse({"results": [summary(story) for story in stories], "count": count, **spread})
+        spread = await run_in_threadpool(self.observer.book.spread_of, words)
+        return JSONResponse({"results": [summary(story) for story in stories], "count": count, **spread.told()})
 
     async def samples(self, request: Request) -> Response:
         """What passed a step of the drawing last, and what failed there."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.console.cases import Case, Cases
 from pipeline.console.filters import matcher
+from pipeline.console.spread import Spread
 from pipeline.console.story import Story, label_and_score, reason
 from pipeline.console.waiting import Waiting
 from transforms.dead_letter import FIRST_ID, PREFIX
@@ -20,10 +21,6 @@ from transforms.records import STAGES, Message
 STORIES = 20_000
 BYTES = 128 << 20
 
-#: Labels that an event carries: more than a person can tell apart.
-SHOWN_LABELS = 30
-#: Columns of the score distribution, from 0 to 1.
-_SCORE_BINS = 20
 #: The newest messages that shares are counted in: an event needs them every second.
 LOOKED_AT = 5_000
 _Key = TypeVar("_Key")
@@ -39,8 +36,8 @@ class Book:
         self._cases = Cases()
         self._bytes = 0
         self._number = 0
-        self.labels: collections.Counter[str] = collections.Counter()
-        self.scores = [0] * _SCORE_BINS
+        #: Of the results kept, as are the models below.
+        self.spread = Spread()
         #: Model, revision and variant of the results kept.
         self.models: collections.Counter[tuple[str, str, str]] = collections.Counter()
 
@@ -137,22 +134,18 @@ class Book:
                         found.append(story)
             return found, count
 
-    def spread(self, words: str) -> dict[str, Any]:
-        """Labels and scores of the results that fit the filter, as :func:`shares` has those of all.
+    def spread_of(self, words: str) -> Spread:
+        """Labels and scores of the results that fit the filter.
 
         Raises:
             Refused: the filter is none.
         """
-        fits = matcher(words)
-        labels: collections.Counter[str] = collections.Counter()
-        scores = [0] * _SCORE_BINS
+        fits, found = matcher(words), Spread()
         with self._lock:
             for story in self._stories.values():
                 if story.status == "ok" and fits(story):
-                    _add(labels, story.label, 1)
-                    if story.score is not None:
-                        scores[_bin(story.score)] += 1
-        return shares(labels, scores)
+                    found.count(story.label, story.score)
+        return found
 
     def arrived(self, limit: int, fits: Callable[[Story], bool]) -> list[Story]:
         """The messages published last, newest first, whatever became of them."""
@@ -230,30 +223,15 @@ class Book:
     def _count(self, story: Story, by: int) -> None:
         """Adds a story's answer to the distributions, or takes it out."""
         model = story.note("model")
-        _add(self.labels, story.label, by)
+        self.spread.count(story.label, story.score, by)
         _add(
             self.models, (model, story.note("model_revision") or "", story.note("variant") or "") if model else None, by
         )
-        if story.score is not None:
-            self.scores[_bin(story.score)] += by
 
     def _uncount(self, story: Story) -> None:
         """A story is forgotten, or the same message ended again."""
         self._count(story, -1)
         story.label = story.score = None
-
-
-def _bin(score: float) -> int:
-    return min(_SCORE_BINS - 1, int(score * _SCORE_BINS))
-
-
-def shares(labels: collections.Counter[str], scores: list[int]) -> dict[str, Any]:
-    """The most frequent ``labels``, of how many results and labels in all they are, and ``scores`` by bin."""
-    return {
-        "labels": dict(labels.most_common(SHOWN_LABELS)),
-        "labels_all": {"results": labels.total(), "labels": len(labels)},
-        "scores": list(scores),
-    }
 
 
 def _add(counter: collections.Counter[_Key], key: _Key | None, by: int) -> None:

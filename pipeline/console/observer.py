@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from pipeline.console.book import SHOWN_STAGES, Book, shares
+from pipeline.console.book import SHOWN_STAGES, Book
 from pipeline.console.flow import Flow, read_metrics
 from pipeline.console.settings import ConsoleSettings
 from pipeline.console.vitals import job
@@ -68,7 +68,7 @@ class Observer:
             "on_their_way": waiting if known else None,
             "oldest_s": None if oldest is None else max(0.0, round(now - oldest, 1)),
             "task": self.task,
-            **shares(self.book.labels, self.book.scores),
+            **self.book.spread.told(),
             "models": [[*names, count] for names, count in self.book.models.most_common(8)],
             "variants": self._variants(metrics or {}),
             "cases": self.book.case_counts(),

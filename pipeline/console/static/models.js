@@ -31,7 +31,7 @@ function row(name, model, rules, variants) {
   const seen = Object.hasOwn(variants, name) ? variants[name] : 0; // a model may be called "constructor"
   return h("tr", {},
     h("td.short", {}, h("button.link", { type: "button", title: "its results", "data-key": `model-${name}`, onclick: () => narrow(term("variant", name), "results") }, name)),
-    h("td.short", { dir: "auto", title: `${model.model} ${model.revision || ""}` }, model.model.split("/").at(-1), model.revision && h("code", {}, ` ${revisionOf(model.revision)}`), h("small", {}, [model.task, model.endpoint && "an endpoint", model.follows && "followed"].filter(Boolean).map((each) => ` ${each}`).join(","))),
+    h("td.short", { dir: "auto", title: `${model.model} ${model.revision || ""}` }, h("div", {}, model.model.split("/").at(-1)), h("small", {}, model.revision && h("code", {}, `${revisionOf(model.revision)} `), [model.task, model.endpoint && "an endpoint", model.follows && "followed"].filter(Boolean).join(", "))),
     h("td", { dir: "auto" }, routes(name, rules).concat(model.shadow ? [`shadow of ${part(model.shadow)}`] : []).map((each) => h("div", {}, each))),
     h("td.number", { title: "of the newest results since this version came into force" }, seen ? [share(seen, all), h("small", {}, ` ${count(seen)}`)] : "–"),
     h("td.number", {}, count(model.messages || 0)),
