@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline import __version__, extras, flags
+from pipeline.signals import leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +82,14 @@ def _help() -> str:
 
 def script() -> None:
     """The console script: runs :func:`main` and ends the process with its exit code."""
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Clients' and Torch's idle threads have nothing left to do, and must not delay the end.
-    os._exit(code)
+    try:
+        code = main()
+    except BrokenPipeError:
+        code = 1  # whoever read the output has read enough
+    except OSError as error:
+        flags.say_error(str(error))
+        code = 1
+    leave(code)
 
 
 if __name__ == "__main__":

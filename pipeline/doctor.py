@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -22,6 +20,7 @@ from pipeline.checks.finding import Finding
 from pipeline.command import command
 from pipeline.flags import Flag, UsageError
 from pipeline.options import FLAGS, Settings, parse
+from pipeline.signals import leave
 
 _ABOUT = (
     "Checks everything that a launch with these flags would need, and says the way out of whatever is wrong: those of "
@@ -105,7 +104,4 @@ def _sign(finding: Finding) -> str:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # Clients' idle threads have nothing left to do, and must not delay the end.
-    os._exit(code)
+    leave(main())

@@ -157,11 +157,13 @@ def unknown(word: str, names: Iterable[str]) -> UsageError:
 
 #: A URL's user and password, and the values in its query, of which any may be a key.
 _PASSWORD = re.compile(r"(?<=://)[^/@\s'\"]+@|(?<=[?&])([\w.-]+=)[^&\s'\"#]+")
+#: A key of Google's where its file's name belongs, whole or cut off: no value of it is anybody's business.
+_KEY = re.compile(r"\{[^{}]*\"(?:private_key|private_key_id|client_secret|refresh_token)\".*", re.S)
 
 
 def without_passwords(text: str) -> str:
-    """``text`` whose URLs show neither user, password nor the values of their query."""
-    return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "***@", text)
+    """``text`` whose URLs show neither user, password nor the values of their query; and without a key in JSON."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}***" if found[1] else "***@", _KEY.sub("{***", text))
 
 
 def _short(given: str) -> str:

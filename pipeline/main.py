@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from pipeline.command import command
 from pipeline.direct.pace import Pace
 from pipeline.health import Health
 from pipeline.options import FLAGS, parse
+from pipeline.signals import leave
 from transforms.models.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -101,8 +100,4 @@ def _run_until_drained(result: beam.runners.runner.PipelineResult, runner: Local
 
 
 if __name__ == "__main__":
-    code = main()
-    logging.shutdown()
-    sys.stdout.flush()
-    # Clients' and Torch's idle threads have nothing left to do, and must not delay the end.
-    os._exit(code)
+    leave(main())

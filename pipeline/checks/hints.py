@@ -80,6 +80,8 @@ def log_in() -> str:
     login = "run: gcloud auth application-default login"
     if not key:
         return login
+    if "{" in key:
+        return "point GOOGLE_APPLICATION_CREDENTIALS to a file with the key: it has the key itself"
     return f"point GOOGLE_APPLICATION_CREDENTIALS ({key!r}) to a key that is valid, or unset it and {login}"
 
 

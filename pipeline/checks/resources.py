@@ -80,13 +80,19 @@ def _subscription(settings: Settings) -> Iterator[Finding]:
 def wrong_settings(found: Subscription, settings: Settings) -> Iterator[tuple[str, str]]:
     """What about the subscription would harm the job, each with the way out."""
     update = f"run: gcloud pubsub subscriptions update {found.name}"
-    ours = (settings.output_topic, settings.dead_letter_topic)
+    ours = [settings.output_topic, settings.dead_letter_topic]
+    ours += [settings.summary_topic] if settings.summary_topic else []
     if found.topic in ours:
         yield f"reads {found.topic!r}, which the job writes: an endless loop", "use the subscription of another topic"
     if found.topic == "_deleted-topic_":
         yield "lost its topic, and gets no messages any more", "create it anew on a topic that exists"
     if found.push_config.push_endpoint:
         yield f"pushes to {found.push_config.push_endpoint!r}; the job pulls", f"{update} --push-endpoint=''"
+    written = found.bigquery_config.table or found.cloud_storage_config.bucket
+    if written:
+        yield f"writes to {written!r}; the job pulls", "use a subscription that is pulled"
+    if found.detached:
+        yield "is detached from its topic, and gets no messages any more", "create it anew"
     if found.enable_message_ordering and not settings.local:
         yield (
             "keeps the order of ordering keys, which Dataflow does not",
@@ -131,6 +137,7 @@ def _table(settings: Settings) -> Iterator[Finding]:
     subject = flag("audit_table", name)
     with asking(subject, hints.make_table(name), "BigQuery"), _in_dataset("audit_table", name):
         table = clients.bigquery_client(name.project).get_table(str(name), retry=clients.ONCE, timeout=TIMEOUT_S)
+    _check_kind(subject, table)
     wrong = schema_differences(table.schema)
     if wrong:
         yield Finding(False, subject, f"has another schema: {'; '.join(wrong)}", mend_table_command(name, table.schema))
@@ -155,12 +162,20 @@ def _summary_table(settings: Settings) -> Iterator[Finding]:
             client.get_dataset(f"{name.project}.{name.dataset}", retry=clients.ONCE, timeout=TIMEOUT_S)
             yield Finding(True, subject, "is made by the job")
             return
+    _check_kind(subject, table)
     wrong = schema_differences(table.schema, SUMMARY_SCHEMA)
     if wrong:
         way_out = f"use a new table, or run: bq rm --table {name.project}:{name.dataset}.{name.table}"
         yield Finding(False, subject, f"has another schema: {'; '.join(wrong)}", way_out)
     else:
         yield Finding(True, subject, f"has all {len(SUMMARY_SCHEMA)} columns")
+
+
+def _check_kind(subject: str, table: bigquery.Table) -> None:
+    """Raises :class:`Wrong` where ``table`` is one in name only: a view, say, has the columns, and takes no rows."""
+    kind = table.table_type or "TABLE"
+    if kind != "TABLE":
+        raise Wrong(Finding(False, subject, f"is a {kind}, which takes no rows", "name the table itself"))
 
 
 @contextlib.contextmanager

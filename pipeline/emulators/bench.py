@@ -26,6 +26,7 @@ from pipeline.emulators import setup
 from pipeline.emulators.process import ROOT, spawn
 from pipeline.flags import Flag, UsageError
 from pipeline.matchers import Integer, path, seconds
+from pipeline.signals import leave
 from transforms.records import Message
 
 _ABOUT = (
@@ -208,7 +209,4 @@ def _lines(file: Path) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    # Clients' idle threads have nothing left to do, and must not delay the end.
-    os._exit(code)
+    leave(main())

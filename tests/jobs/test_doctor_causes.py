@@ -94,6 +94,22 @@ def _table(it: SetUp, *fields: bigquery.SchemaField) -> None:
     client.create_table(bigquery.Table(f"{table.project}.{table.dataset}.other", fields))
 
 
+def _view(it: SetUp) -> None:
+    """Over the audit table, and so with all its columns."""
+    table = it.resources.audit_table
+    view = bigquery.Table(f"{table.project}.{table.dataset}.view")
+    view.view_query = f"SELECT * FROM `{table}`"
+    clients.bigquery_client(table.project).create_table(view)
+    it.flags["audit_table"] = f"{table.project}:{table.dataset}.view"
+
+
+def _plain_table(it: SetUp) -> str:
+    name = f"{it.resources.audit_table.project}.{it.resources.audit_table.dataset}.inputs"
+    columns = [bigquery.SchemaField("data", "BYTES")]
+    clients.bigquery_client("my-project").create_table(bigquery.Table(name, columns))
+    return name
+
+
 def _endpoint_that(it: SetUp, status: int, words: str) -> None:
     it.endpoint.script = lambda number, path, payload: Fault(status, {"error": words})
 
@@ -143,6 +159,26 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         ),
         "BigQuery at BIGQUERY_EMULATOR_HOST=http://127.0.0.1:",
         "start `beam-hf-inference emulators`, or unset BIGQUERY_EMULATOR_HOST",
+    ),
+    "a loop of summaries": (
+        lambda it: it.flags.update(summary_topic=it.resources.input_topic),
+        "which the job writes: an endless loop",
+        "use the subscription of another topic",
+    ),
+    "a view in place of the table": (_view, "is a VIEW, which takes no rows", "name the table itself"),
+    "a subscription that writes to a table": (
+        lambda it: _subscription(
+            it, it.resources.input_topic, bigquery_config={"table": _plain_table(it), "write_metadata": False}
+        ),
+        "; the job pulls",
+        "use a subscription that is pulled",
+    ),
+    "a key in place of its file": (
+        lambda it: it.on_google_cloud(
+            GOOGLE_APPLICATION_CREDENTIALS=json.dumps({"type": "service_account", "private_key": PASSWORD})
+        ),
+        "credentials are missing or expired",
+        "to a file with the key: it has the key itself",
     ),
     "a loop": (
         lambda it: it.flags.update(input_subscription=it.resources.output_subscription),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -19,6 +22,7 @@ from test_commands import command
 
 from pipeline import __version__, clients
 from pipeline.cli import COMMANDS
+from pipeline.command import command as command_of
 
 TABLE = "--audit_table=my-project:nowhere.audit"
 #: Each command that asks a table, with flags that are right.
@@ -137,6 +141,31 @@ def test_counts_for_a_script(servers, capsys):
         (found,) = (each for each in COMMANDS if each.name == name)
         assert importlib.import_module(found.module).main([*flags, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)[key] == 0
+
+
+def test_output_that_nobody_takes_is_no_traceback(monkeypatch, capfd):
+    """A closed output, a terminal of another alphabet, a full disk, a reader that has gone: 0, or 1 with a line."""
+
+    @command_of
+    def prints(argv):
+        print("✓")
+        return 0
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    ascii_only = io.TextIOWrapper(io.BytesIO(), "ascii")
+    for output, code in ((None, 0), (ascii_only, 0), (os.fdopen(full, "w"), 1), (os.fdopen(writer, "w"), 1)):
+        monkeypatch.setattr(sys, "stdout", output)
+        assert prints([]) == code
+        if output is not None:
+            output.flush()  # as the process does at its end
+    assert capfd.readouterr().err == "error: [Errno 28] No space left on device\n"
+    assert ascii_only.buffer.getvalue() == b"?\n"
+    for given in ("| true", ">&-"):
+        line = f"{sys.executable} -m pipeline.cli --help {given}"
+        done = subprocess.run(["bash", "-c", line], cwd=streams.ROOT, capture_output=True, text=True, timeout=120)
+        assert done.stderr == "", given
 
 
 WAITING = {

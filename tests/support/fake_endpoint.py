@@ -80,6 +80,7 @@ class FakeEndpoint:
         self.max_client_batch_size = 32
         self.seen: list[Seen] = []
         self.most_at_once = 0
+        self.cookies: str | None = None  # that came with the last request
         self._now = 0
         self._posts = 0
         self._lock = threading.Lock()
@@ -230,6 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         with fake._lock:
             fake._now += 1
             fake.most_at_once = max(fake.most_at_once, fake._now)
+            fake.cookies = self.headers.get("cookie")
         try:
             reply = fake.reply(method, self.path, payload, token)
         finally:

@@ -219,6 +219,66 @@ def test_an_input_that_breaks_a_request_of_many_is_found(hasty):
     assert kinds(outcomes) == {"Prediction": 70, "EndpointFailed": 1}
 
 
+ITS_OWN = {
+    "a gateway that forbids what is in it": Fault(403, "<html><title>403 Forbidden</title></html>"),
+    "over every quota by itself": Fault(429, {"error": {"message": "Request too large: limit 10000, requested 12000"}}),
+    "a server that dies of it behind a gateway": Fault(503, "upstream connect error"),
+    "a gateway that leads it elsewhere": Fault(302, "", {"location": "/blocked"}),
+    "no route for it": Fault(404, {"error": "not found"}),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if n < 2 else pytest.param(name, marks=pytest.mark.slow) for n, name in enumerate(ITS_OWN)]
+)
+def test_one_input_that_is_never_answered_does_not_stop_the_job(name, hasty, monkeypatch):
+    """Whatever its status: what went well before still does until its time is over, so that it is the input alone."""
+
+    monkeypatch.setattr(caller, "LAST_WAIT_S", 0.02)
+
+    def script(number, path, payload):
+        return ITS_OWN[name] if payload["inputs"] == "bad" else None
+
+    with FakeEndpoint("inference", script=script).running() as fake:
+        handler = EndpointModelHandler(fake.url, "feature-extraction", max_wait_s=0.7)
+        model = handler.load_model()
+        assert kinds(handler.run_inference(requests(["good"]), model)) == {"Prediction": 1}
+        assert kinds(handler.run_inference(requests(["bad"]), model)) == {"EndpointFailed": 1}
+
+
+@pytest.mark.slow
+def test_one_input_that_is_never_answered_does_not_cost_its_neighbours(hasty, monkeypatch):
+    """A gateway that forbids a request of many for one text in it: halved, and the one is blamed."""
+
+    monkeypatch.setattr(caller, "LAST_WAIT_S", 0.02)
+
+    def script(number, path, payload):
+        return Fault(403, "") if "bad" in payload["inputs"] else None
+
+    with FakeEndpoint("tei", script=script).running() as fake:
+        outcomes = run(fake.url, [*(f"t{n}" for n in range(40)), "bad"], max_wait_s=1.0)
+    assert kinds(outcomes) == {"Prediction": 40, "EndpointFailed": 1}
+
+
+def test_an_outage_after_much_overload_blames_nobody(hasty, monkeypatch):
+    """A message that was refused again and again while others were answered comes again if the endpoint goes away."""
+    monkeypatch.setattr(caller, "LAST_WAIT_S", 0.02)
+    dark = []
+
+    def script(number, path, payload):
+        if payload["inputs"] == "unlucky":
+            dark.extend([True] if number > 16 else [])
+            return Fault(429, {"error": "overloaded"})
+        return Fault(503, {"error": "away"}) if dark else None
+
+    with FakeEndpoint("inference", script=script).running() as fake:
+        handler = EndpointModelHandler(fake.url, "feature-extraction", max_wait_s=1.2)
+        model = handler.load_model()
+        handler.run_inference(requests(["good"]), model)
+        with pytest.raises(EndpointUnavailable):
+            handler.run_inference(requests(["unlucky"]), model)
+
+
 def test_an_input_that_breaks_the_server_is_blamed_even_alone(hasty):
     """On a quiet stream there are no others: what went well before is asked again, and tells who is to blame."""
 

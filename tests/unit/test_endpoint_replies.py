@@ -166,6 +166,42 @@ def test_a_message_without_a_text_is_a_misfit(content: Any) -> None:
         assert reading("text-generation", thought, **chat).value[0][0]["generated_text"][-1]["content"] == ""
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "length", "error": {"code": 502, "message": "upstream"}},
+    ],
+)
+def test_a_text_that_was_broken_off_is_no_answer(odd: dict[str, Any]) -> None:
+    """A server that stops in the middle says so beside what it has, and half a text is nobody's answer."""
+    for choice in ({"text": "The parcel is"}, {"message": {"role": "assistant", "content": "The parcel is"}}):
+        assert reading("text-generation", {"choices": [choice | odd]}, url="http://x/v1").misfit
+        assert not reading(
+            "text-generation", {"choices": [choice | {"finish_reason": "length"}]}, url="http://x/v1"
+        ).misfit
+
+
+def test_as_many_texts_as_were_asked_for() -> None:
+    """A server that knows no `n` answers one, and another may answer more: neither is what was asked."""
+    for n, said in ((2, 1), (1, 2), (3, 0)):
+        choices = [{"text": "x"}] * said
+        parameters = {"num_return_sequences": n}
+        assert reading("text-generation", {"choices": choices}, url="http://x/v1", parameters=parameters).misfit
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "c"], ["a", "b", "c"], ["a", "a"], ["A", "b"]])
+@pytest.mark.parametrize("task", ["zero-shot-classification", "zero-shot-image-classification"])
+def test_a_choice_is_among_the_labels_that_were_given(task: str, names: list[str]) -> None:
+    """A server that chooses among others, such as its own, has not answered; blanks around one are nothing."""
+    for candidates in (["a", "b"], "a, b"):
+        answer = [{"label": name, "score": 0.5} for name in names]
+        assert reading(task, answer, parameters={"candidate_labels": candidates}).misfit
+        fine = [{"label": name, "score": 0.5} for name in ("b", "a ")]
+        assert not reading(task, fine, parameters={"candidate_labels": candidates}).misfit
+
+
 ROW = {"embedding": [0.5, 0.25]}
 ROWS = [
     [{**ROW, "index": 0}, {**ROW, "index": 0}],
@@ -177,12 +213,16 @@ ROWS = [
     [ROW],
     [ROW, ROW, ROW],
     [ROW, {"embedding": None}],
+    [ROW, {"embedding": [0.5]}],
+    [ROW, {"embedding": "AAAAPw=="}],
+    [ROW, {"embedding": "AAAAPwAA"}],
+    [ROW, {"embedding": ""}],
 ]
 
 
 @pytest.mark.parametrize("data", ROWS)
 def test_rows_that_cannot_be_told_apart_are_a_misfit(data: list[Any]) -> None:
-    """More or fewer rows than inputs, and indices missing, doubled or odd: no row may go to another's message."""
+    """More or fewer rows than inputs, indices missing, doubled or odd, and rows that are cut off."""
     assert reading("feature-extraction", {"data": data}, rows=2, url="http://x/v1").misfit
 
 
@@ -334,6 +374,19 @@ def test_a_body_is_bounded_packed_or_not(monkeypatch: pytest.MonkeyPatch) -> Non
     found = dict(zip(bodies, kinds(outcomes), strict=False))
     assert {name for name, kind in found.items() if kind == "Prediction"} == {"good", "odd"}
     assert set(kinds(outcomes)) == {"Prediction", "EndpointFailed"} and "over 100,000 bytes" in outcomes[1].error
+
+
+def test_no_cookie_is_kept() -> None:
+    """A server that sets one more with each answer gets none of them back, and its connections stay spread."""
+
+    def script(number: int, path: str, payload: Any) -> Fault:
+        sent.append(fake.cookies)
+        return Fault(200, [0.5, 0.25], {"set-cookie": f"name{number}=value"})
+
+    sent: list[Any] = []
+    with FakeEndpoint(script=script).running() as fake:
+        run(fake.url, "feature-extraction", ["a"] * 5, concurrency=1)
+    assert len(sent) == 5 and not any(sent)
 
 
 def test_what_nobody_foresaw_here_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,3 +203,18 @@ def test_words_that_quote_a_token_are_scrubbed(tmp_path, impatient):
 def test_no_source_is_no_token():
     """Without --hf_token_source nothing is sent, whatever the environment holds."""
     assert TokenKeeper(None).get() is None and TokenKeeper(None).refused(None) is False
+
+
+def test_a_source_that_fails_as_nobody_foresaw_blames_no_message():
+    """A metadata server's answer without its fields, say: an error of the token, without what was answered."""
+
+    class Odd:
+        def lease(self, again):
+            raise KeyError(OLD)
+
+        def pause_s(self):
+            return 0.0
+
+    with pytest.raises(TokenError, match=r"its source failed \(KeyError\)") as error:
+        TokenKeeper(Odd()).get()
+    assert OLD not in str(error.value)

@@ -26,6 +26,7 @@ def labels(usual: int | None) -> Callable[[Any, Ask], Any]:
         if not are_objects(found, "label", "score") or not are_texts(one["label"] for one in found):
             raise Misfit(f'expected [{{"label": …, "score": …}}], got {brief(answer)}')
         check_numbers((one["score"] for one in found), answer)
+        _check_candidates([one["label"] for one in found], ask, answer)
         top = ask.parameters.get("top_k", usual)
         return sorted(found, key=lambda one: -one["score"])[:top]
 
@@ -87,8 +88,17 @@ def zero_shot(answer: Any, ask: Ask) -> Any:
     if not names or len(names) != len(scores) or not are_texts(names):
         raise Misfit(f"expected a score for each label, got {brief(answer)}")
     check_numbers(scores, answer)
+    _check_candidates(names, ask, answer)
     ranked = sorted(zip(names, scores, strict=True), key=lambda one: -one[1])
     return {"sequence": ask.inputs, "labels": [name for name, _ in ranked], "scores": [score for _, score in ranked]}
+
+
+def _check_candidates(names: list[str], ask: Ask, answer: Any) -> None:
+    """Checks that a choice among the message's labels, where it has any, is among all of these and no others."""
+    given = ask.parameters.get("candidate_labels") or []
+    asked = {label.strip() for label in (given.split(",") if isinstance(given, str) else given)} - {""}
+    if asked and {name.strip() for name in names} != asked:
+        raise Misfit(f"expected a score for each of candidate_labels, and no others, got {brief(answer)}")
 
 
 def spans(answer: Any, ask: Ask) -> Any:

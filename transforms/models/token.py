@@ -201,9 +201,9 @@ class TokenKeeper:
 
     def refused(self, token: str | None) -> bool:
         """Tells that ``token`` was not accepted; returns whether there is another one now."""
+        if self._source is None:
+            return False
         with self._lock:
-            if self._source is None:
-                return False
             now = time.monotonic()
             due = now - self._read_at > _PAUSE_S and now - self._again_at > self._source.pause_s()
             if self._token == token and due:
@@ -239,9 +239,12 @@ class TokenKeeper:
     def _read(self, again: bool) -> None:
         assert self._source is not None
         self._read_at = time.monotonic()
-        token, seconds = self._source.lease(again)
-        now = time.monotonic()
-        self._token, self._ends_at = token, now + max(_PAUSE_S, seconds)
-        self._renew_at = now + seconds - min(_EARLY_S, seconds / 4)
+        try:
+            token, seconds = self._source.lease(again)
+        except Exception as error:  # whatever it is, no message's fault; its text may hold what a server answered
+            unforeseen = TokenError(f"`token`: its source failed ({type(error).__name__})")
+            raise (error if isinstance(error, TokenError) else unforeseen) from None
+        self._token, now = token, time.monotonic()
+        self._ends_at, self._renew_at = now + max(_PAUSE_S, seconds), now + seconds - min(_EARLY_S, seconds / 4)
         if token not in self._seen:
             self._seen = [*self._seen[-9:], token]

@@ -27,8 +27,11 @@ FIRST_WAIT_S, LAST_WAIT_S = 0.5, 10.0
 #: How often one request must fail, others being answered between any two failures, for its input to be blamed.
 STRIKES = 5
 
-#: How many times more where the body of a 200 says that the server is busy: its words may only quote the input.
+#: How many times more where it fails as if something else were to blame: a server that is busy may answer others first.
 PATIENCE = 4
+
+#: Failures in a row, without an answer to others between them, from which on the endpoint itself may be away.
+_STILL = 2
 
 #: Largest request that is kept to probe with.
 _KEEP_BYTES = 65_536
@@ -118,13 +121,13 @@ class Caller:
         """
         waits = exponential_sleep_generator(FIRST_WAIT_S, LAST_WAIT_S)
         deadline = time.monotonic() + self.max_wait_s if self.breaker.is_open else None
-        strikes, seen, attempts = 0, -1, 0
+        strikes, seen, attempts, in_a_row = 0, -1, 0, 0
         while True:
             arrived = time.monotonic()
             try:
                 probe = await self.breaker.enter(deadline)
             except TimeoutError:
-                self._give_up()
+                self._give_up(strikes, in_a_row, attempts)
             counts.throttled_s += time.monotonic() - arrived
             good = self._good or self.small
             if probe and good is not None and good.post is not post:
@@ -149,14 +152,13 @@ class Caller:
                 return found.value
             if found.verdict is Verdict.REFUSED:
                 raise EndpointRefused(f"{self.name} refused it with {quoted(found.words)}")
-            if found.verdict is Verdict.BROKEN or found.in_body:
-                if 0 <= seen < self.breaker.successes:
-                    strikes += 1
-                seen = self.breaker.successes
-                patience = PATIENCE if found.verdict is Verdict.BUSY else 1
-                if strikes >= (STRIKES if alone else 1) * patience:
-                    words = quoted(found.words)
-                    raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {words}")
+            others = 0 <= seen < self.breaker.successes
+            seen = self.breaker.successes
+            strikes, in_a_row = strikes + others, 0 if others else in_a_row + 1
+            patience = 1 if found.verdict is Verdict.BROKEN else PATIENCE
+            blames = found.verdict is Verdict.BROKEN or found.in_body or not alone
+            if blames and strikes >= (STRIKES if alone else 1) * patience:
+                self._blame(attempts, found.words)
             deadline = deadline or time.monotonic() + self.max_wait_s
             # Both: those who were told the same time shall not come back at the same moment.
             pause = found.pause_s + next(waits)
@@ -164,7 +166,10 @@ class Caller:
             await asyncio.sleep(pause)
             counts.throttled_s += pause
             if time.monotonic() >= deadline:
-                self._give_up()
+                self._give_up(strikes, in_a_row, attempts)
+
+    def _blame(self, attempts: int, words: str) -> NoReturn:
+        raise EndpointFailed(f"{self.name} failed {attempts} times on it, and answers others: {quoted(words)}")
 
     async def _attempt(self, post: Post, read: Read, counts: RequestCounts) -> tuple[Reading | None, float]:
         """One attempt inside the breaker, as it was understood; None where there is another token now.
@@ -214,7 +219,14 @@ class Caller:
         there, token = self.token.at_hand()
         return token if there else await asyncio.to_thread(self.token.get)
 
-    def _give_up(self) -> NoReturn:
+    def _give_up(self, strikes: int, in_a_row: int, attempts: int) -> NoReturn:
+        """The end of ``max_wait_s``.
+
+        A gateway's 403 for what is in a text, a 429 for one that is over every quota, a 503 of a server that dies of
+        it: no status tells these from an outage, but that others are answered to the end.
+        """
+        if strikes >= STRIKES and in_a_row < _STILL and not self.breaker.is_away:
+            self._blame(attempts, self.breaker.words)
         raise EndpointUnavailable(
             f"{self.name} gave no answer for {self.max_wait_s:g} s; at last: {self.breaker.words}."
             " No message is lost: they are delivered again"

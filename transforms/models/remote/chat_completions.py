@@ -24,6 +24,9 @@ _IN_PLACE = ("tool_calls", "function_call", "refusal", "reasoning_content", "rea
 #: Why a choice may have ended without a text: its tokens went into thoughts that are not shown, or it was held back.
 _WITHOUT_TEXT = ("length", "tool_calls", "function_call", "content_filter")
 
+#: How servers say that they broke off in the middle of it: what there is of a text is no answer.
+_BROKEN_OFF = ("error", "abort", "aborted", "cancelled", "canceled", "timeout", "failed")
+
 #: The tasks whose answer is text that the model writes.
 WRITES = ("text-generation", "image-text-to-text")
 
@@ -74,6 +77,9 @@ def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:
         raise Misfit(f'expected {{"choices": [...]}}, got {brief(answer)}')
     # image-text-to-text answers with the new text only.
     whole = ask.parameters.get("return_full_text", task == "text-generation")
+    asked = ask.parameters.get("num_return_sequences", 1)
+    if len(choices) != asked:
+        raise Misfit(f"expected {asked} choices, as asked, got {len(choices)}")
     texts = [_text(choice) for choice in choices]
     structure = structured.asked(ask.parameters)
     return [
@@ -88,6 +94,8 @@ def read(answer: Any, ask: Ask, task: str) -> list[dict[str, Any]]:
 def _text(choice: Any) -> str:
     """The text of a choice, whether it is one text or parts."""
     found = choice if isinstance(choice, dict) else {}
+    if found.get("error") or found.get("finish_reason") in _BROKEN_OFF:
+        raise Misfit(f"expected a whole text, and it was broken off: {brief(choice)}")
     message = found.get("message")
     text = message.get("content") if isinstance(message, dict) else found.get("text")
     if isinstance(text, list):

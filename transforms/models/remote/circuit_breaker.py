@@ -45,6 +45,11 @@ class CircuitBreaker:
         self._probes = 0
         self._waiting: list[asyncio.Future[None]] = []
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the breaker is open and a probe found it right."""
+        return self.is_open and self._probes > 1
+
     async def enter(self, deadline: float | None) -> bool:
         """Waits for a place; returns whether this request is the probe of an endpoint that is away.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from transforms.models.errors import InvalidAnswer, NonFinite
 from transforms.models.inputs import Ask
+from transforms.models.misfits import Misfit
 from transforms.models.remote.protocol import Server, one_each
 from transforms.models.task_entry import TaskEntry
 
@@ -22,7 +25,11 @@ def read_rows(answer: Any, server: Server, task: TaskEntry, asks: Sequence[Ask])
         own = server.read(answer, asks)
     except InvalidAnswer as error:
         return [error]  # of one: no server that generates takes several
-    return [_row(task, one, ask) for one, ask in zip(one_each(own, asks), asks, strict=True)]
+    rows = [_row(task, one, ask) for one, ask in zip(one_each(own, asks), asks, strict=True)]
+    widths = {row.shape[-1] for row in rows if isinstance(row, np.ndarray)}
+    if len(widths) > 1:
+        raise Misfit(f"expected rows of one width, got {', '.join(map(str, sorted(widths)))}")
+    return rows
 
 
 def _row(task: TaskEntry, answer: Any, ask: Ask) -> Any:

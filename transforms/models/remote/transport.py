@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import time
 import zlib
+from http.cookiejar import DefaultCookiePolicy
 
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import get_async_session
@@ -35,6 +36,8 @@ class Transport:
             session.follow_redirects = False
             # The library's hooks refuse every request while HF_HUB_OFFLINE is set, which is about the hub.
             session.event_hooks = {}
+            # A server's cookies would keep all requests on one machine behind a balancer, and grow with each new name.
+            session.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self._sessions = itertools.cycle(sessions)
 
     async def send(self, post: Post, token: str | None, timeout_s: float) -> Reply:
