@@ -2,7 +2,8 @@
 
 Its trigger driver keeps every window with all that was put into it, and the runner copies all of it for each bundle.
 Here a window goes once it can get nothing more, what it holds is merged, and its state is changed in place: a bundle
-that fails in here is dropped and not repeated. When a pane fires, and what it holds, is Beam's driver's affair.
+that fails in here is dropped and not repeated. A watermark that Beam's driver goes on holding for a window whose last
+pane has fired is let go: a drained job would never end. When a pane fires, and what it holds, is the driver's affair.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pipeline import AppliedPTransform
 from apache_beam.runners.direct.evaluation_context import DirectStepContext, DirectUnmergedState
 from apache_beam.runners.direct.transform_evaluator import _StreamingGroupAlsoByWindowEvaluator
+from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.trigger import GeneralTriggerDriver, MergeableStateAdapter
 
 from transforms.tally import Tally
@@ -72,6 +74,7 @@ class _PanesEvaluator(_StreamingGroupAlsoByWindowEvaluator):
         for key in self.keyed_holds:
             state = self._step_context.get_keyed_state(key)
             forget(state, self._watermark, self.driver.allowed_lateness)
+            let_go(state)
             merge(state)
             self.keyed_holds[key] = state.get_earliest_hold()
         return super().finish_bundle()  # type: ignore[no-untyped-call]
@@ -84,6 +87,19 @@ def forget(state: Any, watermark: Any, lateness: Any) -> None:
         if not any(state.timers.get(window_id) for window_id in ids[window]):
             for window_id in ids.pop(window):
                 state.state.pop(window_id, None)
+
+
+def let_go(state: Any) -> None:
+    """Holds no watermark for a window that waits for none.
+
+    The driver holds one for what comes late while the output's watermark is still behind the window's end, fires at
+    once, and sets no timer with which it would let go.
+    """
+    for ids in state.get_global_state(MergeableStateAdapter.WINDOW_IDS, {}).values():
+        domains = {domain for window_id in ids for _, domain, _ in state.timers.get(window_id, ())}
+        if TimeDomain.WATERMARK not in domains:
+            for window_id in ids:
+                state.state.get(window_id, {}).pop("watermark", None)
 
 
 def merge(state: Any) -> None:

@@ -12,11 +12,16 @@ import pytest
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
+from apache_beam.runners.direct.evaluation_context import DirectUnmergedState
 from apache_beam.testing.test_stream import TestStream
-from apache_beam.transforms.window import TimestampedValue
+from apache_beam.transforms.trigger import create_trigger_driver
+from apache_beam.transforms.window import IntervalWindow, TimestampedValue
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 from fakes import FakeHandler
 
 from pipeline import graph
+from pipeline.direct.panes import let_go
 from pipeline.direct.runner import LocalRunner
 from transforms import window
 from transforms.records import Message
@@ -163,6 +168,24 @@ def test_idle_windows_have_no_row_and_hold_nothing_up():
     )
     found, _ = panes(stream, "fixed:60")
     assert found == [(0, 60, "on_time", 1, 1), (3600, 3660, "on_time", 1, 1)]
+
+
+def test_a_late_tally_holds_no_watermark_for_ever():
+    """Beam's driver holds one for what is late to a window whose end the output's watermark has not reached yet."""
+    into = Window(Windowing("fixed", 10.0), "job", "run", 3600)._into
+    driver = create_trigger_driver(into.windowing)
+    state = DirectUnmergedState()
+    late = WindowedValue(Tally(), Timestamp(5), (IntervalWindow(0, 10),))
+    (pane,) = driver.process_elements(state, [late], output_watermark=Timestamp(0), input_watermark=Timestamp(20))
+    assert len(pane.value) == 1
+    assert state.get_earliest_hold() < MAX_TIMESTAMP and not state.get_timers()[0], "the driver has been mended"
+    let_go(state)
+    assert state.get_earliest_hold() == MAX_TIMESTAMP
+
+    soon = WindowedValue(Tally(), Timestamp(25), (IntervalWindow(20, 30),))
+    assert not list(driver.process_elements(state, [soon], Timestamp(20), Timestamp(20)))
+    let_go(state)
+    assert state.get_earliest_hold() < Timestamp(30), "the pane at the window's end is still waited for"
 
 
 def test_a_drain_sums_up_what_is_open():

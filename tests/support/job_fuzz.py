@@ -75,6 +75,8 @@ class Lane:
         random = Random(f"{seed}/{task}")
         choices = {flag.name: flag.choices for flag in FLAGS if flag.choices and flag.name not in _NOT_DRAWN}
         drawn = {name: random.choice(values) for name, values in {**choices, **_VALUES}.items()}
+        if drawn["on_too_long"] == "chunk" and "chunk" not in TASKS[task].parameters:
+            drawn["on_too_long"] = "truncate"
         known = {name: value for name, value in _PARAMETERS.items() if name in TASKS[task].parameters}
         # Generations are to be short in any case.
         kept = {name: known[name] for name in known if random.random() < 0.5 or name == "max_new_tokens"}
