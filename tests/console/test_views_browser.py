@@ -103,7 +103,8 @@ def filled(servers, tmp_path_factory) -> Iterator[tuple[Served, dict[str, str]]]
         ],
         "models": {
             "stable": stable | {"loaded": True, "bytes": 90_000_000, "messages": 90, "failures": 2, "checks": 0.975},
-            "b": {"model": "/models/b", "loaded": False, "shadow": 0.2, "shadowed": 4, "agreed": 3, "disagreed": 1},
+            "b": {"model": "/models/b", "task": "object-detection", "loaded": False}
+            | {"shadow": 0.2, "shadowed": 4, "agreed": 3, "disagreed": 1},
         },
         "rule_errors": {"ceil(body)": {"errors": 7, "error": "ceil() takes number, and got string"}},
         "refused": {"since": time.time() - 5, "why": "model 'c': 1 of 3 checks hold, <b>0.95</b> must"},
@@ -385,6 +386,7 @@ def test_the_page_says_what_a_models_file_has_in_force(browser, filled):
     card = page.locator("section.card", has_text="aaaaaaaa-bbbbbb")
     words = ("gs://my-bucket/models.yaml", "Refused since", "<b>0.95</b>", "ceil() takes number", "90 MB of 4.0 GB")
     assert all(each in card.inner_text() for each in words), card.inner_text()
+    assert "text-classification, object-detection" in page.inner_text(".facts")
     rows = [each.split("\t") for each in card.locator("tbody tr").all_inner_texts()]
     stable, b = ([cell.strip() for cell in row] for row in rows)
     assert stable[2:] == ["90 % of the rest by attributes.customer", "–", "90", "2", "–", "97.5 %", "90 MB"]

@@ -8,15 +8,21 @@ import { ago, full } from "./time.js";
 export const revisionOf = (revision) => revision.length > 20 ? `${revision.slice(0, 16)}…` : revision;
 const last = (name) => name?.split("/").at(-1);
 
+/** What the job does: of a models file its models' tasks, else what its results and its card say. */
+export function tasksOf({ task, metrics }) {
+  const models = Object.values(metrics?.models?.models || {}).map((each) => each.task);
+  return [...new Set(models.length ? models : [task || metrics?.job?.task])].filter(Boolean);
+}
+
 /** Tells only what the job wrote of itself (`--metrics_file`) and what its results say. */
 export function show(place, { figures }) {
-  const job = figures.metrics?.job || {}, models = figures.models, log = figures.metrics?.log || [];
+  const job = figures.metrics?.job || {}, models = figures.models, log = figures.metrics?.log || [], tasks = tasksOf(figures);
   const open = place.querySelector("details")?.open;
   const facts = [
     models.length
       ? ["Model", models.map(([model, revision, variant, n]) => h("span.model", { title: `${model} ${revision}: ${count(n)} of the results kept` }, last(model), revision && h("code", {}, ` ${revisionOf(revision)}`), (variant || models.length > 1) && h("small", {}, ` ${variant ? `variant ${variant}, ` : ""}${count(n)} results`)))]
       : job.model && ["Model", `${last(job.model)}, no result yet`],
-    (figures.task || job.task) && ["Task", figures.task || job.task],
+    tasks.length > 0 && [tasks.length > 1 ? "Tasks" : "Task", tasks.join(", ")],
     job.engine && ["Engine", job.engine],
     job.device && ["Device", job.device],
     job.endpoint && ["Endpoint", job.endpoint],

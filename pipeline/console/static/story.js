@@ -70,7 +70,7 @@ function cameIn(story) {
   return [story.body_from === "the result" && h("p.note", {}, "As the result tells it:"),
     h("pre", { tabindex: 0, dir: "auto" }, story.body === "" ? "(empty)" : story.body),
     more && h("p.note", {}, `the first ${count(story.body.length)} characters of ${count(story.body_bytes)} bytes`),
-    story.body !== "" && copyButton(story.body)];
+    story.body !== "" && !/^(image|audio)\//.test(story.attributes?.["content-type"]) && copyButton(story.body)];
 }
 
 /** A failure, its replays and how they ended, as one list. */

@@ -2,6 +2,7 @@
 
 import { about, get, post } from "./api.js";
 import { h, fill, card, empty, ms, bytes, announce } from "./dom.js";
+import { tasksOf } from "./job.js";
 import { answer } from "./predictions.js";
 import { storyLink } from "./story.js";
 
@@ -108,8 +109,9 @@ export function filtered() {}
 
 export function update({ figures }) {
   if (!about.may_publish) return;
-  topic.textContent = [about.names["input topic"].split("/").at(-1), figures.task].filter(Boolean).join(" · ");
-  examples.hidden = text.disabled || FILES.test(figures.task);
+  topic.textContent = [about.names["input topic"].split("/").at(-1), ...tasksOf(figures)].join(" · ");
+  const tasks = tasksOf(figures);
+  examples.hidden = text.disabled || (tasks.length > 0 && tasks.every((each) => FILES.test(each)));
   for (const each of sent) if (!each.ended) look(each);
 }
 
