@@ -90,7 +90,7 @@ def stream(resources: setup.Resources, total: int, seconds: float, page: Page, s
         page.evaluate("name => { location.hash = name }", next(views))
         page.wait_for_timeout(max(0.0, 1000 * (began + seconds * start / total - time.monotonic())))
     page.evaluate("location.hash = 'flow'")
-    page.wait_for_selector(f".tile:first-child strong:text-is('{good:,}')", timeout=120_000)
+    page.locator(f".tile:first-child strong:text-is('{good:,}')").wait_for(timeout=120_000)
     return good
 
 
@@ -117,7 +117,8 @@ def outcome(number: int, message_id: str, message: Message) -> tuple[bool, Messa
 def opened(browser: Browser, console: Server) -> Page:
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.goto(f"http://{console.address}/")
-    page.wait_for_selector(".tile")
+    # Not wait_for_selector: the handle that it gives would itself hold what the page has left.
+    page.locator(".tile").first.wait_for()
     return page
 
 

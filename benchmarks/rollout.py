@@ -147,6 +147,9 @@ def under_load(rate: float, pause_s: float, patience_s: float, folder: Path, mos
     with job(resources, *flags(desk), log=desk.log) as process:
         assert waited(lambda: bool(desk.told()), patience_s), desk.log.read_text()[-3000:]
         with Load(resources.input_topic, rate, message) as load, Collector(resources) as collected:
+            # What waits at the start is no part of the latency without changes.
+            assert waited(lambda: load.sent and len(load.sent) - len(collected.results) < rate / 2, patience_s)
+            steady = time.time()
             time.sleep(pause_s)
             for name, in_force, change in list(changes(desk))[:most]:
                 before = desk.told()
@@ -182,6 +185,8 @@ def under_load(rate: float, pause_s: float, patience_s: float, folder: Path, mos
     apart: list[float] = []
     for row in rows:
         at = row["publish_time"].timestamp()
+        if at < steady:
+            continue
         (during if any(since <= at <= until for since, until in spans) else apart).append(row["total_ms"])
     versions = Counter(row["models_version"] for row in rows)
     return {

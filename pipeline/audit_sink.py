@@ -23,6 +23,8 @@ Failed = Callable[[BaseException], None]
 _PASSING = frozenset(
     ("backendError", "internalError", "jobBackendError", "quotaExceeded", "rateLimitExceeded", "stopped", "timeout")
 )
+#: What a client raises on an answer of 200 that is none of BigQuery's: a web page, a list of no known form.
+_UNREAD = (AttributeError, KeyError, TypeError, ValueError)
 #: What the service says of a row whose columns are not the table's.
 _SCHEMA_WORDS = ("no such field", "missing required field")
 
@@ -94,13 +96,20 @@ class BigQuerySink:
                 retry=clients.retry("insert", failed),
                 timeout=clients.ATTEMPT_S,
             )
+            answers = {error["index"]: list(error["errors"]) for error in errors}
+            if not all(index in range(len(rows)) and all(map(dict.keys, own)) for index, own in answers.items()):
+                raise KeyError("errors of rows that were not sent, or of no known form")
+        except _UNREAD as error:
+            json.dumps(rows)  # raises where it is a row that was stumbled on
+            words = f"its answer cannot be read ({type(error).__name__}); is it a proxy's on the way?"
+            return dict.fromkeys(range(len(rows)), [{"message": words, "reason": "backendError"}])
         except clients.API_ERRORS as error:
             if getattr(error, "code", None) not in (400, 413):
                 raise SinkUnavailable(f"table {self._table}: {error}") from error
             if len(rows) == 1:
                 return {0: [{"message": getattr(error, "message", str(error)), "reason": "request"}]}
             return self._halves(rows, row_ids, failed)
-        return {error["index"]: error["errors"] for error in errors}
+        return answers
 
     def _halves(
         self, rows: Sequence[dict[str, Any]], row_ids: Sequence[str], failed: Failed
@@ -168,4 +177,5 @@ def _is_passing(errors: Sequence[dict[str, str]]) -> bool:
 
 
 def _words(errors: Sequence[dict[str, str]]) -> str:
-    return "; ".join(f"{e.get('location') or 'row'}: {e.get('message') or e.get('reason')}" for e in errors)
+    said = (f"{e.get('location') or 'row'}: {e.get('message') or e.get('reason') or 'no reason'}" for e in errors)
+    return "; ".join(said) or "row: no reason"

@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = difflib.get_close_matches(" ".join(argv[:2]), [each.name for each in COMMANDS], 1)
         near = near or difflib.get_close_matches(argv[0], [each.name for each in COMMANDS], 1)
         way_out = f"did you mean {near[0]}?" if near else f"use {', '.join(each.name for each in COMMANDS)}"
-        return flags.wrong_usage(flags.UsageError(f"{argv[0]!r}: no such command; {way_out}"))
+        # A flag's value may be a secret, and is not shown.
+        word = argv[0].partition("=")[0] if argv[0].startswith("-") else argv[0]
+        return flags.wrong_usage(flags.UsageError(f"{word!r}: no such command; {way_out}"))
     try:
         run: Callable[[Sequence[str]], int] = importlib.import_module(command.module).main
     except ModuleNotFoundError as error:
@@ -84,6 +86,9 @@ def script() -> None:
     """The console script: runs :func:`main` and ends the process with its exit code."""
     try:
         code = main()
+    except KeyboardInterrupt:  # while a command's module was being imported
+        print("interrupted", file=sys.stderr)
+        code = 1
     except BrokenPipeError:
         code = 1  # whoever read the output has read enough
     except OSError as error:

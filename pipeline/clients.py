@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -15,10 +16,11 @@ import requests.exceptions
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.cloud import bigquery
 from google.pubsub_v1 import PublisherClient, SchemaServiceClient, SubscriberClient
 
+from pipeline.flags import UsageError
 from transforms import metrics
 from transforms.records import Limits
 
@@ -105,12 +107,32 @@ ONCE = Retry(predicate=lambda _: False)
 _Client = TypeVar("_Client", PublisherClient, SchemaServiceClient, SubscriberClient)
 
 
+#: What points clients to an emulator, and how that is written.
+EMULATORS = {
+    "PUBSUB_EMULATOR_HOST": (re.compile(r"[^\s/@:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}"), "HOST:PORT"),
+    "BIGQUERY_EMULATOR_HOST": (re.compile(r"https?://[^\s/@:]+(:\d{1,5})?/?"), "http://HOST:PORT"),
+}
+
+
+def emulator(name: str) -> str | None:
+    """The address that the variable ``name`` points clients to, if it is set.
+
+    Raises:
+        UsageError: it is none; its value is not shown, as it may hold a password.
+    """
+    address = os.environ.get(name)
+    form, shown = EMULATORS[name]
+    if address and not form.fullmatch(address):
+        raise UsageError(f"{name}: is no address; set it to {shown}, as `beam-hf-inference emulators` prints it")
+    return address or None
+
+
 @functools.cache
 def pubsub(kind: type[_Client]) -> _Client:
     """The process's one Pub/Sub client of ``kind``, on the emulator if there is one."""
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    if not emulator:
-        return kind()
+    address = emulator("PUBSUB_EMULATOR_HOST")
+    if not address:
+        return _with_credentials(kind)
     options = [
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
@@ -118,7 +140,7 @@ def pubsub(kind: type[_Client]) -> _Client:
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
     transport = kind.get_transport_class("grpc")
-    return kind(transport=transport(channel=grpc.insecure_channel(emulator, options)))
+    return kind(transport=transport(channel=grpc.insecure_channel(address, options)))
 
 
 def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> Any:
@@ -138,6 +160,17 @@ def query(project: str, sql: str, parameters: Iterable[Any] = ()) -> Any:
 @functools.cache
 def bigquery_client(project: str) -> bigquery.Client:
     """The process's one BigQuery client for ``project``, on the emulator if there is one."""
-    if os.environ.get("BIGQUERY_EMULATOR_HOST"):
+    if emulator("BIGQUERY_EMULATOR_HOST"):
         return bigquery.Client(project, credentials=AnonymousCredentials())
-    return bigquery.Client(project)
+    return _with_credentials(lambda: bigquery.Client(project))
+
+
+_Made = TypeVar("_Made")
+
+
+def _with_credentials(make: Callable[[], _Made]) -> _Made:
+    """A client that looks for credentials, of which a file that cannot be read is one way to have none."""
+    try:
+        return make()
+    except OSError as error:
+        raise DefaultCredentialsError(str(error)) from None

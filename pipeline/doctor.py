@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline import flags
-from pipeline.checks import cloud, endpoint, identity, model, permissions, resources, schemas
+from pipeline import clients, flags
+from pipeline.checks import cloud, endpoint, identity, machine, model, permissions, resources, schemas
 from pipeline.checks.finding import Finding
 from pipeline.command import command
 from pipeline.flags import Flag, UsageError
@@ -43,6 +43,7 @@ def examine(settings: Settings, options: PipelineOptions) -> Iterator[Finding]:
     yield from permissions.check(settings, options)
     yield from endpoint.check(settings, options)
     yield from model.check(settings)
+    yield from machine.check(settings)
     yield from cloud.check(settings, options)
 
 
@@ -77,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
         own, argv = flags.split([_JSON], argv)
         as_json = bool(own)
         settings, options = parse(argv)
+        for name in clients.EMULATORS:
+            clients.emulator(name)
     except UsageError as error:
         if as_json:
             _print([Finding(False, "flags", str(error))], as_json)

@@ -149,5 +149,5 @@ class _WriteFn(beam.DoFn):
         for words in self._send([bare], [row_id(record, self._context)]).values():
             raise SinkUnavailable(
                 f"the audit table refuses a row with nothing of message {identity(record.message)} in it: {words};"
-                f" at first: {reason.error}"
+                f" at first: {reason.redacted or reason.error}"
             )

@@ -62,6 +62,8 @@ def asking(subject: str, missing: str, service: str = "Google Cloud") -> Iterato
     """Turns ``service``'s error about ``subject`` into :class:`Wrong`; ``missing`` is the way out of a 404."""
     try:
         yield
+    except (Wrong, flags.UsageError):
+        raise
     except Exception as error:
         found = told(error, subject, missing, service)
         if found is None:
@@ -85,6 +87,8 @@ def told(error: Exception, subject: str, missing: str, service: str) -> Finding 
             name = project[1] or project[2]
             way_out = "use a project that exists, and that these credentials may see"
             return Finding(False, subject, f"is in project {name!r}, which does not exist", way_out, f"project {name}")
+        if service == "BigQuery" and "Not found" not in said:  # as it says it of whatever it has not
+            return _another(service, said)
         return Finding(False, subject, "does not exist", missing, subject)
     if isinstance(error, api.Unauthenticated | RefreshError) or "Getting metadata from plugin failed" in said:
         return Finding(False, subject, f"no valid credentials ({said})", hints.log_in(), CREDENTIALS)
@@ -103,4 +107,11 @@ def told(error: Exception, subject: str, missing: str, service: str) -> Finding 
         said = said.removeprefix("BigQuery cannot be reached: ")
         where = f"at {hints.EMULATORS[service]}={address} cannot be reached" if address else "cannot be reached"
         return Finding(False, service, f"{where}: {said}", hints.reach(service), f"{service} {UNREACHABLE}")
-    return None
+    # No client foresees what another server answers.
+    return _another(service, type(error).__name__) if hints.emulator(service) else None
+
+
+def _another(service: str, said: str) -> Finding:
+    """Something else answers where ``service`` should."""
+    found = f"is not what answers at its address ({said})"
+    return Finding(False, service, found, hints.reach(service), f"{service} {UNREACHABLE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ class Console:
             Route("/api/events", self.events),
             Route("/api/results", self.results),
             Route("/api/samples", self.samples),
-            Route("/api/messages/{message_id}", self.message),
-            Route("/api/messages/{message_id}/picture", self.picture),
-            Route("/api/messages/{message_id}/draft", self.draft),
+            Route("/api/messages/{message_id:path}/picture", self.picture),
+            Route("/api/messages/{message_id:path}/draft", self.draft),
+            Route("/api/messages/{message_id:path}", self.message),
             Route("/api/dead-letters", self.dead_letters),
             Route("/api/queries", self.queries),
             Route("/api/summaries", self.summaries),
@@ -106,8 +107,10 @@ class Console:
             await asyncio.sleep(_EVERY_S)
 
     async def results(self, request: Request) -> Response:
-        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, _filter(request))
-        return JSONResponse({"results": [summary(story) for story in stories], "count": count})
+        words = _filter(request)
+        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words)
+        spread = await run_in_threadpool(self.observer.book.spread_of, words)
+        return JSONResponse({"results": [summary(story) for story in stories], "count": count, **spread.told()})
 
     async def samples(self, request: Request) -> Response:
         """What passed a step of the drawing last, and what failed there."""
@@ -147,12 +150,11 @@ class Console:
         book, text = self.observer.book, _filter(request)
         fits = matcher(text)
         counts = book.case_counts()
-        asked = request.query_params.get("until", "")
-        until = min(int(asked), counts["number"]) if asked.isdigit() else counts["number"]
+        until = min([counts["number"], *_numbers(request, "until")])
         found, groups = await run_in_threadpool(book.cases, fits, until)
         later, _ = book.cases(fits) if until < counts["number"] else (found, None)
         # A list that is on the page asks for its own rows, whatever became of them.
-        shown = {int(each) for each in request.query_params.get("cases", "").split(",") if each.isdigit()}
+        shown = set(_numbers(request, "cases"))
         rows = [case for case in book.cases(lambda _: True)[0] if case.number in shown] if shown else found
         return JSONResponse(
             {
@@ -203,6 +205,11 @@ class Console:
 
 def _filter(request: Request) -> str:
     return request.query_params.get("q", "")[:_FILTER]
+
+
+def _numbers(request: Request, name: str) -> list[int]:
+    """What a parameter lists, by commas; what is no number in it is left out."""
+    return [int(each) for each in request.query_params.get(name, "").split(",") if re.fullmatch("[0-9]{1,18}", each)]
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import importlib.resources
 import itertools
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _parameter(name: str, value: str) -> bigquery.ScalarQueryParameter:
             raise Refused(f"@{name}: {value!r} is no time; use 2026-01-31T12:00:00Z") from None
         return bigquery.ScalarQueryParameter(name, "TIMESTAMP", moment)
     if re.search(r"(^|_)(hours|minutes|days|limit|count)$", name):
-        if not value.isdigit():
+        if not re.fullmatch("[0-9]{1,18}", value):
             raise Refused(f"@{name}: {value!r} is no whole number")
         return bigquery.ScalarQueryParameter(name, "INT64", int(value))
     return bigquery.ScalarQueryParameter(name, "STRING", value)
@@ -139,4 +140,5 @@ def plain(value: Any) -> Any:
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
+    # JSON has no such numbers; their names are what BigQuery itself calls them.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

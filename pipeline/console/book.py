@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.console.cases import Case, Cases
 from pipeline.console.filters import matcher
+from pipeline.console.spread import Spread
 from pipeline.console.story import Story, label_and_score, reason
 from pipeline.console.waiting import Waiting
 from transforms.dead_letter import FIRST_ID, PREFIX
@@ -19,8 +21,8 @@ from transforms.records import STAGES, Message
 STORIES = 20_000
 BYTES = 128 << 20
 
-#: Columns of the score distribution, from 0 to 1.
-_SCORE_BINS = 20
+#: The newest messages that shares are counted in: an event needs them every second.
+LOOKED_AT = 5_000
 _Key = TypeVar("_Key")
 
 
@@ -34,8 +36,8 @@ class Book:
         self._cases = Cases()
         self._bytes = 0
         self._number = 0
-        self.labels: collections.Counter[str] = collections.Counter()
-        self.scores = [0] * _SCORE_BINS
+        #: Of the results kept, as are the models below.
+        self.spread = Spread()
         #: Model, revision and variant of the results kept.
         self.models: collections.Counter[tuple[str, str, str]] = collections.Counter()
 
@@ -132,6 +134,19 @@ class Book:
                         found.append(story)
             return found, count
 
+    def spread_of(self, words: str) -> Spread:
+        """Labels and scores of the results that fit the filter.
+
+        Raises:
+            Refused: the filter is none.
+        """
+        fits, found = matcher(words), Spread()
+        with self._lock:
+            for story in self._stories.values():
+                if story.status == "ok" and fits(story):
+                    found.count(story.label, story.score)
+        return found
+
     def arrived(self, limit: int, fits: Callable[[Story], bool]) -> list[Story]:
         """The messages published last, newest first, whatever became of them."""
         with self._lock:
@@ -143,6 +158,18 @@ class Book:
         with self._lock:
             found = self._cases.find(fits, until)
             return found, self._cases.groups(found)
+
+    def variants(self, since: float) -> dict[str, int]:
+        """How many of the newest results, published from ``since`` on, each of the job's models answered."""
+        found: collections.Counter[str] = collections.Counter()
+        with self._lock:
+            for story in itertools.islice(self._newest_first(), LOOKED_AT):
+                if story.ended is None:
+                    continue
+                if story.ended < since:
+                    break
+                _add(found, story.note("variant"), 1)
+        return dict(found)
 
     def case_counts(self) -> dict[str, int]:
         """How many cases there are in each state, and under ``number`` how many there have been."""
@@ -196,12 +223,10 @@ class Book:
     def _count(self, story: Story, by: int) -> None:
         """Adds a story's answer to the distributions, or takes it out."""
         model = story.note("model")
-        _add(self.labels, story.label, by)
+        self.spread.count(story.label, story.score, by)
         _add(
             self.models, (model, story.note("model_revision") or "", story.note("variant") or "") if model else None, by
         )
-        if story.score is not None:
-            self.scores[min(_SCORE_BINS - 1, int(story.score * _SCORE_BINS))] += by
 
     def _uncount(self, story: Story) -> None:
         """A story is forgotten, or the same message ended again."""

@@ -141,7 +141,10 @@ def read_metrics(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        snapshot = json.loads(path.read_text("utf-8"))
-        return {**snapshot, "age_s": round(time.time() - snapshot["time"], 1)}
+        # A log line may have what is no character, which no event could carry.
+        text = json.dumps(json.loads(path.read_bytes()), ensure_ascii=False).encode("utf-8", "replace")
+        snapshot = json.loads(text)
+        age_s = round(time.time() - snapshot["time"], 1)
+        return {"counters": {}, "distributions": {}, **snapshot, "age_s": age_s}
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from pipeline.console.book import SHOWN_STAGES, Book
 from pipeline.console.flow import Flow, read_metrics
@@ -13,8 +14,8 @@ from pipeline.console.vitals import job
 from pipeline.console.watch import FIRST_S, Watch
 from transforms.records import Message
 
-#: Labels that an event carries: more than a person can tell apart.
-SHOWN_LABELS = 30
+_LOGGER = logging.getLogger(__name__)
+_Taken = TypeVar("_Taken")
 
 
 class Observer:
@@ -67,10 +68,9 @@ class Observer:
             "on_their_way": waiting if known else None,
             "oldest_s": None if oldest is None else max(0.0, round(now - oldest, 1)),
             "task": self.task,
-            "labels": dict(self.book.labels.most_common(SHOWN_LABELS)),
-            "labels_all": {"results": self.book.labels.total(), "labels": len(self.book.labels)},
-            "scores": list(self.book.scores),
+            **self.book.spread.told(),
             "models": [[*names, count] for names, count in self.book.models.most_common(8)],
+            "variants": self._variants(metrics or {}),
             "cases": self.book.case_counts(),
             "watches": {name: watch.error for name, watch in self.watches.items()},
             "job": job(
@@ -79,6 +79,11 @@ class Observer:
             "metrics": metrics,
             "windows": self._windows(metrics or {}),
         }
+
+    def _variants(self, metrics: dict[str, Any]) -> dict[str, int]:
+        """Results by the model of a file that answered, since what is in force is; empty for a job without a file."""
+        since = (metrics.get("models") or {}).get("since")
+        return self.book.variants(since) if isinstance(since, int | float) else {}
 
     def _windows(self, metrics: dict[str, Any]) -> dict[str, Any] | None:
         """Panes of windows that the job has summed up, as its metrics say; None where it sums up none."""
@@ -89,12 +94,23 @@ class Observer:
         return {"panes": panes, "shifted": counters.get("summary_shifted", 0)}
 
     def _published(self, messages: Sequence[Message]) -> None:
-        self.flow.saw_published(sum([self.book.published(message) for message in messages]))
+        self.flow.saw_published(sum(_each(self.book.published, messages)))
 
     def _results(self, messages: Sequence[Message]) -> None:
-        stories = [self.book.result(message) for message in messages]
+        stories = _each(self.book.result, messages)
         self.flow.saw_ended([story for story in stories if story is not None])
         self.task = next((m.attributes["task"] for m in reversed(messages) if "task" in m.attributes), self.task)
 
     def _dead_letters(self, messages: Sequence[Message]) -> None:
-        self.flow.saw_ended([self.book.dead_letter(message) for message in messages])
+        self.flow.saw_ended(_each(self.book.dead_letter, messages))
+
+
+def _each(take: Callable[[Message], _Taken], messages: Sequence[Message]) -> list[_Taken]:
+    """What ``take`` makes of each; one that it cannot take is left out, or it would come again for ever."""
+    taken = []
+    for message in messages:
+        try:
+            taken.append(take(message))
+        except Exception:
+            _LOGGER.exception("message %s is left out", message.message_id)
+    return taken

@@ -14,6 +14,8 @@ from transforms.records import Message
 #: Characters of an input or a prediction that a list shows, and of a body that a page of its own does.
 PREVIEW = 300
 BODY = 20_000
+#: Of a result, which is drawn as what it is: masks over a picture and long vectors are more than a person reads.
+RESULT = 1 << 20
 #: Bytes of a body that are parsed for a list's row.
 _PARSED = 65_536
 
@@ -128,7 +130,7 @@ def whole(story: Story, case: Case | None = None) -> dict[str, Any]:
         "body": readable(source, BODY) if source else _said(story),
         "body_bytes": len(source.data) if source else None,
         "body_from": None if source is None and _said(story) is None else "the result" if source is None else "topic",
-        "output": readable(story.output, BODY) if story.status == "ok" else None,
+        "output": readable(story.output, RESULT) if story.status == "ok" else None,
         "output_bytes": len(story.output.data) if story.output else None,
         "output_attributes": dict(story.output.attributes) if story.output and story.status == "ok" else None,
         "ordering_key": (story.input or story.output or Message()).ordering_key,

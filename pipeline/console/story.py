@@ -10,6 +10,9 @@ import orjson
 from transforms.dead_letter import FIRST_ID
 from transforms.records import Message
 
+#: Characters of a label that are kept: it stands in every list, and in every event.
+LABEL = 200
+
 
 @dataclass(slots=True)
 class Story:
@@ -73,7 +76,7 @@ def label_and_score(data: bytes) -> tuple[str | None, float | None]:
     label, score = first.get("label"), first.get("score")
     if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= 1:
         score = None
-    return (label if isinstance(label, str) else None), score
+    return (label[:LABEL] if isinstance(label, str) else None), score
 
 
 def reason(error: str) -> str:

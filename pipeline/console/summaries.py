@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import orjson
 
 from pipeline.console import audit
 from pipeline.matchers import TableName
 
 _WINDOWS = 200
+_DECODED = ("JSON", "FLOAT", "FLOAT64")
 #: The newest pane of each run holds all that its earlier ones did. A recount is a run of its own.
 _NEWEST = (
     "SELECT * FROM `{table}` QUALIFY ROW_NUMBER() OVER (PARTITION BY job, variant, run, window_start, window_end "
@@ -25,11 +27,20 @@ def read(table: TableName) -> list[dict[str, Any]]:
     names = [column["name"] for column in answer["columns"]]
     windows = [dict(zip(names, row, strict=True)) for row in reversed(answer["rows"])]
     recounted: dict[Any, dict[str, Any]] = {_key(w): w for w in windows if w["pane"] == "recount"}
+    kinds = {column["name"]: column["type"] for column in answer["columns"]}
     for window in windows:
         for name, value in window.items():
-            if isinstance(value, str) and value[:1] in "[{":
-                window[name] = json.loads(value)
+            if isinstance(value, str) and kinds[name] in _DECODED:
+                window[name] = _value(value)
     return [window for window in windows if recounted.get(_key(window), window) is window]
+
+
+def _value(text: str) -> Any:
+    """A JSON column's value; None for what is none, and for a number that JSON does not have."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
 
 
 def _key(window: dict[str, Any]) -> tuple[Any, ...]:

@@ -61,7 +61,7 @@ class Waiting:
             return message_id
         attempt = message.attributes.get(ATTEMPT, "")
         if f"{PREFIX}stage" in message.attributes:
-            attempt = "" if attempt in ("", "1") else str(int(attempt) - 1) if attempt.isdigit() else attempt
+            attempt = "" if attempt in ("", "1") else str(int(attempt) - 1) if attempt.isdecimal() else attempt
         return f"{attempt}/{value}"
 
     def _forget(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
+from pipeline import clients
 from pipeline.command import Failed
 from pipeline.emulators.setup import DEFAULTS
 from pipeline.flags import Flag
@@ -28,7 +29,7 @@ def find(*variables: str) -> None:
         Failed: nothing listens there.
     """
     for variable in variables:
-        address = os.environ.get(variable) or _USUAL[variable]
+        address = clients.emulator(variable) or _USUAL[variable]
         host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S).close()

@@ -47,8 +47,12 @@ def main(argv: Sequence[str]) -> int:
         print(each, file=sys.stderr)
     if found:
         return 1 if all(isinstance(each, Unreachable) for each in found) else 2
-    print(f"{where} is sound: {len(file.models)} models, {len(file.routes.rules)} rules")
+    print(f"{where} is sound: {_many(len(file.models), 'model')}, {_many(len(file.routes.rules), 'rule')}")
     return 0
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _checks(file: ModelsFile, where: str) -> Iterator[ModelLoadError]:

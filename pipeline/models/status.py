@@ -97,6 +97,8 @@ def told(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"  in memory: {memory['models']} models, {memory['bytes']:,} of {memory['most']:,} bytes"
     for name, model in found["models"].items():
         yield f"  {name}: {', '.join(_about(model))}"
+    for expression, raised in found.get("rule_errors", {}).items():
+        yield f"  {expression!r} raised on {raised['errors']:,} messages and found nothing: {raised['error']}"
     if found["refused"]:
         yield f"  refused since {rfc3339(found['refused']['since'])}: {found['refused']['why']}"
 

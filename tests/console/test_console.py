@@ -287,7 +287,7 @@ def test_the_book_is_bounded():
         book.result(Message(data, {"message_id": str(number)}))
     kept, count = book.newest("ok", 1000)
     assert count < 40 and sum(len(story.output.data) for story in kept) <= BYTES + (9 << 20)
-    assert sum(book.labels.values()) == sum(book.scores) == count
+    assert sum(book.spread.labels.values()) == sum(book.spread.scores) == count
     assert kept[0].message_id == "39"
 
 
@@ -299,7 +299,7 @@ def test_a_repeat_counts_once_and_order_does_not_matter():
     book.result(result)
     book.published(Message(b"x", {}, "1", publish_time=10.0))
     (story,), count = book.newest("ok", 10)
-    assert count == 1 and book.labels == {"A": 1}
+    assert count == 1 and book.spread.labels == {"A": 1}
     assert story.latency_ms == pytest.approx(500) and book.on_their_way()[:2] == (0, None)
 
 

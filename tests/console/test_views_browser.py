@@ -91,9 +91,28 @@ def filled(servers, tmp_path_factory) -> Iterator[tuple[Served, dict[str, str]]]
         "started": time.time() - 60,
         "model": "a/b",
     }
+    stable = {"model": "my-org/tickets", "revision": "c" * 40, "task": "text-classification", "share": 0.9}
+    models = {
+        "file": "gs://my-bucket/models.yaml",
+        "models_version": "aaaaaaaa-bbbbbb",
+        "since": time.time() - 30,
+        "memory": {"bytes": 90_000_000, "most": 4_000_000_000, "models": 1},
+        "serve": [
+            {"when": "attributes.language == 'de'", "shares": {"b": 1.0}, "by": None},
+            {"when": None, "shares": {"stable": 0.9, "b": 0.1}, "by": "attributes.customer"},
+        ],
+        "models": {
+            "stable": stable | {"loaded": True, "bytes": 90_000_000, "messages": 90, "failures": 2, "checks": 0.975},
+            "b": {"model": "/models/b", "task": "object-detection", "loaded": False}
+            | {"shadow": 0.2, "shadowed": 4, "agreed": 3, "disagreed": 1},
+        },
+        "rule_errors": {"ceil(body)": {"errors": 7, "error": "ceil() takes number, and got string"}},
+        "refused": {"since": time.time() - 5, "why": "model 'c': 1 of 3 checks hold, <b>0.95</b> must"},
+    }
     metrics.write_text(
         json.dumps(
             {
+                "models": models,
                 "time": time.time(),
                 "counters": {"summary_panes": 19, "summary_shifted": 2},
                 "distributions": {},
@@ -301,7 +320,10 @@ def test_bars_bins_nodes_and_the_keyboard_narrow_the_page(browser, filled):
     page.click("button.bar-label >> text=refund")
     page.wait_for_selector(".item:only-child")
     assert page.input_value("#search") == "label:refund"
+    page.locator(".note", has_text="of the 1 that fit the filter").wait_for()
+    assert page.locator("main .bars .bar-row").count() == 1
     page.click("text=Clear")
+    page.locator(".note", has_text="results kept").wait_for()
     page.focus("rect[role=button] >> nth=-1")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.getElementById('search').value.startsWith('score>=')")
@@ -354,6 +376,29 @@ def test_the_page_says_what_serves(browser, filled):
     assert all(each in shown for each in ("tickets", "sha256:012345678", "torch", "cpu", "views-", "UTC"))
     page.click(".job summary")
     assert "12:00:00 INFO ready" in page.inner_text(".job .log")
+    page.context.close()
+
+
+def test_the_page_says_what_a_models_file_has_in_force(browser, filled):
+    """Version, rules, shares by the file and as seen, agreement, checks, errors, what was refused; a name narrows."""
+    server, _ = filled
+    page = opened(browser, server, "flow")
+    card = page.locator("section.card", has_text="aaaaaaaa-bbbbbb")
+    words = ("gs://my-bucket/models.yaml", "Refused since", "<b>0.95</b>", "ceil() takes number", "90 MB of 4.0 GB")
+    assert all(each in card.inner_text() for each in words), card.inner_text()
+    assert "text-classification, object-detection" in page.inner_text(".facts")
+    rows = [each.split("\t") for each in card.locator("tbody tr").all_inner_texts()]
+    stable, b = ([cell.strip() for cell in row] for row in rows)
+    assert stable[2:] == ["90 % of the rest by attributes.customer", "–", "90", "2", "–", "97.5 %", "90 MB"]
+    assert b[2].split("\n") == [
+        "100 % where attributes.language == 'de'",
+        "10 % of the rest by attributes.customer",
+        "shadow of 20 %",
+    ]
+    assert b[3:] == [f"100 % {len(PREDICTIONS)}", "0", "0", "agrees on 75 % of 4", "–", "no"]
+    card.locator("button", has_text="b").last.click()
+    page.locator(".item").first.wait_for()
+    assert page.input_value("#search") == "variant:b" and "#results" in page.url
     page.context.close()
 
 

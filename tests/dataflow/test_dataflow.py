@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import tarfile
 import venv
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timezone
 from pathlib import Path
@@ -21,6 +23,7 @@ from pathlib import Path
 import fake_gcp
 import job_messages
 import pytest
+import tiny_models
 from apache_beam.coders.coders import deserialize_coder
 from apache_beam.io.gcp.pubsub import PubsubMessage as BeamMessage
 from apache_beam.options.pipeline_options import DebugOptions
@@ -31,7 +34,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from google.api_core.datetime_helpers import DatetimeWithNanoseconds
 from google.pubsub_v1.types import PubsubMessage
 from restarts import KILLERS
-from streams import CASES, ROOT, audit_rows, fresh
+from streams import CASES, ROOT, audit_rows, fresh, waited
 
 from pipeline import clients, dataflow
 from pipeline.emulators import setup
@@ -43,6 +46,7 @@ from pipeline.options import parse
 from transforms.models.gather import KEYS
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/inference/cpu:0.1.0"
+MODELS = "my-bucket/models.yaml"
 JOB_OBJECT = "my-bucket/staging/template_launches/1/job_object"
 
 
@@ -66,12 +70,18 @@ def summaries(staged: Staged) -> TableName:
     return TableName("my-project", staged.resources.audit_table.dataset, "summary")
 
 
-def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str, sums_up: bool = False) -> Staged:
-    """Runs the real main the way the template's launcher does: in its folder, with the flags that it passes."""
+def submit(
+    cloud: fake_gcp.FakeCloud, folder: Path, *flags: str, sums_up: bool = False, models: bytes | None = None
+) -> Staged:
+    """Runs the real main the way the template's launcher does: in its folder, with the flags that it passes.
+
+    ``models`` is a models file, put at ``MODELS`` for the job.
+    """
     resources = fresh("dataflow")
     resources = replace(resources, input_subscription=f"{resources.input_subscription}-unordered")
     setup.create_topic(resources.input_topic, resources.input_subscription, ordered=False)
-    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--task=feature-extraction", "--engine=torch"]
+    command = [sys.executable, "-m", "pipeline.main", *resources.flags(), "--engine=torch"]
+    command.append(f"--models=gs://{MODELS}" if models else "--task=feature-extraction")
     command += ["--runner=DataflowRunner", "--project=my-project", "--region=europe-west4", "--job_name=inference"]
     command += ["--temp_location=gs://my-bucket/temp", "--staging_location=gs://my-bucket/staging"]
     if sums_up:
@@ -79,6 +89,8 @@ def submit(cloud: fake_gcp.FakeCloud, folder: Path, *flags: str, sums_up: bool =
     command += [f"--sdk_container_image={IMAGE}", "--service_account_email=worker@my-project.iam.gserviceaccount.com"]
     environment = {**os.environ, **cloud.environment(folder), "PYTHONPATH": str(folder), "HF_TOKEN": "hf_secret"}
     cloud.objects.clear()
+    if models:
+        cloud.objects[MODELS] = models
     done = subprocess.run(
         [*command, *flags], cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
@@ -465,6 +477,52 @@ def run_on_workers(
             [python, script, *arguments], cwd=folder, env=environment, stdout=log, stderr=log, timeout=1200, check=False
         )
     return done.returncode
+
+
+@pytest.mark.slow
+def test_two_processes_of_staged_code_swap_together(servers, cloud, launcher, clean, tmp_path):
+    """The models file in the bucket changes while both have work: one model answers, then the other; nothing is lost.
+
+    Every row has the version of its model's file, and one process loads each model for both.
+    """
+
+    files = {
+        name: f"models: {{{name}: {{model: {json.dumps(folder)}, task: text-classification}}}}\n".encode()
+        for name, folder in (("stable", tiny_models.sentiment()), ("next", tiny_models.topics()))
+    }
+    flags = ("--models_refresh_s=0.5", "--setup_file=./setup.py", f"--dataflow_endpoint={cloud.url}")
+    staged = submit(cloud, launcher, *flags, models=files["stable"])
+    texts = [f"where is my order {n} " * 12 for n in range(16_000)]
+    messages = [
+        PubsubMessage.serialize(PubsubMessage(data=json.dumps({"inputs": text}).encode(), message_id=str(n)))
+        for n, text in enumerate(texts)
+    ]
+    journal = tmp_path / "journal"
+    environment = {**cloud.environment(tmp_path), "BEAM_HF_JOURNAL": str(journal)}
+
+    def swap() -> None:
+        # The journal has a message by its id once that is in a forward.
+        assert waited(lambda: any(b"@" in each.read_bytes() for each in journal.glob("*") if each.is_file()))
+        cloud.objects[MODELS] = files["next"]
+
+    with ThreadPoolExecutor(1) as threads:
+        swapped = threads.submit(swap)
+        code = run_on_workers(staged, messages, clean, tmp_path, **environment)
+        assert code == 0, (tmp_path / "log").read_text()[-3000:]
+        swapped.result(1)
+    results, letters = kept(tmp_path / "out" / "-output"), kept(tmp_path / "out" / "-dead-letter")
+    assert letters.messages == [] and len(results.processes) == 2
+    expected = Counter(str(n) for n in range(len(texts)))
+    assert Counter(message.attributes["message_id"] for message in results.messages) == expected
+    rows = audit_rows(staged.resources)
+    assert Counter(row["message_id"] for row in rows) == expected
+    versions: dict[str, set[str]] = {}
+    for row in rows:
+        versions.setdefault(row["variant"], set()).add(row["models_version"].partition("-")[0])
+    assert versions == {name: {hashlib.sha256(file).hexdigest()[:8]} for name, file in files.items()}
+    assert {message.attributes["variant"] for message in results.messages} == {"stable", "next"}
+    loads = (tmp_path / "loads").read_text().split()
+    assert len(loads) == 2 and len(set(loads)) == 1
 
 
 @pytest.mark.slow

@@ -160,6 +160,26 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
         "BigQuery at BIGQUERY_EMULATOR_HOST=http://127.0.0.1:",
         "start `beam-hf-inference emulators`, or unset BIGQUERY_EMULATOR_HOST",
     ),
+    "BigQuery is another server": (
+        lambda it: it.environment(BIGQUERY_EMULATOR_HOST=it.endpoint.url),
+        "BigQuery is not what answers at its address",
+        "start `beam-hf-inference emulators`, or unset BIGQUERY_EMULATOR_HOST",
+    ),
+    "a folder in place of a key file": (
+        lambda it: it.on_google_cloud(GOOGLE_APPLICATION_CREDENTIALS=str(it.folder)),
+        "credentials are missing or expired",
+        "to a key that is valid, or unset it",
+    ),
+    "certificates that are not there": (
+        lambda it: (it.environment(SSL_CERT_FILE="/nowhere/ca.pem"), it.flags.update(endpoint="https://127.0.0.1:9")),
+        "SSL_CERT_FILE '/nowhere/ca.pem': No such file or directory",
+        "name a file of certificates (PEM), or unset it",
+    ),
+    "an endpoint that speaks no TLS": (
+        lambda it: it.flags.update(endpoint=it.endpoint.url.replace("http:", "https:")),
+        "it does not speak TLS; use its http:// URL",
+        "mend the URL",
+    ),
     "a loop of summaries": (
         lambda it: it.flags.update(summary_topic=it.resources.input_topic),
         "which the job writes: an endless loop",
@@ -291,6 +311,32 @@ def test_a_cause_is_told_once_with_its_way_out(name, whole, capsys):
     wrong = [f"{f['subject']} {f['found']}; {f['way_out']}" for f in findings if f["ok"] is False]
     assert (code, len(wrong)) == (1, 1), wrong
     assert said in wrong[0] and way_out in wrong[0], wrong[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("PUBSUB_EMULATOR_HOST", "http://127.0.0.1:8085"),
+        ("PUBSUB_EMULATOR_HOST", "localhost"),
+        ("PUBSUB_EMULATOR_HOST", f"me:{PASSWORD}@127.0.0.1:8085"),
+        ("BIGQUERY_EMULATOR_HOST", "127.0.0.1:9050"),
+        ("BIGQUERY_EMULATOR_HOST", f"http://me:{PASSWORD}@127.0.0.1:9050"),
+    ],
+)
+def test_an_address_that_is_none_is_wrong_usage(name, address, whole, capsys):
+    """One line with how it is written, exit code 2; what it holds may be a password."""
+    whole.environment(**{name: address})
+    code, findings = examine(whole, capsys)
+    (wrong,) = findings
+    assert code == 2 and wrong["found"].startswith(f"{name}: is no address; set it to "), wrong
+
+
+def test_a_health_port_that_is_taken_is_a_warning(whole, capsys):
+    """A running job of the same flags may be what has it."""
+    whole.flags["health_port"] = whole.endpoint.url.rpartition(":")[2]
+    code, findings = examine(whole, capsys)
+    (warning,) = [f for f in findings if f["subject"].startswith("--health_port")]
+    assert code == 0 and warning["ok"] is None and "is taken" in warning["found"] and warning["way_out"]
 
 
 def test_what_is_whole_is_ready(whole, capsys):

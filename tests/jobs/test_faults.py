@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
+import requests
 from faults import Answer, DropHalf, GrpcProxy, Hang, HttpProxy, RejectRows, TcpProxy
 from google.cloud import bigquery as bigquery_api
 from streams import fresh, pull, use_pubsub
 
 from pipeline import audit_sink, clients, outage, publish
+from pipeline.matchers import TableName
 from transforms.audit_row import AuditContext, row, to_json
 from transforms.errors import SinkUnavailable
 from transforms.records import Failure, Message
@@ -30,6 +34,32 @@ def rows(count: int, **fields) -> tuple[list[dict], list[str]]:
 def stored(resources) -> list[str]:
     found = clients.bigquery_client("my-project").query(f"SELECT message_id FROM `{resources.audit_table}`").result()
     return sorted((each["message_id"] for each in found), key=int)
+
+
+_UNREAD = {
+    "a web page": requests.exceptions.JSONDecodeError("Expecting value", "<html>", 0),
+    "no errors in one": KeyError("errors"),
+    "a row that was not sent": [{"index": 7, "errors": []}],
+    "words alone": [{"index": 0, "errors": ["no"]}],
+    "null": [{"index": 0, "errors": None}],
+}
+
+
+@pytest.mark.parametrize("answer", _UNREAD.values(), ids=_UNREAD)
+def test_an_answer_that_cannot_be_read_blames_no_row(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a proxy says in the table's place is waited out, and all rows are sent again."""
+    answers, sent = iter([answer, []]), []
+
+    def insert(table: str, rows: list[dict[str, Any]], **_: Any) -> Any:
+        sent.append(len(rows))
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(clients, "bigquery_client", lambda project: SimpleNamespace(insert_rows_json=insert))
+    assert audit_sink.BigQuerySink(TableName("p", "d", "t")).insert(*rows(2)) == {}
+    assert sent == [2, 2]
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_a_sound_file_is_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixtur
         '{"inputs": "x", "prediction": "refund", "message_id": "as a result has it"}\n\n'
     )
     assert main(["models", "check", str(file)]) == 0
-    assert "2 models, 1 rules" in capsys.readouterr().out
+    assert "2 models, 1 rule\n" in capsys.readouterr().out
     assert main(["models", "check", f"--file={file}"]) == 0
 
 
@@ -83,6 +83,7 @@ def told(**more: Any) -> dict[str, Any]:
         "memory": {"bytes": 1000, "most": 5000, "models": 1},
         "serve": [],
         "models": {"stable": stable, "next": other},
+        "rule_errors": {"ceil(body)": {"errors": 7, "error": "ceil() takes number, and got string"}},
         "refused": None,
     }
     return {"time": time.time(), "models": found | more}
@@ -98,6 +99,7 @@ def test_the_status_of_a_job_on_this_machine(tmp_path: Path, capsys: pytest.Capt
         "models.yaml version aaaaaaaa-bbbbbb since 2030-03-17T",
         "stable: org/a at cccccccccccccc, 90.0% of what no rule takes before, 90 messages, 1 failed",
         "shadow of 20.0%, 0 messages, 0 failed, agrees on 75.0% of 4, 97.0% of its checks hold, not in memory",
+        "'ceil(body)' raised on 7 messages and found nothing: ceil() takes number, and got string",
     ):
         assert words in lines, lines
     file.write_text(json.dumps(told(refused={"since": 1.9e9, "why": "models.yaml:1: is not UTF-8"})))

@@ -46,6 +46,21 @@ def test_one_batch_holds_messages_of_many_models(desk: Desk) -> None:
     assert told["models"]["a"]["messages"] == 3 and told["models_version"] == fleet.plan.version
 
 
+def test_a_rule_that_raises_is_counted_and_said_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """By expression, with why, and not what the message holds; the message goes by the rules after it."""
+    rules = "serve:\n  - {when: 'ceil(attributes.price)', use: a}\n  - {use: a}\n"
+    desk.write(f"models: {{a: {{model: {json.dumps(tiny.sentiment())}}}}}\n{rules}")
+    fleet = desk.start()
+    assert variants(ask(fleet, {"price": "a secret"}, {"price": "another"}, {})) == ["a", "a", "a"]
+    ask(fleet, {"price": "a secret"})
+    why = "ceil() takes number, and got "
+    (found,) = fleet.told()["rule_errors"].items()
+    assert found == ("ceil(attributes.price)", {"errors": 4, "error": f"{why}string"})
+    lines = [record.message for record in caplog.records if "ceil" in record.message]
+    assert len(lines) == 1 and why in lines[0] and "secret" not in lines[0]
+    assert fleet.answer([]).told["rule_errors"] == 0
+
+
 def test_the_version_begins_as_the_files_own_hash(desk: Desk) -> None:
     """An auditor finds the file by ``sha256sum``; another revision in the same folder is another version."""
     import hashlib

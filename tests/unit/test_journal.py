@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import logging
 import os
 import signal
 import stat
@@ -17,7 +20,7 @@ from streams import ROOT
 
 from transforms.models.answers import Answers
 from transforms.models.journal import Journal, identity
-from transforms.models.supervise import Supervisor
+from transforms.models.supervise import EXIT_CODE, Supervisor, end_process
 from transforms.records import Message, ModelInfo, Prediction, Request
 
 
@@ -71,16 +74,65 @@ def test_only_who_was_alone_is_blamed_twice(where: Path) -> None:
     assert Journal(where).deaths() == {"a": 2}
 
 
-def test_what_cannot_be_read_blames_nobody(where: Path) -> None:
-    """Files that are torn, foreign or empty are removed, and the journal goes on."""
+_TORN = {
+    "empty": b"",
+    "no JSON": b"x" * 20_000,
+    "an index too many": b"[7]".ljust(8_192) + b'["a"]',
+    "one of an older form": b"null".ljust(8_192) + b'{"a": 1}',
+    "nested without end": b"null".ljust(8_192) + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("counts", [b"no json", b'{"a": 1e999}', b'{"a": ' * 100_000, b"[1]"])
+def test_what_cannot_be_read_blames_nobody(where: Path, counts: bytes) -> None:
+    """Files of whatever content are removed, one that cannot be read hides no other, and the journal goes on."""
     Journal(where)
-    for number, data in enumerate((b"", b"x" * 20_000, b"[0]".ljust(8_192) + b'["a"', b"[7]".ljust(8_192) + b'["a"]')):
-        (where / f"{number}.work").write_bytes(data)
-    (where / "deaths.json").write_text("no json")
+    for name, data in _TORN.items():
+        (where / f"{name}.work").write_bytes(data)
+    (where / "a folder.work").mkdir()
+    (where / "deaths.json").write_bytes(counts)
     journal = Journal(where)
-    assert journal.deaths() == {} and not list(where.glob("*.work"))
-    die_with(where, ["a"], [0])
-    assert Journal(where).deaths() == {"a": 1}
+    assert journal.deaths() == {} and [path.name for path in where.glob("*.work")] == ["a folder.work"]
+    left_behind(where, "b", forward=[0])
+    assert Journal(where).deaths() == {"b": 1}
+
+
+def left_behind(where: Path, who: str, forward: list[int]) -> None:
+    """The file of a process that is dead."""
+    (where / f"{who}.work").write_bytes(json.dumps(forward).encode().ljust(8_192) + json.dumps([who]).encode())
+
+
+def test_a_death_is_counted_once_on_a_full_disk(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not be written down; it is no second death at the next look."""
+    monkeypatch.setattr("transforms.models.journal._LOOK_S", -1.0)
+    journal = Journal(where)
+    left_behind(where, "a", forward=[0])
+    monkeypatch.setattr(Path, "write_text", full)
+    for _ in range(3):
+        assert journal.deaths() == {"a": 1}
+
+
+def test_one_file_for_two_processes(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both look at it at once, the slower one finds it gone, and goes on."""
+    journal = Journal(where)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [where / "gone.work"])
+    assert journal.deaths() == {}
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_process_ends_though_its_log_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk must not keep a process with a lost device alive."""
+    handler = logging.NullHandler()
+    monkeypatch.setattr(handler, "flush", full)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with contextlib.suppress(OSError):
+        end_process("the device is lost")
+    assert codes == [EXIT_CODE]
 
 
 def test_a_folder_of_somebody_else_is_not_used(where: Path, caplog: pytest.LogCaptureFixture) -> None:

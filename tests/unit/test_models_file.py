@@ -143,7 +143,9 @@ def test_a_rule_that_raises_does_not_fit() -> None:
     ):
         for body in ({"inputs": "text"}, {"inputs": None}, [1, "a"], {"inputs": 1}, None):
             assert fits(when, seen(body)) in (True, False)
-    assert not fits("ceil(body.inputs)", seen({"inputs": "text"}))
+    view = seen({"inputs": "a secret"})
+    assert not fits("ceil(body.inputs)", view)
+    assert view.raised == {"ceil(body.inputs)": "ceil() takes number, and got string"}
     assert not fits("body", seen(None)) and fits("body", seen({"inputs": "x"}))
     assert fits("attributes.language == 'de'", seen(None, language="de"))
     assert not fits("attributes.language == 'de'", seen(None))

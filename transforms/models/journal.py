@@ -61,6 +61,7 @@ class Journal:
         self._deaths: dict[str, int] = {}
         self._read_at = -1
         self._looked_at = float("-inf")
+        self._said: set[str] = set()
         self._usable = self._prepare()
 
     def _prepare(self) -> bool:
@@ -118,24 +119,27 @@ class Journal:
         """Counts the deaths of the processes whose files nobody holds any more."""
         # In the order of their deaths: a message is blamed for the second one only if it was alone in that.
         for path in sorted(self._where.glob("*.work"), key=_touched):
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # it lives
-                if not path.exists():
-                    continue  # another process was faster
-                blamed = _blamed(file.read())
-                with self._exclusive():
-                    self._read()
-                    for who in blamed:
-                        if len(blamed) == 1 or who not in self._deaths:
-                            self._deaths[who] = self._deaths.pop(who, 0) + 1
-                    if blamed:
-                        self._write()
+            with self._surviving():  # one that cannot be read hides no other
+                self._bury_one(path)
+
+    def _bury_one(self, path: Path) -> None:
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # it lives
+            blamed = _blamed(file.read())
+            with self._exclusive():
+                # It goes first: where the disk takes no count, the same death would be one more at every look. If it
+                # is gone, another process was faster.
                 path.unlink()
-            if blamed:
-                _LOG.error("a process died with %d messages in a forward; each is now run alone", len(blamed))
+                self._read()
+                for who in blamed:
+                    if len(blamed) == 1 or who not in self._deaths:
+                        self._deaths[who] = self._deaths.pop(who, 0) + 1
+                if blamed:
+                    _LOG.error("a process died with %d messages in a forward; each is now run alone", len(blamed))
+                    self._write()
 
     def _read(self) -> None:
         path = self._where / "deaths.json"
@@ -159,11 +163,13 @@ class Journal:
 
     @contextlib.contextmanager
     def _surviving(self) -> Iterator[None]:
-        """A disk that is full or gone must not cost a message anything."""
+        """A disk that is full or gone, or a file of whatever content, must not cost a message anything."""
         try:
             yield
-        except (OSError, ValueError) as error:
-            _LOG.warning("the journal in %s: %s", self._where, error)
+        except Exception as error:
+            if str(error) not in self._said:  # it is looked at every second
+                self._said.add(str(error))
+                _LOG.warning("the journal in %s: %s", self._where, error)
 
 
 class Entry:
@@ -210,7 +216,7 @@ def _counts(data: bytes) -> dict[str, int]:
     """Deaths by identity; none where the file is torn."""
     try:
         return {str(who): int(count) for who, count in json.loads(data).items()}
-    except (ValueError, TypeError, AttributeError):
+    except Exception:  # noqa: BLE001 (the file may be of any content, and so the error of any type)
         return {}
 
 
@@ -220,5 +226,5 @@ def _blamed(data: bytes) -> list[str]:
         who = json.loads(data[_HEAD:])
         indices = json.loads(data[:_HEAD].strip(b"\0 ") or b"null")
         return [str(who[index]) for index in (range(len(who)) if indices is None else indices)]
-    except (ValueError, IndexError, TypeError):
+    except Exception:  # noqa: BLE001 (as above)
         return []

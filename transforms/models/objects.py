@@ -9,6 +9,7 @@ from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 
+from transforms.errors import quoted
 from transforms.models.errors import InvalidInput, StorageUnavailable, brief, cut
 
 #: Most bytes of an object; Pub/Sub itself carries 10 MB a message.
@@ -54,17 +55,23 @@ def read_object(uri: str) -> bytes:
         raise
     except Exception as error:  # noqa: BLE001 (each client library behind FileSystems has errors of its own)
         if is_outage(error):
+            # It goes into the job's log, where no name of an object belongs: the message gave it.
             raise StorageUnavailable(
-                f"{cut(uri, 200)} could not be read for {PATIENCE_S:g} s: {_say(error.__cause__ or error)}"
-            ) from error
-        raise InvalidInput(f"inputs={brief(uri)}: cannot be read: {_say(error)}") from error
+                f"Cloud Storage could not be read for {PATIENCE_S:g} s: {_what(error.__cause__ or error)}"
+            ) from None
+        words = f"{_what(error)}: {quoted(cut(str(error), 300))}"
+        raise InvalidInput(f"inputs={brief(uri)}: cannot be read: {words}") from error
     if len(data) > MAX_BYTES:
         raise InvalidInput(f"inputs={brief(uri)}: over {MAX_BYTES:,} bytes")
     return data
 
 
-def _say(error: BaseException) -> str:
-    return f"{type(error).__name__}: {cut(str(error), 300)}"
+def _what(error: BaseException) -> str:
+    """``error`` without its text, which holds the object's URL; of credentials it holds none."""
+    name = type(error).__name__
+    if isinstance(error, auth.GoogleAuthError):
+        return f"{name}: {cut(str(error), 300)}"
+    return f"{name} ({int(error.code)})" if isinstance(error, api.GoogleAPICallError) and error.code else name
 
 
 def _read(uri: str) -> bytes:

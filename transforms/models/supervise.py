@@ -151,7 +151,9 @@ class _Work:
 
 def end_process(why: str) -> None:
     """Ends this process at once: its messages are delivered again, to one that works."""
-    _LOG.critical("%s; this process ends, and what it had in work is delivered again", why)
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    os._exit(EXIT_CODE)
+    try:
+        _LOG.critical("%s; this process ends, and what it had in work is delivered again", why)
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+    finally:  # a disk that is full takes no log
+        os._exit(EXIT_CODE)

@@ -80,16 +80,16 @@ export function histogram(title, bins, pick) {
 
 /** Shares over time: a column for each of `columns`, {tick, shares: {label: n}}. */
 export function stacked(title, columns, note, pick) {
-  const sums = {};
-  for (const column of columns) for (const [label, n] of Object.entries(column.shares)) sums[label] = (sums[label] || 0) + n;
-  const labels = Object.keys(sums).sort((a, b) => sums[b] - sums[a] || (a < b ? -1 : 1));
+  const sums = new Map(); // no object: a label may be called "constructor"
+  for (const column of columns) for (const [label, n] of Object.entries(column.shares)) sums.set(label, (sums.get(label) || 0) + n);
+  const labels = [...sums.keys()].sort((a, b) => sums.get(b) - sums.get(a) || (a < b ? -1 : 1));
   const plot = canvas(title, (width, height) => {
     const { y, lines } = grid(width, height, [0, 0.25, 0.5, 0.75, 1], (v) => `${v * 100} %`);
     const each = Math.min(56, (width - PAD.left - PAD.right) / Math.max(1, columns.length));
     const pieces = columns.flatMap((column, i) => {
       const total = Object.values(column.shares).reduce((a, b) => a + b, 0);
       let below = 0;
-      return labels.filter((label) => column.shares[label]).map((label) => {
+      return labels.filter((label) => Object.hasOwn(column.shares, label) && column.shares[label]).map((label) => {
         const part = column.shares[label] / total;
         const piece = s(`rect.column.${colourOf(label)}`, { x: PAD.left + i * each + 1, y: y(below + part), width: Math.max(1, each - 2), height: Math.max(0, y(below) - y(below + part) - 1) },
           s("title", {}, `${column.tick} ${label}: ${count(column.shares[label])} (${share(column.shares[label], total)})`));

@@ -7,16 +7,18 @@ import { h, fill, keepFocus, card, count, rate, ms, share, empty } from "./dom.j
 import { narrow } from "./filter.js";
 import * as job from "./job.js";
 import { Lines } from "./lines.js";
+import * as models from "./models.js";
 import * as samples from "./samples.js";
 import { inFilter } from "./time.js";
 
 const RANGES = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
 const SMOOTH_S = 5;
-let drawing, tiles, batches, charts, place, sampled, state, range = Number(localStorage.getItem("range")) || 300;
+let drawing, tiles, batches, charts, place, fleet, sampled, state, range = Number(localStorage.getItem("range")) || 300;
 
 export function start(root, given) {
   state = given;
   place = h("section.card.job");
+  fleet = h("section.card", { hidden: true });
   drawing = h("div.drawing");
   tiles = h("div.tiles");
   batches = h("div");
@@ -36,7 +38,7 @@ export function start(root, given) {
     h("span.note", {}, "rates are means of five seconds; drag over a chart to see its results")));
   drawRanges();
   new ResizeObserver(() => state.figures && picture()).observe(drawing);
-  fill(root, h("h1.sr", {}, "Flow"), place, tiles, h("section.card", {}, h("h2.sr", {}, "The pipeline"), drawing), sampled, ranges, h("div.two", {}, charts.map((chart) => h("section.card", {}, chart.element))), batches);
+  fill(root, h("h1.sr", {}, "Flow"), place, fleet, tiles, h("section.card", {}, h("h2.sr", {}, "The pipeline"), drawing), sampled, ranges, h("div.two", {}, charts.map((chart) => h("section.card", {}, chart.element))), batches);
   samples.refresh(sampled);
 }
 
@@ -62,6 +64,7 @@ export function update({ figures }) {
     tile("Latency p50", ms(figures.latency.p50), "over the last minute"),
     tile("Latency p99", ms(figures.latency.p99), `p95 ${ms(figures.latency.p95)}`));
   keepFocus(place, () => job.show(place, state));
+  keepFocus(fleet, () => models.show(fleet, state));
   const key = JSON.stringify([figures.published, figures.results, figures.dead_letters, figures.rates, figures.windows, address.read().step]);
   if (key !== drawnAs || !drawing.childElementCount) { drawnAs = key; picture(); samples.refresh(sampled); }
   drawCharts();

@@ -8,7 +8,8 @@ const all = (list, test) => Array.isArray(list) && list.length > 0 && list.every
 const object = (each) => each && typeof each === "object" && !Array.isArray(each);
 const number = (each) => typeof each === "number" && Number.isFinite(each);
 const text = (each) => typeof each === "string";
-export const percent = (score) => `${(100 * score).toFixed(1)} %`;
+/** A score that is a probability as a share; any other, such as a logit, as the number that it is. */
+export const percent = (score) => score >= 0 && score <= 1 ? `${(100 * score).toFixed(1)} %` : score.toFixed(3);
 
 /** The prediction in a result's body; undefined where that is none, or is not all here. */
 export function predictionOf(output) {
@@ -39,7 +40,11 @@ export function asked(body) {
 export function answer(story) {
   const prediction = predictionOf(story.output);
   if (prediction === undefined) return cutOff(story);
-  return shown(prediction, story) || folded(prediction);
+  try {
+    return shown(prediction, story) || folded(prediction);
+  } catch { // whatever shape it has, it is JSON
+    return folded(prediction);
+  }
 }
 
 function cutOff(story) {

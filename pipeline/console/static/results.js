@@ -47,19 +47,23 @@ export function filtered() {
 }
 
 export function update({ figures, newest }, fresh) {
-  const key = JSON.stringify([figures.labels, figures.labels_all, figures.scores]);
-  if (key !== drawn) {
-    drawn = key;
-    const any = figures.labels_all.results;
-    keepFocus(labels, () => fill(labels, card("Labels", any ? `of the ${count(any)} results kept that have one` : null, any
-      ? bars(figures.labels, { all: any, names: figures.labels_all.labels, pick: (label) => narrow(term("label", label)) }) : empty("No labels yet", "Tasks that classify have them."))));
-    keepFocus(scores, () => fill(scores, card("Score of the first label", null, figures.scores.some(Boolean)
-      ? histogram("Scores", figures.scores, (from, to) => narrow([`score>=${from.toFixed(2)}`, to >= 1 ? "score<=1" : `score<${to.toFixed(2)}`])) : empty("No scores yet", "They show how sure the model is."))));
-  }
+  if (!filter()) distributions(figures);
   if (paused) return;
   if (filter()) { if (fresh.length || figures.results !== asked) refresh(); return; }
   head.textContent = `${count(figures.results)} since ${full(figures.since)}; the newest ${SHOWN} are shown`;
   if (fresh.length || !list.childElementCount) prepend(fresh, newest);
+}
+
+/** Labels and scores of all results that are kept, or of those that fit the filter. */
+function distributions(found) {
+  const key = JSON.stringify([found.labels, found.labels_all, found.scores, !filter()]);
+  if (key === drawn) return;
+  drawn = key;
+  const any = found.labels_all.results, of = filter() ? "that fit the filter and have one" : "results kept that have one";
+  keepFocus(labels, () => fill(labels, card("Labels", any ? `of the ${count(any)} ${of}` : null, any
+    ? bars(found.labels, { all: any, names: found.labels_all.labels, pick: (label) => narrow(term("label", label)) }) : empty("No labels yet", "Tasks that classify have them."))));
+  keepFocus(scores, () => fill(scores, card("Score of the first label", null, found.scores.some(Boolean)
+    ? histogram("Scores", found.scores, (from, to) => narrow([`score>=${from.toFixed(2)}`, to >= 1 ? "score<=1" : `score<${to.toFixed(2)}`])) : empty("No scores yet", "They show how sure the model is."))));
 }
 
 /** New rows go on top and old ones leave: the page's size does not grow with the stream. */
@@ -91,6 +95,7 @@ async function refresh() {
   const words = filter(), mine = ++turn;
   if (!words) {
     show(state.newest);
+    if (state.figures) distributions(state.figures);
     if (state.figures) head.textContent = `${count(state.figures.results)} since ${full(state.figures.since)}; the newest ${SHOWN} are shown`;
     return;
   }
@@ -99,6 +104,7 @@ async function refresh() {
     const found = await get(`/api/results?q=${encodeURIComponent(words)}`);
     if (mine !== turn) return;
     head.textContent = `${count(found.count)} found${found.count > SHOWN ? `; the newest ${SHOWN} are shown` : ""}`;
+    distributions(found);
     show(found.results);
   } catch (error) {
     if (mine !== turn) return;

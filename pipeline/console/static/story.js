@@ -51,7 +51,7 @@ async function show(id) {
     story?.status === "dead_letter" && h("div.failed", {}, h("strong", {}, `${story.stage}: ${story.error_type}`), h("p", { dir: "auto" }, story.error)),
     story?.case && part("From failure to result", thread(story.case, id)),
     story && part("What came in", picture(story), cameIn(story), attributes(story.attributes)),
-    story?.status === "ok" && part("What went out", answer(story), h("details", {}, h("summary", {}, "The result as published"), h("pre", { tabindex: 0, dir: "auto" }, story.output), copyButton(story.output), attributes(story.output_attributes))),
+    story?.status === "ok" && part("What went out", answer(story), h("details", {}, h("summary", {}, "The result as published"), h("pre", { tabindex: 0, dir: "auto" }, cut(story.output, 20_000)), story.output.length > 20_000 && h("p.note", {}, `the first 20,000 of ${count(story.output.length)} characters`), copyButton(story.output), attributes(story.output_attributes))),
     found.audit_error && part("Audit row", h("p.problem", {}, found.audit_error)),
     row && part(audit.length > 1 ? `Audit row, the newest of ${audit.length}` : "Audit row",
       h("dl.row", {}, Object.entries(row).filter(([, value]) => value !== null).map(([key, value]) => [h("dt", {}, key), h("dd", { dir: "auto" }, typeof value === "object" ? JSON.stringify(value) : cut(String(value), 600))])),
@@ -70,7 +70,7 @@ function cameIn(story) {
   return [story.body_from === "the result" && h("p.note", {}, "As the result tells it:"),
     h("pre", { tabindex: 0, dir: "auto" }, story.body === "" ? "(empty)" : story.body),
     more && h("p.note", {}, `the first ${count(story.body.length)} characters of ${count(story.body_bytes)} bytes`),
-    story.body !== "" && copyButton(story.body)];
+    story.body !== "" && !/^(image|audio)\//.test(story.attributes?.["content-type"]) && copyButton(story.body)];
 }
 
 /** A failure, its replays and how they ended, as one list. */

@@ -2,6 +2,7 @@
 
 import { about, get, post } from "./api.js";
 import { h, fill, card, empty, ms, bytes, announce } from "./dom.js";
+import { tasksOf } from "./job.js";
 import { answer } from "./predictions.js";
 import { storyLink } from "./story.js";
 
@@ -108,8 +109,9 @@ export function filtered() {}
 
 export function update({ figures }) {
   if (!about.may_publish) return;
-  topic.textContent = [about.names["input topic"].split("/").at(-1), figures.task].filter(Boolean).join(" · ");
-  examples.hidden = text.disabled || FILES.test(figures.task);
+  topic.textContent = [about.names["input topic"].split("/").at(-1), ...tasksOf(figures)].join(" · ");
+  const tasks = tasksOf(figures);
+  examples.hidden = text.disabled || (tasks.length > 0 && tasks.every((each) => FILES.test(each)));
   for (const each of sent) if (!each.ended) look(each);
 }
 
@@ -176,7 +178,7 @@ function draw(each, found, age = 0) {
 /** Where the time went, from the topics' clocks and the audit row; what is not known is left out. */
 function stages(story, row) {
   const published = story.published, parts = [];
-  const made = row && story.output ? Date.parse(JSON.parse(safe(story.output)).processed_time) / 1000 : null;
+  const made = row && story.output ? Date.parse(parsed(story.output)?.processed_time) / 1000 : null;
   const audited = row ? Date.parse(row.processed_time) / 1000 : null;
   if (published && made && row.inference_ms !== null) {
     parts.push(["waited, decoded, tokenised", (made - published) * 1000 - row.inference_ms, "c0"], ["model", row.inference_ms, "c1"]);
@@ -187,7 +189,7 @@ function stages(story, row) {
   return parts.map(([name, time, colour]) => [name, Math.max(0, time), colour]);
 }
 
-const safe = (text) => { try { JSON.parse(text); return text; } catch { return "{}"; } };
+const parsed = (text) => { try { return JSON.parse(text); } catch { return null; } };
 
 function timeline(parts) {
   const total = parts.reduce((sum, [, time]) => sum + time, 0);

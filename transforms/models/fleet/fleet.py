@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,8 @@ from transforms.models.fleet.variant import Variant
 from transforms.models.fleet.view import View
 from transforms.models.remote.caller import RequestCounts
 from transforms.records import Failure, Prediction, Request
+
+_LOG = logging.getLogger(__name__)
 
 #: Seconds for which a model that could not be loaded is not tried again.
 TRY_AGAIN_S = 60.0
@@ -77,10 +80,17 @@ class Fleet:
             views = [self.options.reader.view(request) for request in requests]
             answers = self._served(plan, requests, views)
             self._shadows.answer(plan, requests, views, answers)
+        for view in views:
+            for expression, why in view.raised.items():
+                self._rule_raised(expression, why)
         answers.told = self.ledger.take()
         sizes = self.store.sizes()
         answers.loaded, answers.loaded_bytes = len(sizes), sum(sizes.values())
         return answers
+
+    def _rule_raised(self, expression: str, why: str) -> None:
+        if self.ledger.raised(expression, why):
+            _LOG.warning("models file: %r raises on a message, and is taken to find nothing: %s", expression, why)
 
     @contextmanager
     def _leased(self) -> Iterator[Plan]:

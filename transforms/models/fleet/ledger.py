@@ -37,6 +37,7 @@ class Ledger:
         self._told: Counter[str] = Counter()
         self._variants: dict[str, Counter[str]] = {}
         self._checked: dict[str, float] = {}
+        self._raised: dict[str, tuple[int, str]] = {}
 
     def count(self, name: str, number: int = 1) -> None:
         with self._lock:
@@ -52,6 +53,20 @@ class Ledger:
         with self._lock:
             told, self._told = self._told, Counter()
             return told
+
+    def raised(self, expression: str, why: str) -> bool:
+        """An expression of the file raised on one more message; whether for the first time."""
+        with self._lock:
+            self._told["rule_errors"] += 1
+            before, _ = self._raised.get(expression, (0, ""))
+            self._raised[expression] = (before + 1, why)
+            return not before
+
+    def rule_errors(self, expression: str | None) -> dict[str, Any]:
+        """``errors``, the messages on which an expression raised, and the last ``error``; nothing if none."""
+        with self._lock:
+            found = self._raised.get(expression or "")
+        return {"errors": found[0], "error": found[1]} if found else {}
 
     def checked(self, variant: str, share: float) -> None:
         """So much of a model's checks held."""

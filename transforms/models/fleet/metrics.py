@@ -21,6 +21,7 @@ _COUNTERS = {
         "swaps",
         "refused",
         "no_route",
+        "rule_errors",
         "shadowed",
         "shadow_agreed",
         "shadow_disagreed",

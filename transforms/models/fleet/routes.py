@@ -10,6 +10,7 @@ from typing import Any
 
 import jmespath
 import orjson
+from jmespath.exceptions import JMESPathTypeError
 
 from transforms.errors import BundleError
 from transforms.models.fleet.view import View
@@ -88,7 +89,7 @@ def point(key: str) -> float:
 
 
 def fits(when: str | None, view: View) -> bool:
-    """Whether a message fits; one on which the expression raises does not."""
+    """Whether a message fits; one on which the expression raises does not, and ``view.raised`` says so."""
     if when is None:
         return True
     found = _search(when, view)
@@ -114,8 +115,16 @@ def _search(expression: str, view: View) -> Any:
         return compiled.search({"attributes": view.attributes, "body": view.body() if reads_body else None})
     except BundleError:
         raise
-    except Exception:  # noqa: BLE001 (whatever a message does to a rule, it is no more than a rule that does not fit)
+    except Exception as error:  # noqa: BLE001 (whatever a message does to a rule, it is one that does not fit)
+        view.raised[expression] = _why(error)
         return None
+
+
+def _why(error: Exception) -> str:
+    """What an expression raised, without what the message holds."""
+    if isinstance(error, JMESPathTypeError):
+        return f"{error.function_name}() takes {' or '.join(error.expected_types)}, and got {error.actual_type}"
+    return type(error).__name__
 
 
 @functools.lru_cache(maxsize=4096)

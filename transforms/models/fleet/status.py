@@ -36,7 +36,8 @@ def told(fleet: Fleet, status: Status) -> dict[str, Any]:
 
     ``models`` by name: ``model``, ``revision``, ``task``, ``loaded`` and ``bytes``, the ``share`` of the messages that
     no condition is on, ``shadow`` share, and since this process began ``messages``, ``failures``, ``shadowed``,
-    ``agreed``, ``disagreed``, ``failed`` (as a shadow) and ``checks``, the share that held.
+    ``agreed``, ``disagreed``, ``failed`` (as a shadow) and ``checks``, the share that held. ``rule_errors`` by the
+    expression: ``errors``, the messages on which it raised, and the last ``error``.
     """
     plan = fleet.plan
     sizes = fleet.store.sizes()
@@ -60,6 +61,10 @@ def told(fleet: Fleet, status: Status) -> dict[str, Any]:
         }
         models[name] = {key: value for key, value in about.items() if value is not None}
     rules = [{"when": rule.when, "shares": dict(rule.shares), "by": rule.by} for rule in routes.rules]
+    expressions = dict.fromkeys(
+        [*(each for rule in routes.rules for each in (rule.when, rule.by)), *(each.when for each in routes.shadows)]
+    )
+    raised = {each: fleet.ledger.rule_errors(each) for each in expressions if each}
     refused = status.refused()
     return {
         "file": fleet.options.source,
@@ -67,6 +72,7 @@ def told(fleet: Fleet, status: Status) -> dict[str, Any]:
         "since": plan.since,
         "memory": {"bytes": sum(sizes.values()), "most": fleet.store.most, "models": len(sizes)},
         "serve": rules,
+        "rule_errors": {each: found for each, found in raised.items() if found},
         "models": models,
         "refused": {"since": refused[0], "why": refused[1]} if refused else None,
     }

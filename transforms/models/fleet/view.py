@@ -31,6 +31,8 @@ class View:
         self._reader = reader
         self._request = request
         self._body: Any = _UNREAD
+        #: The expressions that raised on it, and why.
+        self.raised: dict[str, str] = {}
 
     @property
     def attributes(self) -> Mapping[str, str]:

@@ -41,7 +41,9 @@ async def probe(caller: Caller, spec: EndpointSpec, task: TaskEntry, parameters:
             found = await caller.once(
                 post, spec.timeout_s, lambda reply, answer: read_rows(answer, about.protocol, task, asks)
             )
-            if pause is None or found.verdict not in (Verdict.BUSY, Verdict.BROKEN):
+            # Silence is not asked again: it takes the whole of timeout_s each time.
+            silent = found.reply.status == 0 and found.reply.reached
+            if pause is None or silent or found.verdict not in (Verdict.BUSY, Verdict.BROKEN):
                 break
             await asyncio.sleep(pause)
     except TokenError as error:

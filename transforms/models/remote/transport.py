@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 import zlib
 from http.cookiejar import DefaultCookiePolicy
@@ -14,6 +15,7 @@ from http.cookiejar import DefaultCookiePolicy
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import get_async_session
 
+from transforms.models.errors import ModelLoadError
 from transforms.models.remote.protocol import Post
 from transforms.models.remote.reply import Reply
 
@@ -31,7 +33,13 @@ class Transport:
     """Sends requests, each with its own token, and follows no redirect: one could lead the token to another host."""
 
     def __init__(self, concurrency: int) -> None:
-        sessions = [get_async_session() for _ in range(-(-concurrency // _A_SESSION))]
+        try:
+            sessions = [get_async_session() for _ in range(-(-concurrency // _A_SESSION))]
+        except OSError as error:  # of its certificates
+            trusted = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+            raise ModelLoadError(
+                f"SSL_CERT_FILE {trusted!r}: {error.strerror or error}; name a file of certificates (PEM), or unset it"
+            ) from None
         for session in sessions:
             session.follow_redirects = False
             # The library's hooks refuse every request while HF_HUB_OFFLINE is set, which is about the hub.
@@ -105,6 +113,8 @@ def _failed(error: BaseException) -> Reply:
             why = text.partition("verify failed:")[2].partition("(_ssl")[0].strip() or "not verified"
             words = f"its TLS certificate is not trusted ({why}); set SSL_CERT_FILE to that of its issuer"
             return Reply(0, words=words, reached=False)
+        if "WRONG_VERSION_NUMBER" in text:
+            return Reply(0, words="it does not speak TLS; use its http:// URL", reached=False)
         cause = cause.__cause__ or cause.__context__
     kind = type(error).__name__
     words = f"{kind}: {' '.join(str(error).split())}".rstrip(": ")

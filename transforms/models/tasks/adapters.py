@@ -134,6 +134,8 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
     except Exception as error:  # whatever the files of a folder make transformers raise is one line of a launch
         first = foreign((str(error).strip().splitlines() or [""])[0])
+        if "ignore_mismatched_sizes" in first:
+            first = "its weights have other sizes than its config.json says; fetch it again"
         raise ModelLoadError(
             f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"
         ) from error

@@ -1,0 +1,101 @@
+"""What nobody should send: the page and its stream go on, and what it is is shown as far as it can be."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from console_data import go
+from streams import text_message
+
+from pipeline import publish
+from pipeline.console import audit, settings
+from pipeline.console.flow import read_metrics
+from pipeline.console.observer import Observer
+from pipeline.console.show import summary, whole
+from transforms.records import Message
+
+BOX = {"xmin": -50, "ymin": -50, "xmax": 9_000, "ymax": 10}
+#: Predictions as bytes of JSON, or of none.
+PREDICTIONS: dict[str, bytes] = {
+    "deep": b"[" * 8_000 + b"]" * 8_000,
+    "long label": orjson.dumps([{"label": "‮" + "שלום " * 2_000, "score": 0.5}]),
+    "5,000 labels": orjson.dumps([{"label": f"L{n}", "score": n / 5_000} for n in range(5_000)]),
+    "logits": orjson.dumps([{"label": "constructor", "score": 12.5}, {"label": "__proto__", "score": -3}]),
+    "boxes": orjson.dumps([{"label": "x" * 500, "score": 0.5, "box": BOX}, {"label": "y", "box": {"xmin": "1"}}]),
+    "not a number": b'[{"label": "a", "score": NaN}]',
+    "long vector": orjson.dumps([0.123456789012345 + n for n in range(20_000)]),
+    "unknown": orjson.dumps({"__proto__": 1, "x" * 2_000: [None, True, {"deep": [[]]}], "": -0.0}),
+    "a number": b"5",
+    "nothing": b"null",
+    "no JSON": b"\xff\xfe{",
+}
+
+
+def test_a_message_that_cannot_be_taken_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, the others are taken; numbers that are none, long labels and skewed clocks are no such."""
+    observer = Observer(settings.parse(["--output_subscription=projects/my-project/subscriptions/results"]))
+    observer.book.know_repeats_by("n")
+    odd = {"dead_letter_attempt": "²", "dead_letter_stage": "predict", "n": "1", "dead_letter_message_id": "d"}
+    observer._dead_letters([Message(b"\xff", odd, "1", 4e9)])
+    observer._published([Message(b"", {}, "2", 4e9), Message(b"\xff", {}, "3", -1.0)])
+    for n, body in enumerate(PREDICTIONS.values()):
+        observer._results([Message(b'{"prediction":%s}' % body, {"message_id": str(n)}, f"o{n}")])
+    assert observer.flow.results == len(PREDICTIONS) and observer.flow.dead_letters["predict"] == 1
+    assert not caplog.records
+
+    def take(message: Message) -> Any:
+        if message.message_id == "poison":
+            raise RuntimeError("nobody thought of this")
+
+    observer.book.result = take  # type: ignore[method-assign]
+    observer._results([Message(b"", {}, "poison"), Message(b"", {}, "last")])
+    assert [record.message for record in caplog.records] == ["message poison is left out"]
+    stories, _ = observer.book.newest("ok", 100)
+    event = orjson.dumps([observer.figures(), [summary(each) for each in stories], [whole(each) for each in stories]])
+    assert len(orjson.dumps(observer.figures())) < 20_000 and b"NaN" in event
+
+
+def test_metrics_of_any_text_are_shown(tmp_path: Any) -> None:
+    """A log line with half a character, a file without counters, and one that is no JSON object."""
+    file = tmp_path / "metrics.json"
+    file.write_text('{"time": 1.0, "log": ["\\udcff \\ud83d\\ude00"]}')
+    found = read_metrics(file)
+    assert found is not None and found["log"] == ["? 😀"] and found["counters"] == {}
+    assert orjson.dumps(found)
+    for text in ("[1]", '{"time": "now"}', "{", ""):
+        file.write_text(text)
+        assert read_metrics(file) is None
+
+
+def test_numbers_that_json_has_not_are_named() -> None:
+    """A query's NaN and infinities, which an answer in JSON could not carry."""
+    assert json.dumps(audit.plain([float("nan"), float("inf"), 1.5]), allow_nan=False) == '["nan", "inf", 1.5]'
+
+
+def test_any_result_has_its_story(page, resources) -> None:
+    """Each opens, says what it is or shows its JSON, and widens nothing; so does one whose id is an address."""
+    ids = publish.publish_all(resources.input_topic, [text_message("‮hostile <b>") for _ in PREDICTIONS])
+    names = [*PREDICTIONS, "an address"]
+    ids.append("a/b?c#d%/picture x")
+    bodies = [*PREDICTIONS.values(), b'"said"']
+    results = [
+        Message(b'{"prediction":%s}' % body, {"message_id": each}) for each, body in zip(ids, bodies, strict=True)
+    ]
+    publish.publish_all(resources.output_topic, results)
+    go(page, "results")
+    page.locator(f".item >> nth={len(ids) - 1}").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    told = {}
+    for name, each in zip(names, ids, strict=True):
+        page.evaluate("id => { location.hash = `results/message/${encodeURIComponent(id)}`; }", each)
+        page.locator("#story-title code", has_text=each).wait_for()
+        shown = page.locator("#story .part", has_text="What went out")
+        shown.wait_for()
+        told[name] = shown.inner_text()
+        assert page.evaluate("document.querySelector('#story').scrollWidth <= 820"), name
+    assert "12.500" in told["logits"] and "and 4992 more" in told["5,000 labels"]
+    assert "20,000 numbers" in told["long vector"] and "NaN" in told["not a number"]
+    assert "said" in told["an address"] and "NaN ×" not in told["boxes"]
