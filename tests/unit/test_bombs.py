@@ -157,3 +157,12 @@ def test_a_result_that_can_never_fit_is_not_written_out(prediction: Any) -> None
     info = ModelInfo("feature-extraction", "m", "r", "cpu", "float32")
     with pytest.raises(TooLarge, match="6,000,000 numbers"):
         encode(Prediction(Request("a"), prediction, info), LIMITS)
+
+
+def test_one_text_beside_a_thousand_is_bounded() -> None:
+    """Without blanks it would be read anew beside each, for minutes; its neighbour is ranked."""
+    handler = HuggingFaceModelHandler(writers.ranker(), "text-ranking", dtype="float32", device="cpu")
+    bomb = Request({"query": "x" * 50_000, "texts": ["a"] * 1_000})
+    fine = Request({"query": "good order", "texts": ["a", "b"]})
+    long, ranked = handler.run_inference([bomb, fine], handler.load_model())
+    assert long.error_type == "TooLong" and isinstance(ranked, Prediction)

@@ -27,6 +27,10 @@ _MOST = 2_000_000
 #: Characters that are tokenised at once.
 _SLICE = 1_000_000
 
+#: Characters of one call's texts and pairs, as far as they are read: a message has one text beside each of a thousand
+#: others, and where it has no blanks, all of it is read each time.
+_MOST_TOGETHER = 20_000_000
+
 #: Windows that one text may be read in.
 MAX_WINDOWS = 1_000
 
@@ -67,10 +71,21 @@ class Encoder:
         self.keeps = False
 
     def encode(self, texts: Sequence[Text], *, special: bool = True) -> list[Row]:
-        """One row for each of ``texts``; ``special`` adds the model's special tokens."""
+        """One row for each of ``texts``; ``special`` adds the model's special tokens.
+
+        Raises:
+          TooLong: of them all, too much would have to be read.
+        """
         if self.backend is None:
             return [self._encode_slowly(text, special) for text in texts]
-        texts = [self._read(text) for text in texts]
+        heads: dict[str, str] = {}  # each of them once: of pairs, one is often the same
+        texts = [self._read(text, heads) for text in texts]
+        together = sum(map(_length, texts))
+        if together > _MOST_TOGETHER:
+            raise TooLong(
+                f"inputs would be read as {together:,} characters, each text beside each of the others; at most"
+                f" {_MOST_TOGETHER:,} are; send shorter or fewer texts"
+            )
         self._truncate(self.max_length, 0)
         return [row for part in _slices(texts) for row in self._rows(part, special)]
 
@@ -85,11 +100,16 @@ class Encoder:
             raise
         return [self._row(encoding) for encoding in encodings]
 
-    def _read(self, text: Text) -> Text:
+    def _read(self, text: Text, heads: dict[str, str]) -> Text:
         """As much of ``text`` as decides on the tokens that are left of it."""
         if isinstance(text, tuple):
-            return self.head(text[0]), self.head(text[1])
-        return self.head(text)
+            return self._head_of(text[0], heads), self._head_of(text[1], heads)
+        return self._head_of(text, heads)
+
+    def _head_of(self, text: str, heads: dict[str, str]) -> str:
+        if text not in heads:
+            heads[text] = self.head(text)
+        return heads[text]
 
     def head(self, text: str, most: int | None = None, end: bool = False) -> str:
         """The beginning of ``text`` that holds twice ``most`` tokens, or its ``end``; all of it if it is not longer.
@@ -205,11 +225,15 @@ class Encoder:
         return {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
 
 
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+
+
 def _slices(texts: Sequence[Text]) -> Iterator[Sequence[Text]]:
     """``texts`` in parts of ``_SLICE`` characters, or of one text."""
     start = size = 0
     for end, text in enumerate(texts):
-        length = len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
+        length = _length(text)
         if size + length > _SLICE and end > start:
             yield texts[start:end]
             start, size = end, 0
