@@ -17,7 +17,7 @@ from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task, Watch, label_function, non_finite, to_numpy
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.sounds import decode_audio
-from transforms.models.tasks.tokenizing import load_tokenizer
+from transforms.models.tasks.tokenizer import load_tokenizer
 from transforms.models.tasks.vision import classify
 
 #: Samples of audio that cost as much as one token: 20 ms at 16 kHz, one frame of the usual encoders.

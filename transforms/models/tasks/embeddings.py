@@ -19,7 +19,8 @@ from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_fin
 from transforms.models.tasks.chunks import MAX_CHUNKS, Chunking, Chunks
 from transforms.models.tasks.pooling import SentenceModel, read_sentence_model
 from transforms.models.tasks.text import TextTask
-from transforms.models.tasks.tokenizing import Row, max_tokens
+from transforms.models.tasks.tokenizer import max_tokens
+from transforms.models.tasks.tokenizing import Row
 
 #: Padded tokens of a document's pieces in one forward.
 _MOST_TOKENS = 8192

@@ -21,7 +21,7 @@ from transforms.models.tasks.base import Loading, Prepared, Task, Watch, non_fin
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
-from transforms.models.tasks.tokenizing import load_tokenizer
+from transforms.models.tasks.tokenizer import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
 
 

@@ -16,7 +16,8 @@ from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.generation import Decoding, check_generation, generate, tokens_written
 from transforms.models.tasks.media import in_turn, read_all
 from transforms.models.tasks.pictures import decode_image
-from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
+from transforms.models.tasks.tokenizer import load_tokenizer
+from transforms.models.tasks.tokenizing import Encoder
 
 #: Tokens that an image is taken to cost; models differ, and only planning depends on it.
 TOKENS_AN_IMAGE = 576

@@ -18,7 +18,8 @@ from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
 from transforms.models.tasks.generation import MAX_NEW_TOKENS, Decoding, check_generation
 from transforms.models.tasks.languages import Languages, Told
-from transforms.models.tasks.tokenizing import Row, load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizer import load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizing import Row
 from transforms.models.tasks.writer import Writer
 
 

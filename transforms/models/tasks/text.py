@@ -13,7 +13,8 @@ from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
 from transforms.models.inputs import Ask
 from transforms.models.sharing import Sharing, vocabulary
 from transforms.models.tasks.base import Loading, Prepared, Task
-from transforms.models.tasks.tokenizing import Encoder, Row, Text, load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizer import load_tokenizer, max_tokens
+from transforms.models.tasks.tokenizing import Encoder, Row, Text
 
 #: Padded tokens of one element's rows that are in the model at once; those of several elements are cut before.
 _MOST_TOKENS = {"cpu": 16_384, "cuda": 65_536}

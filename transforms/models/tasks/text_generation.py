@@ -17,7 +17,8 @@ from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared
 from transforms.models.tasks.generation import check_generation, generate
 from transforms.models.tasks.schemas import Grammars
-from transforms.models.tasks.tokenizing import Row, max_tokens
+from transforms.models.tasks.tokenizer import max_tokens
+from transforms.models.tasks.tokenizing import Row
 from transforms.models.tasks.writer import Writer
 
 

@@ -33,7 +33,7 @@ from transforms.models.tasks.base import (
 )
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.pictures import decode_image
-from transforms.models.tasks.tokenizing import load_tokenizer
+from transforms.models.tasks.tokenizer import load_tokenizer
 
 #: Pixels of a processed image that cost as much as one token: a 16 by 16 patch.
 PIXELS_A_TOKEN = 256

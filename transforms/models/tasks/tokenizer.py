@@ -1,0 +1,36 @@
+"""The tokenizer of a model's folder, and the longest input that it and the model take."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import transformers
+
+from transforms.models.backends import Model
+from transforms.models.errors import ModelLoadError
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a model folder; runs no code from it."""
+    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+def max_tokens(tokenizer: Any, model: Model, instead: int | None = None) -> int | None:
+    """The longest input the model takes, in tokens with the special ones; None when nothing limits it.
+
+    ``instead`` goes over what the tokenizer says.
+
+    Raises:
+      ModelLoadError: the tokenizer's limit leaves no room for a word: every text would be the same.
+    """
+    most = instead or tokenizer.model_max_length
+    limits = [int(most)] if most < 1_000_000 else []
+    marks = tokenizer.num_special_tokens_to_add()
+    if limits and most <= marks:
+        raise ModelLoadError(
+            f"{'max_seq_length' if instead else 'model_max_length'} of its tokenizer is {most}, and {marks} of these"
+            " are marks: no word is left of any text; mend it in the tokenizer's files"
+        )
+    positions = model.positions()
+    return min([*limits, positions] if positions else limits, default=None)
