@@ -21,7 +21,8 @@ from streams import ROOT
 from pipeline.clients import LIMITS
 from transforms.encode import TooLarge, encode
 from transforms.models.handler import HuggingFaceModelHandler
-from transforms.models.tasks.tokenizing import Encoder, load_tokenizer
+from transforms.models.tasks.tokenizer import load_tokenizer
+from transforms.models.tasks.tokenizing import Encoder
 from transforms.records import Failure, Message, ModelInfo, Prediction, Request
 
 #: Ten megabytes, of which a tokenizer makes five million tokens.
