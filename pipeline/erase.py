@@ -98,19 +98,20 @@ class Eraser:
 
 def erase(eraser: Eraser, wait: bool) -> int:
     """Deletes, waiting for young rows if ``wait``; returns how many are left."""
-    before, young, newest = eraser.count()
+    before, _, _ = eraser.count()
     eraser.delete()
-    left, young, newest = eraser.count()
+    left, _, newest = eraser.count()
     print(f"{before - left} rows deleted, {left} left", flush=True)
-    while young and newest and wait:
+    # A row that was young for the deletion may be old for the count: what is left decides, not what is young.
+    while left and newest and wait:
         ready = newest.timestamp() + eraser._buffer_s
-        print(f"{young} rows were written within half an hour; waiting until {_clock(ready)}", flush=True)
+        print(f"{left} rows were written within half an hour; waiting until {_clock(ready)}", flush=True)
         time.sleep(max(0.1, ready - time.time() + 0.1))
         eraser.delete()
         deleted = left
-        left, young, newest = eraser.count()
+        left, _, newest = eraser.count()
         print(f"{deleted - left} rows deleted, {left} left", flush=True)
-    if young and newest:
+    if left and newest:
         print(f"run the same again after {_clock(newest.timestamp() + eraser._buffer_s)}")
     return left
 

@@ -66,6 +66,21 @@ def test_old_rows_go_at_once_and_young_ones_later(table, capsys):
     assert ids_of(table) == {"2", "5"}
 
 
+def test_a_row_that_grows_old_between_two_queries_is_not_left():
+    """Too young for the first deletion, it is old for the count after it; the next deletion has it."""
+
+    class Grown:
+        _buffer_s, deletions = 0.0, 0
+
+        def count(self):
+            return int(self.deletions < 2), 0, datetime.datetime.now(datetime.timezone.utc)
+
+        def delete(self):
+            self.deletions += 1
+
+    assert erase.erase(Grown(), wait=True) == 0
+
+
 @pytest.mark.parametrize(
     ("where", "sql"),
     [
