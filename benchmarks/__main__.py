@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,12 @@ def main() -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"machine": report.machine(), "quick": args.quick}
-    plan = _plan(args.quick)
     turns, null_turns = (2, 2) if args.quick else (5, 3)
     with embedded_servers():
         pace = speed()
+        plan = _plan(args.quick, pace)
         results["throughput"] = {
-            f"{network} {workload}": progress(compare, network, workload, share * pace, systems, turns)
+            f"{network} {workload}": progress(compare, network, workload, share, systems, turns)
             for network, workload, share, systems in plan
         }
         inputs = texts("short", NULL_COUNTS["ours"] * null_turns)
@@ -69,31 +69,35 @@ def main() -> None:
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
         if not args.quick:
-            peers = {system: max(30, int(count * pace)) for system, count in PEERS.items()}
+            peers = scaled(PEERS, pace)
             inputs = texts("mixed", turns * max(peers.values()))
             results["conditions"] = progress(conditions.run, peers, model("6x384"), inputs, turns)
     if args.google_emulator:
         with google_emulator():
-            network, workload, share, systems = plan[0]
-            results["google_emulator"] = progress(compare, network, workload, share * pace, systems, turns)
+            results["google_emulator"] = progress(compare, *plan[0], turns)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     plots.draw(results, out)
     report.write(results, Path("docs/performance.md"))
     print(report.summary(results))
 
 
-def _plan(quick: bool) -> list[tuple[str, str, float, Sequence[str]]]:
-    """Model, workload, the share of COUNTS that the larger model or the longer texts allow, and the systems."""
+def _plan(quick: bool, pace: float) -> list[tuple[str, str, float, Sequence[str]]]:
+    """Model, workload, the share of COUNTS that machine, model and length of the texts allow, and the systems."""
     everyone, both = list(COUNTS), ["ours", "ours, torch"]
     if quick:
-        return [("6x384", "mixed", 0.4, everyone), ("12x768", "mixed", 0.05, ["ours"])]
+        return [("6x384", "mixed", 0.4 * pace, everyone), ("12x768", "mixed", 0.05 * pace, ["ours"])]
     return [
-        ("6x384", "mixed", 1.0, everyone),
-        ("6x384", "short", 1.0, everyone),
-        ("6x384", "long", 0.1, everyone),
-        ("12x768", "mixed", 0.08, everyone),
-        ("vit-12x768", "pictures", 0.03, both),
+        ("6x384", "mixed", pace, everyone),
+        ("6x384", "short", pace, everyone),
+        ("6x384", "long", 0.1 * pace, everyone),
+        ("12x768", "mixed", 0.08 * pace, everyone),
+        ("vit-12x768", "pictures", 0.03 * pace, both),
     ]
+
+
+def scaled(counts: Mapping[str, int], share: float) -> dict[str, int]:
+    """A share of the messages a turn, and not so few that a rate means nothing."""
+    return {system: max(30, int(count * share)) for system, count in counts.items()}
 
 
 def speed() -> float:
@@ -106,7 +110,7 @@ def speed() -> float:
 def compare(network: str, workload: str, share: float, systems: Sequence[str], turns: int) -> list[dict[str, Any]]:
     """The raw model on either engine and ``systems`` on one workload, in turns."""
     folder = model(network)
-    counts = {system: max(30, int(COUNTS[system] * share)) for system in systems}
+    counts = scaled({system: COUNTS[system] for system in systems}, share)
     most = max(counts.values())
     with measure.Raw(folder, workload, most) as raw, measure.Raw(folder, workload, most, "openvino") as best:
         return measure.rounds(counts, folder, texts(workload, most * turns), turns, [raw, best])

@@ -98,22 +98,21 @@ class Eraser:
 
 def erase(eraser: Eraser, wait: bool) -> int:
     """Deletes, waiting for young rows if ``wait``; returns how many are left."""
-    before, _, _ = eraser.count()
-    eraser.delete()
-    left, _, newest = eraser.count()
-    print(f"{before - left} rows deleted, {left} left", flush=True)
-    # A row that was young for the deletion may be old for the count: what is left decides, not what is young.
-    while left and newest and wait:
+    left, _, _ = eraser.count()
+    while True:
+        before = left
+        eraser.delete()
+        left, _, newest = eraser.count()
+        print(f"{before - left} rows deleted, {left} left", flush=True)
+        # A row that was young for the deletion may be old for the count: what is left decides, not what is young.
+        if not left or not newest:
+            return left
         ready = newest.timestamp() + eraser._buffer_s
+        if not wait:
+            print(f"run the same again after {_clock(ready)}")
+            return left
         print(f"{left} rows were written within half an hour; waiting until {_clock(ready)}", flush=True)
         time.sleep(max(0.1, ready - time.time() + 0.1))
-        eraser.delete()
-        deleted = left
-        left, _, newest = eraser.count()
-        print(f"{deleted - left} rows deleted, {left} left", flush=True)
-    if left and newest:
-        print(f"run the same again after {_clock(newest.timestamp() + eraser._buffer_s)}")
-    return left
 
 
 def _clock(moment: float) -> str:

@@ -80,8 +80,7 @@ def _subscription(settings: Settings) -> Iterator[Finding]:
 def wrong_settings(found: Subscription, settings: Settings) -> Iterator[tuple[str, str]]:
     """What about the subscription would harm the job, each with the way out."""
     update = f"run: gcloud pubsub subscriptions update {found.name}"
-    ours = [settings.output_topic, settings.dead_letter_topic]
-    ours += [settings.summary_topic] if settings.summary_topic else []
+    ours = (settings.output_topic, settings.dead_letter_topic, settings.summary_topic)
     if found.topic in ours:
         yield f"reads {found.topic!r}, which the job writes: an endless loop", "use the subscription of another topic"
     if found.topic == "_deleted-topic_":

@@ -26,6 +26,7 @@ from pipeline.console.guard import Guard, new_token
 from pipeline.console.observer import Observer
 from pipeline.console.pictures import picture
 from pipeline.console.show import letter, summary, whole
+from pipeline.console.spread import Spread
 
 _STATIC = Path(__file__).with_name("static")
 _EVERY_S = 1.0
@@ -107,9 +108,8 @@ class Console:
             await asyncio.sleep(_EVERY_S)
 
     async def results(self, request: Request) -> Response:
-        words = _filter(request)
-        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words)
-        spread = await run_in_threadpool(self.observer.book.spread_of, words)
+        words, spread = _filter(request), Spread()
+        stories, count = await run_in_threadpool(self.observer.book.newest, "ok", _NEWEST, 0, words, spread)
         return JSONResponse({"results": [summary(story) for story in stories], "count": count, **spread.told()})
 
     async def samples(self, request: Request) -> Response:

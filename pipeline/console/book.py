@@ -115,8 +115,12 @@ class Book:
         with self._lock:
             return self._waiting.count(), self._waiting.oldest(), self._waiting.repeats
 
-    def newest(self, status: str, limit: int, after: int = 0, words: str = "") -> tuple[list[Story], int]:
+    def newest(
+        self, status: str, limit: int, after: int = 0, words: str = "", spread: Spread | None = None
+    ) -> tuple[list[Story], int]:
         """Stories that ended as ``status`` since number ``after`` and fit the filter, newest first; and how many fit.
+
+        All that fit are counted into ``spread``, where one is given.
 
         Raises:
             Refused: the filter is none.
@@ -132,20 +136,9 @@ class Book:
                     count += 1
                     if len(found) < limit:
                         found.append(story)
+                    if spread is not None:
+                        spread.count(story.label, story.score)
             return found, count
-
-    def spread_of(self, words: str) -> Spread:
-        """Labels and scores of the results that fit the filter.
-
-        Raises:
-            Refused: the filter is none.
-        """
-        fits, found = matcher(words), Spread()
-        with self._lock:
-            for story in self._stories.values():
-                if story.status == "ok" and fits(story):
-                    found.count(story.label, story.score)
-        return found
 
     def arrived(self, limit: int, fits: Callable[[Story], bool]) -> list[Story]:
         """The messages published last, newest first, whatever became of them."""

@@ -12,7 +12,7 @@ from transforms.models.errors import brief
 from transforms.models.inputs import Ask
 from transforms.models.misfits import Misfit, are_objects, are_texts, check_numbers, non_finite, unwrap
 from transforms.models.structured import Structure
-from transforms.models.task_parameters import dimensions
+from transforms.models.task_parameters import candidate_labels, dimensions
 
 #: Dimensions of an array of numbers.
 _MOST_DIMENSIONS = 4
@@ -95,8 +95,7 @@ def zero_shot(answer: Any, ask: Ask) -> Any:
 
 def _check_candidates(names: list[str], ask: Ask, answer: Any) -> None:
     """Checks that a choice among the message's labels, where it has any, is among all of these and no others."""
-    given = ask.parameters.get("candidate_labels") or []
-    asked = {label.strip() for label in (given.split(",") if isinstance(given, str) else given)} - {""}
+    asked = {label.strip() for label in candidate_labels(ask.parameters)} - {""}
     if asked and {name.strip() for name in names} != asked:
         raise Misfit(f"expected a score for each of candidate_labels, and no others, got {brief(answer)}")
 

@@ -64,6 +64,12 @@ def chunk() -> Parameter:
     return Parameter(words, accepts)
 
 
+def candidate_labels(parameters: Mapping[str, Any]) -> list[str]:
+    """The labels that a message chooses among; a string holds them between commas."""
+    labels = parameters.get("candidate_labels") or []
+    return [part.strip() for part in labels.split(",") if part.strip()] if isinstance(labels, str) else labels
+
+
 def dimensions(parameters: Mapping[str, Any]) -> int | None:
     """How many of an embedding's numbers are asked for; None for all of them.
 

@@ -12,6 +12,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError
 from transforms.models.inputs import Ask
 from transforms.models.parameters import fill
+from transforms.models.task_parameters import candidate_labels
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import (
     Loading,
@@ -79,7 +80,7 @@ class ZeroShotClassification(TextTask):
         return text, "This example is good."
 
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
-        if not _labels(parameters):
+        if not candidate_labels(parameters):
             raise InvalidParameter(
                 "parameters.candidate_labels: holds no label; give a list of the labels to choose from"
             )
@@ -88,7 +89,7 @@ class ZeroShotClassification(TextTask):
         pairs, counts = [], []
         for ask in asks:
             form = ask.parameters.get("hypothesis_template", "This example is {}.")
-            labels = _labels(ask.parameters)
+            labels = candidate_labels(ask.parameters)
             pairs += [(ask.inputs, fill(form, label)) for label in labels]
             counts.append(len(labels))
         rows = iter(self.encoder.encode(pairs))
@@ -117,7 +118,7 @@ class ZeroShotClassification(TextTask):
             if not np.isfinite(logits).all():
                 answers.append(non_finite())
                 continue
-            labels = _labels(prepared.ask.parameters)
+            labels = candidate_labels(prepared.ask.parameters)
             if prepared.ask.parameters.get("multi_label") or len(labels) == 1:
                 scores = softmax(logits[:, [self.contradiction, self.entailment]])[:, 1]
             else:
@@ -131,9 +132,3 @@ class ZeroShotClassification(TextTask):
                 }
             )
         return answers
-
-
-def _labels(parameters: Mapping[str, Any]) -> list[str]:
-    """The candidate labels; a string holds them between commas."""
-    labels = parameters.get("candidate_labels") or []
-    return [part.strip() for part in labels.split(",") if part.strip()] if isinstance(labels, str) else labels
