@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import conditions, growth, measure, plots, report
+from benchmarks.systems import infinity
 from benchmarks.workloads import CACHE, model, texts
 from pipeline import clients
 from pipeline.emulators.process import spawn
@@ -38,6 +39,7 @@ PEERS = {
     "ours, torch": 900,
     "planned subscriber": 900,
     "sentence-transformers": 400,
+    "ours, infinity": 400,
     "subscriber": 120,
     "Beam's handler": 60,
     "stock": 60,
@@ -69,7 +71,9 @@ def main() -> None:
         results["latency"] = latencies(results["throughput"]["6x384 mixed"], args.quick)
         results["growth"] = growth.run(progress, args.quick, args.backlog)
         if not args.quick:
-            peers = scaled(PEERS, pace)
+            peers = scaled(
+                {name: count for name, count in PEERS.items() if name != "ours, infinity" or infinity()}, pace
+            )
             inputs = texts("mixed", turns * max(peers.values()))
             results["conditions"] = progress(conditions.run, peers, model("6x384"), inputs, turns)
     if args.google_emulator:

@@ -6,12 +6,18 @@ All read the same subscription, publish the same result and write the same audit
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import slow
@@ -91,6 +97,36 @@ def subscriber(model: str, flags: Sequence[str], kind: str = "pipeline") -> int:
         reader.acknowledge(subscription=args.input_subscription, ack_ids=[each.ack_id for each in received])
 
 
+def served(model: str, flags: Sequence[str]) -> int:
+    """The project's pipeline before infinity, a server of embeddings; whole vectors are published."""
+    from pipeline import main
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(infinity()), "v2", f"--model-id={Path(model).resolve()}", "--served-model-name=served"]
+    command += ["--engine=torch", "--device=cpu", "--dtype=float32", "--no-bettertransformer", "--url-prefix=/v1"]
+    quiet = {**os.environ, "PYTHONPATH": "", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "DO_NOT_TRACK": "1"}
+    server = subprocess.Popen([*command, "--host=127.0.0.1", f"--port={port}"], env=quiet)  # noqa: S603
+    try:
+        while server.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                break
+            time.sleep(0.5)
+        print("model loaded", flush=True)
+        endpoint = [f"--endpoint=http://127.0.0.1:{port}/v1", "--model=served", "--task=feature-extraction"]
+        return main.main([*flags, *endpoint])
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def infinity() -> Path | None:
+    """Where infinity's own environment has its program (docs/endpoints.md says how it is made); None without one."""
+    program = Path(os.environ.get("ENDPOINT_SERVERS", "")) / "infinity/bin/infinity_emb"
+    return program if program.exists() else None
+
+
 def _parse(flags: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for name in ("input_subscription", "output_topic", "dead_letter_topic", "audit_table"):
@@ -105,6 +141,7 @@ SYSTEMS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "Beam's handler": functools.partial(stock, documented=True),
     "subscriber": subscriber,
     "sentence-transformers": functools.partial(subscriber, kind="encode"),
+    "ours, infinity": served,
     "planned subscriber": functools.partial(subscriber, kind="planned"),
 }
 

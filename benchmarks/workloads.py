@@ -56,8 +56,8 @@ def task(name: str) -> str:
 
 
 def model(name: str) -> str:
-    """Folder of ``6x384`` (MiniLM's real weights), ``12x768`` (BERT base) or ``vit-12x768`` (ViT base, both of random
-    weights), made on first use.
+    """Folder of ``6x384`` (MiniLM's real weights), ``12x768`` (BERT base), ``2x128`` (a small one) or ``vit-12x768``
+    (ViT base; all three of random weights), made on first use.
 
     The classification head is random in all: a benchmark looks at the time, not at the label.
     """
@@ -84,7 +84,9 @@ def model(name: str) -> str:
     if name == "6x384":
         network = BertForSequenceClassification.from_pretrained(source, num_labels=8)
     else:
-        network = BertForSequenceClassification(BertConfig(num_labels=8))
+        layers, width = map(int, name.split("x"))
+        sizes = {"num_hidden_layers": layers, "hidden_size": width, "intermediate_size": 4 * width}
+        network = BertForSequenceClassification(BertConfig(num_labels=8, num_attention_heads=width // 64, **sizes))
     tokenizer = AutoTokenizer.from_pretrained(source)
     tokenizer.model_max_length = 512
     tokenizer.save_pretrained(folder)
