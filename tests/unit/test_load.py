@@ -400,6 +400,15 @@ def test_a_model_that_cannot_answer_anything_is_told_when_it_is_loaded(tmp_path:
     assert "cannot answer an example of image-classification: ValueError" in found and "\n" not in found
 
 
+def test_a_model_that_refuses_every_picture_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    """A processor that lacks what it needs refuses whatever is sent: that is no fault of the messages."""
+    folder = copy(tiny.animals(), tmp_path / "m")
+    processor = {"image_processor_type": "ImageGPTImageProcessor", "do_color_quantize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    found = failure(folder, "image-classification", load=True)
+    assert "takes no example of image-classification: " in found and "Clusters" in found and "\n" not in found
+
+
 def test_a_choice_is_kept_for_the_machine_and_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What was measured on a quiet day stands on a busy one, for that model alone; a lost file is no error."""
     monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path / "cache"))

@@ -77,7 +77,7 @@ def _build_media(folder: Path, task: str, architecture: str) -> None:
         config = shrink(kind.config_class, 64, **media.words(kind.config_class))
         with torch.device("meta"):
             size = sum(each.numel() for each in kind(config).parameters())
-        if size > MOST:
+        if size > media.MOST:
             raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
         model = kind(config)
         enliven(model)
@@ -95,7 +95,9 @@ def enliven(model: Any) -> None:
         if not each.is_floating_point():
             continue
         with torch.no_grad():
-            if each.ndim > 1 and float(each.std()) < 0.1:
+            if each.ndim > 2:  # of a convolution: as large as keeps what comes out as large as what goes in
+                each.normal_(std=min(0.3, 1.5 / each[0].numel() ** 0.5))
+            elif each.ndim == 2 and float(each.std()) < 0.1:
                 each.normal_(std=0.3)
             elif each.ndim == 1 and name.endswith("bias") and float(each.abs().max()) == 0:
                 each.normal_(std=0.1)

@@ -156,8 +156,10 @@ def _by_label(prediction: Any) -> Any:
     if isinstance(prediction, Mapping) and prediction.keys() == {"sequence", "labels", "scores"}:
         return dict(zip(prediction["labels"], prediction["scores"], strict=True))
     if isinstance(prediction, list) and prediction and isinstance(prediction[0], Mapping):
-        named = prediction[0].keys() == {"label", "score"}
-        return {each["label"]: each["score"] for each in prediction} if named else prediction
+        names = prediction[0].keys() - {"score"}
+        if names in ({"label"}, {"index"}) and "score" in prediction[0]:
+            (name,) = names
+            return {str(each[name]): each["score"] for each in prediction}
     return prediction
 
 
@@ -231,11 +233,21 @@ def _rewritten(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any
 def _ranked(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
     import sentence_transformers as st
 
-    encoder = st.CrossEncoder(str(folder), device="cpu")
+    try:
+        encoder = st.CrossEncoder(str(folder), device="cpu")
+    except OSError:  # it wants a processor of what the model reads beside a text; the raw model does not
+        encoder = None
+    tokenizer: Any = t.AutoTokenizer.from_pretrained(folder)
+    model: Any = t.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def call(each: dict[str, Any]) -> Any:
-        scores = encoder.predict([(each["query"], text) for text in each["texts"]])
-        return [float(score) for score in scores]
+    def score(*pair: str) -> float:
+        if encoder is not None:
+            return float(copy.deepcopy(encoder).predict([pair])[0])
+        logits = copy.deepcopy(model)(**tokenizer(*pair, return_tensors="pt", truncation=True)).logits
+        return float(logits.sigmoid())
+
+    def call(each: dict[str, Any]) -> Any:  # a pair at a time: beside longer ones CANINE's scores are others
+        return [score(each["query"], text) for text in each["texts"]]
 
     return _each(call, inputs)
 

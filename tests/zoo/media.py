@@ -30,6 +30,9 @@ IMAGES = (
 SOUNDS = ("audio-classification", "automatic-speech-recognition")
 TASKS = (*IMAGES, *SOUNDS)
 
+#: Parameters that a model may still have: four stages of doubling width are no fewer.
+MOST = 20_000_000
+
 #: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
 _SMALL: Mapping[str, Any] = {
     "num_conv_pos_embeddings": 16,
@@ -93,6 +96,8 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
         names = names.get("pil") or next(iter(names.values()))
     name = names if isinstance(names, str) else next(each for each in names if each)
     processor = getattr(t, name)()
+    if hasattr(processor, "clusters"):
+        processor.clusters = np.random.default_rng(0).uniform(-1, 1, (config.vocab_size - 1, 3))
     side = getattr(getattr(config, "vision_config", config), "image_size", None)
     side = side if isinstance(side, int) else 64
     for part in ("size", "crop_size"):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from transforms.errors import quoted
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, NotYet, cut
 from transforms.models.inputs import Ask
 from transforms.models.parameters import fill
 from transforms.models.task_table import TASKS
@@ -62,11 +62,17 @@ class ImageTask(Task):
     def one(self, ask: Ask, image: Image.Image) -> Prepared:
         """An element of one processed image."""
         try:
-            pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
+            made = self.processor(images=[image], return_tensors="pt")
         except ValueError as error:
             raise InvalidInput(
                 f"inputs is an image that the model's processor refuses: {quoted(cut(str(error), 200))}"
             ) from error
+        if "pixel_values" not in made:
+            raise ModelLoadError(
+                f"{type(self.processor).__name__} makes {', '.join(made)} of a picture, and {self.entry.name} reads"
+                " pixel_values; use a model that sees pixels"
+            )
+        pixels = made["pixel_values"]
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
         group = (tuple(pixels.shape[1:]), self.group(ask))
         return Prepared(ask, (pixels, (image.height, image.width)), Size(length, len(pixels), group))
