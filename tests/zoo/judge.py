@@ -119,7 +119,8 @@ def against(answer: Any, reference: Any, cuts: bool) -> str:
     """How an outcome differs from what transformers answered (an exception, where it raised)."""
     if isinstance(answer, Failure):
         # To refuse one input is no wrong answer; a model that cannot answer must be refused at launch.
-        return "" if answer.error_type in ("InvalidInput", "TooLong") else f"{answer.error_type}: {answer.error}"
+        refused = answer.error_type in ("InvalidInput", "TooLong") or isinstance(reference, Exception)
+        return "" if refused else f"{answer.error_type}: {answer.error}"
     if isinstance(reference, Exception) or (answer.truncated and not cuts):
         return ""
     if isinstance(answer.request.inputs, dict) and "texts" in answer.request.inputs:

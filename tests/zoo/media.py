@@ -19,6 +19,7 @@ from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.vision import load_image_processor
+from zoo.shrink import shrink
 
 IMAGES = (
     "image-classification",
@@ -31,7 +32,7 @@ SOUNDS = ("audio-classification", "automatic-speech-recognition")
 TASKS = (*IMAGES, *SOUNDS)
 
 #: Parameters that a model may still have: four stages of doubling width are no fewer.
-MOST = 20_000_000
+MOST = 120_000_000
 
 #: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
 _SMALL: Mapping[str, Any] = {
@@ -51,6 +52,34 @@ _STAGES = (
     *("depths", "hidden_sizes", "embed_dims", "embed_dim", "num_heads", "neck_hidden_sizes", "layer_depths"),
     *("decoder_hidden_sizes", "encoder_hidden_size", "num_attention_heads"),
 )
+
+
+def configs(architecture: Any) -> list[Callable[[], t.PreTrainedConfig]]:
+    """Configurations for ``architecture``, the smallest first: each leaves more as its class has it."""
+    kind = architecture.config_class
+    given = words(kind)
+    own = {name: value for name, value in given.items() if name != "backbone_config"}
+    default = {name: value for name, value in given.items() if "depth" in name or name == "num_labels"}
+    return [
+        lambda: shrink(kind, 64, **given),
+        lambda: shrink(kind, 64, **own),
+        lambda: kind(**default),
+        lambda: kind(num_labels=3),
+    ]
+
+
+def run(folder: Path, task: str, model: Any) -> None:
+    """One forward of the raw ``model``, on what the folder's own processor makes of a picture or a tone."""
+    with torch.inference_mode():
+        if task in IMAGES:
+            model(**load_image_processor(folder)(images=[tiny.picture(64, 48)], return_tensors="pt"))
+            return
+        extractor = t.AutoFeatureExtractor.from_pretrained(folder)
+        made = extractor(tiny.tone(1.0), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        if model.can_generate():
+            model.generate(**made, max_new_tokens=2)
+        else:
+            model(**made)
 
 
 def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
@@ -98,8 +127,8 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
     processor = getattr(t, name)()
     if hasattr(processor, "clusters"):
         processor.clusters = np.random.default_rng(0).uniform(-1, 1, (config.vocab_size - 1, 3))
-    side = getattr(getattr(config, "vision_config", config), "image_size", None)
-    side = side if isinstance(side, int) else 64
+    side = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
+    side = side if isinstance(side, int) else side[0]
     for part in ("size", "crop_size"):
         own = dict(getattr(processor, part, None) or {})
         if "height" in own:

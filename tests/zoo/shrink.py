@@ -96,6 +96,7 @@ OWN: dict[str, dict[str, Any]] = {
     "t5": {"decoder_start_token_id": 0},
     "mt5": {"decoder_start_token_id": 0},
     "umt5": {"decoder_start_token_id": 0},
+    "whisper": {"max_source_positions": 1500},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {
         "layer_types": ["linear_attention", "full_attention"],
