@@ -86,6 +86,8 @@ def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     """What a configuration of ``kind`` is given beside what ``shrink`` makes of its sizes."""
     default = kind()
     found: dict[str, Any] = {name: value for name, value in _SMALL.items() if hasattr(default, name)}
+    if "num_labels" in found:
+        found |= {"id2label": {i: f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}
     for name, value in vars(default).items():
         if name in ("conv_dim", "tdnn_dim"):
             found[name] = [32] * len(value)
@@ -119,15 +121,26 @@ def save_parts(folder: Path, task: str, config: t.PreTrainedConfig) -> None:
                 (folder / file.name).write_bytes(file.read_bytes())
 
 
+#: What the folders of a model name where the mapping has nothing, or another.
+_OF_FOLDERS = {
+    **dict.fromkeys(("d_fine", "rt_detr_v2"), "RTDetrImageProcessor"),
+    "dab-detr": "ConditionalDetrImageProcessor",
+    "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
+}
+
+
 def _picture_processor(config: t.PreTrainedConfig) -> Any:
-    names = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type, "ViTImageProcessor")
+    names = {**IMAGE_PROCESSOR_MAPPING_NAMES, **_OF_FOLDERS}.get(config.model_type, "ViTImageProcessor")
     if isinstance(names, Mapping):
         names = names.get("pil") or next(iter(names.values()))
     name = names if isinstance(names, str) else next(each for each in names if each)
     processor = getattr(t, name)()
+    seen = getattr(config, "vision_config", config)
+    if hasattr(processor, "max_num_patches"):
+        processor.patch_size, processor.max_num_patches = seen.patch_size, 16
     if hasattr(processor, "clusters"):
         processor.clusters = np.random.default_rng(0).uniform(-1, 1, (config.vocab_size - 1, 3))
-    side = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
+    side = getattr(seen, "image_size", None) or 224
     side = side if isinstance(side, int) else side[0]
     for part in ("size", "crop_size"):
         own = dict(getattr(processor, part, None) or {})
@@ -141,8 +154,7 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
 
 
 def _extractor(config: t.PreTrainedConfig) -> Any:
-    of_folders = {"wav2vec2-bert": "SeamlessM4TFeatureExtractor"}  # what its folders name; the mapping has another
-    names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **of_folders}
+    names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **_OF_FOLDERS}
     name = names.get(config.model_type, "Wav2Vec2FeatureExtractor")
     kind = getattr(t, name)
     sizes = {each: getattr(config, each) for each in ("num_mel_bins", "max_length") if hasattr(config, each)}
