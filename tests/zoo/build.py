@@ -102,6 +102,8 @@ def _media_model(kind: Any, config: Any) -> Any:
         raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
     model = kind(config)
     enliven(model)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.max_length = 20  # within the positions that are left
     return model.eval()
 
 
