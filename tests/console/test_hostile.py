@@ -71,7 +71,7 @@ def test_metrics_of_any_text_are_shown(tmp_path: Any) -> None:
 
 
 def test_numbers_that_json_has_not_are_named() -> None:
-    """A query's NaN and infinities, which an answer in JSON could not carry."""
+    """A query's NaN and infinities, which JSON could not carry, and whole numbers that a browser would round."""
     assert json.dumps(audit.plain([float("nan"), float("inf"), 1.5]), allow_nan=False) == '["nan", "inf", 1.5]'
     assert audit.plain([2**53, 2**53 + 1, -(2**63)]) == [2**53, "9007199254740993", "-9223372036854775808"]
 
