@@ -4,19 +4,17 @@ import * as address from "./address.js";
 import { about, load } from "./api.js";
 import { fill, h, count } from "./dom.js";
 import * as filter from "./filter.js";
-import * as flow from "./flow.js";
-import * as tryIt from "./try.js";
-import * as results from "./results.js";
-import * as letters from "./letters.js";
-import * as windows from "./windows.js";
-import * as audit from "./audit.js";
 import * as status from "./status.js";
 import { follow } from "./story.js";
 import { onZone, switchZone, zone } from "./time.js";
 
-const VIEWS = { flow, try: tryIt, results, "dead-letters": letters, windows, audit };
+/** Only the one that is shown is waited for; the others are fetched once figures are there. */
+const VIEWS = {
+  flow: () => import("./flow.js"), try: () => import("./try.js"), results: () => import("./results.js"),
+  "dead-letters": () => import("./letters.js"), windows: () => import("./windows.js"), audit: () => import("./audit.js"),
+};
 const HISTORY = 3600;
-const NEWEST = 200;
+const NEWEST = 100;
 /** An event comes every second; so long without one, and what is shown is old. */
 const SILENT_MS = 6000;
 
@@ -26,8 +24,9 @@ export const state = { points: [], newest: [], figures: null };
 const main = document.getElementById("view");
 let current = null, q = null, step = null;
 
-function show() {
-  const now = address.read(), view = VIEWS[now.view];
+async function show() {
+  const asked = address.read().view, view = await VIEWS[asked](), now = address.read();
+  if (now.view !== asked) return; // the address changed meanwhile, and was heard of
   for (const link of document.querySelectorAll("nav a")) {
     const name = link.dataset.view;
     // The filter goes along from view to view.
@@ -39,6 +38,8 @@ function show() {
   document.getElementById("filter").hidden = now.view === "try";
   if (current !== view) {
     current?.leave?.();
+    // A view's module may hold some of its elements until it is shown again, but not what was in them.
+    for (const each of main.querySelectorAll("*")) each.replaceChildren();
     current = view;
     start();
     document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -53,7 +54,7 @@ function start() {
   if (state.figures) current.update(state, []);
 }
 
-let silence = 0;
+let silence = 0, rest = null;
 function heard(event) {
   clearTimeout(silence);
   silence = setTimeout(lost, SILENT_MS);
@@ -72,6 +73,7 @@ function heard(event) {
   notice(Object.entries(errors).map(([error, names]) => `Pub/Sub, ${names.join(", ")}: ${error}`).join(" · "));
   status.heard(figures);
   if (!document.hidden) current?.update(state, figures.newest);
+  rest ??= Promise.all(Object.values(VIEWS).map((view) => view())).catch(() => { rest = null; });
 }
 
 function notice(words) {
@@ -94,6 +96,8 @@ function listen() {
     if (opened) {
       Object.assign(state, { points: [], newest: [] });
       await load().catch(() => {});
+      // What could not be asked meanwhile is asked again.
+      if (current) start();
     }
     opened = true;
   };
@@ -124,14 +128,15 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
   main.scrollIntoView();
 });
-window.addEventListener("hashchange", show);
+const shown = () => show().catch((error) => notice(error.message));
+window.addEventListener("hashchange", shown);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state.figures) current?.update(state, []); });
 
 try {
   await load();
   document.title = `${about.names["input topic"]?.split("/").at(-1)?.replace(/-input$/, "") ?? "console"} · beam-hf-inference`;
   filter.mount(document.getElementById("filter"));
-  show();
+  await show();
   listen();
 } catch (error) {
   notice(error.message);
