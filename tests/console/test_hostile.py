@@ -97,6 +97,6 @@ def test_any_result_has_its_story(page, resources) -> None:
         shown.wait_for()
         told[name] = shown.inner_text()
         assert page.evaluate("document.querySelector('#story').scrollWidth <= 820"), name
-    assert "12.500" in told["logits"] and "and 4992 more" in told["5,000 labels"]
+    assert "12.500" in told["logits"] and "and 4,992 more" in told["5,000 labels"]
     assert "20,000 numbers" in told["long vector"] and "NaN" in told["not a number"]
     assert "said" in told["an address"] and "NaN ×" not in told["boxes"]
