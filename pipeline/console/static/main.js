@@ -4,15 +4,17 @@ import * as address from "./address.js";
 import { about, load } from "./api.js";
 import { fill, h, count } from "./dom.js";
 import * as filter from "./filter.js";
+import * as flow from "./flow.js";
+import * as tryIt from "./try.js";
+import * as results from "./results.js";
+import * as letters from "./letters.js";
+import * as windows from "./windows.js";
+import * as audit from "./audit.js";
 import * as status from "./status.js";
 import { follow } from "./story.js";
 import { onZone, switchZone, zone } from "./time.js";
 
-/** Only the one that is shown is waited for; the others are fetched once figures are there. */
-const VIEWS = {
-  flow: () => import("./flow.js"), try: () => import("./try.js"), results: () => import("./results.js"),
-  "dead-letters": () => import("./letters.js"), windows: () => import("./windows.js"), audit: () => import("./audit.js"),
-};
+const VIEWS = { flow, try: tryIt, results, "dead-letters": letters, windows, audit };
 const HISTORY = 3600;
 const NEWEST = 100;
 /** An event comes every second; so long without one, and what is shown is old. */
@@ -24,9 +26,8 @@ export const state = { points: [], newest: [], figures: null };
 const main = document.getElementById("view");
 let current = null, q = null, step = null;
 
-async function show() {
-  const asked = address.read().view, view = await VIEWS[asked](), now = address.read();
-  if (now.view !== asked) return; // the address changed meanwhile, and was heard of
+function show() {
+  const now = address.read(), view = VIEWS[now.view];
   for (const link of document.querySelectorAll("nav a")) {
     const name = link.dataset.view;
     // The filter goes along from view to view.
@@ -54,7 +55,7 @@ function start() {
   if (state.figures) current.update(state, []);
 }
 
-let silence = 0, rest = null;
+let silence = 0;
 function heard(event) {
   clearTimeout(silence);
   silence = setTimeout(lost, SILENT_MS);
@@ -73,7 +74,6 @@ function heard(event) {
   notice(Object.entries(errors).map(([error, names]) => `Pub/Sub, ${names.join(", ")}: ${error}`).join(" · "));
   status.heard(figures);
   if (!document.hidden) current?.update(state, figures.newest);
-  rest ??= Promise.all(Object.values(VIEWS).map((view) => view())).catch(() => { rest = null; });
 }
 
 function notice(words) {
@@ -128,15 +128,14 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
   main.scrollIntoView();
 });
-const shown = () => show().catch((error) => notice(error.message));
-window.addEventListener("hashchange", shown);
+window.addEventListener("hashchange", show);
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state.figures) current?.update(state, []); });
 
 try {
   await load();
   document.title = `${about.names["input topic"]?.split("/").at(-1)?.replace(/-input$/, "") ?? "console"} · beam-hf-inference`;
   filter.mount(document.getElementById("filter"));
-  await show();
+  show();
   listen();
 } catch (error) {
   notice(error.message);
