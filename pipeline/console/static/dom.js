@@ -80,6 +80,12 @@ export function bytes(n) {
   }
 }
 
+/** Words for the end of a list that shows the first `most`; nothing where it shows all. */
+export const left = (list, most, where = "", tag = "li.note") => list.length > most && h(tag, {}, `and ${count(list.length - most)} more${where}`);
+
+/** The beginning of a text, with a mark where it was cut. */
+export const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+
 export function empty(title, ...words) {
   return h("div.empty", {}, h("strong", {}, title), h("p", {}, words));
 }

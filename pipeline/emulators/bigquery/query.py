@@ -87,7 +87,7 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
     except RecursionError:
         raise BigQueryError("invalidQuery", "the statement is too deeply nested", "query") from None
     raise BigQueryError(
-        "invalidQuery",
+        "notImplemented",
         f"{tree.key.upper()} is not supported by the embedded BigQuery: it runs queries, INSERT, UPDATE, DELETE, "
         "MERGE, TRUNCATE TABLE, and CREATE and DROP of tables and views",
         "query",

@@ -31,10 +31,11 @@ ENGINES = {"openvino": "transforms.models.backends.openvino", "torch": "transfor
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model runs, and in which number format it is given images and sounds."""
+    """Where a model runs, in which number format it is given images and sounds, and how many copies share the place."""
 
     device: torch.device
     dtype: torch.dtype
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from transforms.models import memory
 from transforms.models.backends import Engine, Model, Place, Source
 from transforms.models.backends.architectures import auto_class
 from transforms.models.backends.device import bound_kernel_caches, pick_device, pick_dtype, share_threads
-from transforms.models.backends.pack import pack, packed_bytes
+from transforms.models.backends.pack import ROWS, ROWS_OF_ANSWERS, pack, packed_bytes
 from transforms.models.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 class TorchModel(Model):
     """A transformers model, packed for this CPU where that is faster."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, copies: int) -> None:
         self.module = module.eval()
-        # A model that generates multiplies few rows at a time, and may be too large to be held twice.
         self.generates = bool(getattr(module, "can_generate", lambda: False)())
-        if not self.generates:
-            pack(module)
+        # The weights, held twice, leave half of the memory to the rest.
+        free = memory.available() / 2 / copies - super().bytes()
+        pack(module, ROWS_OF_ANSWERS if self.generates else ROWS, free)
 
     def bytes(self) -> int:
         return super().bytes() + packed_bytes(self.module)
@@ -58,7 +59,7 @@ class TorchEngine(Engine):
         device = pick_device(spec.device)
         share_threads(spec.model_copies)
         dtype = pick_dtype(spec.dtype, device, f"{spec.model} at {spec.revision or 'no revision'}")
-        return Place(device, dtype)
+        return Place(device, dtype, spec.model_copies)
 
     def load(self, source: Source, place: Place) -> Model:
         module, info = auto_class(source).from_pretrained(
@@ -76,7 +77,7 @@ class TorchEngine(Engine):
                 f"the model lacks weights that {source.task} needs ({', '.join(missing[:3])}"
                 f"{', …' if len(missing) > 3 else ''}); use a model trained for {source.task}"
             )
-        return TorchModel(module.to(place.device))
+        return TorchModel(module.to(place.device), place.copies)
 
 
 ENGINE = TorchEngine()

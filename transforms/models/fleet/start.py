@@ -7,8 +7,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from transforms.models import memory
 from transforms.models.errors import ModelLoadError
-from transforms.models.fleet import memory, source
+from transforms.models.fleet import source
 from transforms.models.fleet.file import ModelsFile, parse
 from transforms.models.fleet.fleet import Fleet
 from transforms.models.fleet.ledger import Ledger

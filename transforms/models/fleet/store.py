@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from transforms.models import memory
 from transforms.models.errors import ModelLoadError
-from transforms.models.fleet import memory
 
 _LOG = logging.getLogger(__name__)
 
