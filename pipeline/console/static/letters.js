@@ -67,6 +67,7 @@ async function load() {
   } catch (error) {
     if (mine !== turn) return;
     found = null;
+    drawn = "";
     fill(list, h("li", {}, empty("The filter does not work", error.message)));
     fill(groups);
     fill(bar);
