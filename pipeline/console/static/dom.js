@@ -90,6 +90,9 @@ export function empty(title, ...words) {
   return h("div.empty", {}, h("strong", {}, title), h("p", {}, words));
 }
 
+/** What stands in place of a list whose filter was refused, or could not be asked. */
+export const unasked = (error) => empty(error.away ? "Not known now" : "The filter does not work", error.message);
+
 export function card(title, note, ...children) {
   return h("section.card", {}, h("div.card-head", {}, h("h2", {}, title), note && h("span.note", {}, note)), children);
 }

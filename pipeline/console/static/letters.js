@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { about, get } from "./api.js";
 import { saveButtons } from "./copy.js";
-import { h, fill, keepFocus, empty, count, cut, left, seen, announce } from "./dom.js";
+import { h, fill, keepFocus, empty, count, cut, left, seen, unasked, announce } from "./dom.js";
 import { narrow, term, termsOf } from "./filter.js";
 import { picture } from "./pictures.js";
 import { dismiss, edit, replay } from "./repair.js";
@@ -68,7 +68,7 @@ async function load() {
     if (mine !== turn) return;
     found = null;
     drawn = "";
-    fill(list, h("li", {}, empty("The filter does not work", error.message)));
+    fill(list, h("li", {}, unasked(error)));
     fill(groups);
     fill(bar);
   }
