@@ -30,8 +30,8 @@ from pipeline.console.spread import Spread
 _EVERY_S = 1.0
 #: Rows that one event or one search carries: what a person can look at.
 _NEWEST = 100
-#: Characters of a filter.
-_FILTER = 1_000
+#: Characters of a filter: more than an attribute of 256 and 1,024 bytes, quoted, which a click puts there.
+_FILTER = 4_000
 
 
 class Console:

@@ -24,6 +24,7 @@ PREDICTIONS: dict[str, bytes] = {
     "long label": orjson.dumps([{"label": "‮" + "שלום " * 2_000, "score": 0.5}]),
     "5,000 labels": orjson.dumps([{"label": f"L{n}", "score": n / 5_000} for n in range(5_000)]),
     "logits": orjson.dumps([{"label": "constructor", "score": 12.5}, {"label": "__proto__", "score": -3}]),
+    "names": orjson.dumps([{"label": "\u202eevil", "score": 0.6}, {"label": " ", "score": 0.4}]),
     "boxes": orjson.dumps([{"label": "x" * 500, "score": 0.5, "box": BOX}, {"label": "y", "box": {"xmin": "1"}}]),
     "not a number": b'[{"label": "a", "score": NaN}]',
     "long vector": orjson.dumps([0.123456789012345 + n for n in range(20_000)]),
@@ -99,4 +100,5 @@ def test_any_result_has_its_story(page, resources) -> None:
         assert page.evaluate("document.querySelector('#story').scrollWidth <= 820"), name
     assert "12.500" in told["logits"] and "and 4,992 more" in told["5,000 labels"]
     assert "20,000 numbers" in told["long vector"] and "NaN" in told["not a number"]
+    assert "\\u202eevil" in told["names"] and "(blank)" in told["names"]
     assert "said" in told["an address"] and "NaN ×" not in told["boxes"]

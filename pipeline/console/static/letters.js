@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { about, get } from "./api.js";
 import { saveButtons } from "./copy.js";
-import { h, fill, keepFocus, empty, count, cut, left, announce } from "./dom.js";
+import { h, fill, keepFocus, empty, count, cut, left, seen, unasked, announce } from "./dom.js";
 import { narrow, term, termsOf } from "./filter.js";
 import { picture } from "./pictures.js";
 import { dismiss, edit, replay } from "./repair.js";
@@ -67,7 +67,8 @@ async function load() {
   } catch (error) {
     if (mine !== turn) return;
     found = null;
-    fill(list, h("li", {}, empty("The filter does not work", error.message)));
+    drawn = "";
+    fill(list, h("li", {}, unasked(error)));
     fill(groups);
     fill(bar);
   }
@@ -145,7 +146,7 @@ function letter(each) {
   const attributes = Object.entries(each.attributes);
   return h("li.letter", { "data-state": each.state }, tick,
     h("div.letter-text", {}, picture(each), h("pre", { tabindex: 0, dir: "auto" }, each.input || "(empty)"), h("p.error-words", { dir: "auto" }, each.error),
-      attributes.length > 0 && h("p.attributes", {}, attributes.slice(0, 6).map(([key, value]) => h("button.attribute", { type: "button", dir: "auto", title: "show these", onclick: () => narrow(term(key, value, "=")) }, `${cut(key, 40)}=${cut(value, 40)}`)), left(attributes, 6, " on its page", "span.note")),
+      attributes.length > 0 && h("p.attributes", {}, attributes.slice(0, 6).map(([key, value]) => h("button.attribute", { type: "button", dir: "auto", title: "show these", onclick: () => narrow(term(key, value, "=")) }, `${cut(seen(key), 40)}=${value && cut(seen(value), 40)}`)), left(attributes, 6, " on its page", "span.note")),
       (each.steps.length > 1 || each.state === "replayed") && thread(each, each.message_id)),
     h("div.letter-side", {},
       h("span", {}, h(`span.pill.${PILLS[each.state]}`, {}, each.state === "replayed" ? "replayed, on its way" : each.state), each.steps.filter((step) => step.what === "failed").length > 1 && h("small", {}, ` failed ${each.steps.filter((step) => step.what === "failed").length} times`)),

@@ -1,6 +1,6 @@
 // Predictions as what they are: labels as bars, entities in the text, boxes on the picture, vectors as a strip.
 
-import { h, fill, colourOf, count, left } from "./dom.js";
+import { h, fill, colourOf, count, left, seen } from "./dom.js";
 import { boxes, masks, pictureOf } from "./pictures.js";
 
 const CUT = 6000;
@@ -83,7 +83,7 @@ function labels(list) {
   return h("ul.answer", {}, sorted.slice(0, 8).map((each, index) => {
     const bar = h(`i.bar.${index ? "c0" : colourOf(each.label)}`);
     bar.style.width = `${Math.max(0, Math.min(100, 100 * each.score))}%`;
-    return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: each.label }, each.label), h("span.bar-track", {}, bar), h("span.bar-value", {}, percent(each.score)));
+    return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: each.label }, seen(each.label)), h("span.bar-track", {}, bar), h("span.bar-value", {}, percent(each.score)));
   }), left(list, 8, IN_FULL));
 }
 

@@ -4,7 +4,7 @@ import * as address from "./address.js";
 import { get } from "./api.js";
 import { bars, histogram } from "./charts.js";
 import { saveButtons } from "./copy.js";
-import { h, fill, keepFocus, card, chip, cut, ms, count, empty } from "./dom.js";
+import { h, fill, keepFocus, card, chip, cut, ms, count, empty, unasked } from "./dom.js";
 import { narrow, term } from "./filter.js";
 import { thumbnail } from "./pictures.js";
 import { storyLink } from "./story.js";
@@ -108,6 +108,6 @@ async function refresh() {
   } catch (error) {
     if (mine !== turn) return;
     head.textContent = "";
-    fill(list, h("li", {}, empty("The filter does not work", error.message)));
+    fill(list, h("li", {}, unasked(error)));
   }
 }
