@@ -176,7 +176,11 @@ def test_base64_in_every_dress() -> None:
     plain = tiny.b64(raw)
     urls = plain.replace("+", "-").replace("/", "_").rstrip("=")
     forms = ["\r\n".join([plain[:76], plain[76:]]), plain.rstrip("="), urls, "DATA:x/y;BASE64," + urls]
-    assert [media.read_one(form) for form in forms] == [raw] * 4
+    forms += [
+        "data:image/png; base64,\n" + plain,
+        "data:;name=x;base64," + plain.replace("+", "%2B").replace("=", "%3D"),
+    ]
+    assert [media.read_one(form) for form in forms] == [raw] * len(forms)
     assert pictures.decode_image(media.read_one(wrapped)).size == (40, 30)
     for bad in ("data:text/plain,hi", "a", "ab!c", "é" * 8):
         with pytest.raises(InvalidInput):
