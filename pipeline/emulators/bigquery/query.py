@@ -86,6 +86,8 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         raise query_error(error) from error
     except RecursionError:
         raise BigQueryError("invalidQuery", "the statement is too deeply nested", "query") from None
+    if isinstance(tree, exp.Condition | exp.Alias | exp.Tuple):
+        raise BigQueryError("invalidQuery", "Syntax error: Unexpected expression, a statement is expected", "query")
     raise BigQueryError(
         "notImplemented",
         f"{tree.key.upper()} is not supported by the embedded BigQuery: it runs queries, INSERT, UPDATE, DELETE, "
