@@ -175,6 +175,12 @@ def check_files(listing: Listing) -> dict[str, Any]:
         )
     config = listing.read(f"{root}config.json")
     known: dict[str, Any] = config if isinstance(config, dict) else {}
+    # transformers would pass over one that it cannot read, and write by its own settings.
+    written = f"{root}generation_config.json"
+    if written in listing.names and not isinstance(listing.read(written), dict):
+        raise ModelLoadError(
+            f"`model={model}`: {written} holds no settings; the model folder is damaged, fetch it again"
+        )
     kind = known.get("model_type")
     if kind in CONFIG_MAPPING_NAMES:
         return known
@@ -196,8 +202,12 @@ def check_labels(config: Mapping[str, Any], model: str) -> None:
       ModelLoadError: an output has no label.
     """
     labels = config.get("id2label")
-    if not isinstance(labels, Mapping) or not labels:
+    if not labels:
         return
+    if not isinstance(labels, Mapping):
+        raise ModelLoadError(
+            f"`model={model}`: id2label in config.json is no object of numbers and labels; mend it there"
+        )
     lacking = next((i for i in range(len(labels)) if labels.get(str(i)) in (None, "")), None)
     if lacking is not None:
         raise ModelLoadError(
