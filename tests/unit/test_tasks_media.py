@@ -219,6 +219,20 @@ def test_a_recording_that_was_cut_off_is_refused_or_its_beginning(kind: str, cod
         assert np.array_equal(part, whole[: len(part)])
 
 
+@pytest.mark.parametrize("said", [0, 8001, 1 << 33])
+def test_a_flac_of_no_known_length_is_read(said: int) -> None:
+    """As one that was written into a pipe, which says none, or one that says more than there is."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tiny.tone(0.5), 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    whole = sounds.decode_audio(bytes(data), 16_000)
+    data[21] = data[21] & 0xF0 | said >> 32  # STREAMINFO's 36 bits of samples
+    data[22:26] = (said & 0xFFFFFFFF).to_bytes(4, "big")
+    assert len(whole) == 8_000 and np.array_equal(sounds.decode_audio(bytes(data), 16_000), whole)
+
+
 def test_a_slow_recording_is_bounded_after_resampling() -> None:
     """Twenty kilobytes at one sample a second would be 640 MB at the model's rate."""
     with pytest.raises(InvalidInput, match="10,000 samples at 1 Hz"):
