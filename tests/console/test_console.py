@@ -389,7 +389,13 @@ def test_what_is_composed_is_what_is_decoded():
     assert compose({"json": "not json"}).data == b"not json"
     image = compose({"base64": "AAEC", "content_type": "image/png"})
     assert (image.data, image.attributes["content-type"]) == (b"\x00\x01\x02", "image/png")
-    for wrong in ({}, {"base64": "?"}, {"text": "a", "attributes": {"a": 1}}, {"text": "x" * (9 << 20)}):
+    for wrong in (
+        {},
+        {"base64": "?"},
+        {"base64": "é"},
+        {"text": "a", "attributes": {"a": 1}},
+        {"text": "x" * (9 << 20)},
+    ):
         with pytest.raises(Refused):
             compose(wrong)
 

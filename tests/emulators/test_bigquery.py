@@ -439,6 +439,7 @@ def test_dry_run_checks_and_runs_nothing(client: bigquery.Client, audit: str) ->
         ),
         ("SELECT nope FROM DATASET.audit", exceptions.BadRequest, 'column "nope" not found'),
         ("SELEC 1", exceptions.BadRequest, r"Syntax error: .* at \[1:\d+\]"),
+        ("SELECT 1 AS a, 2 AS A", exceptions.BadRequest, r"Found duplicate\(s\): a\b"),
         ("invalid syntax;", exceptions.BadRequest, "Syntax error: Unexpected expression"),
         ("f(1)", exceptions.BadRequest, "Syntax error: Unexpected expression"),
         ("SELECT 1; SELECT 2", exceptions.MethodNotImplemented, "scripts are not supported"),

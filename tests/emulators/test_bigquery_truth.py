@@ -454,6 +454,14 @@ def test_a_method_that_is_not_here_is_no_missing_resource(server: Server, client
     assert requests.get(f"{server.address}/nothing", timeout=10).status_code == 404
 
 
+def test_what_would_be_left_out_of_account_is_refused(client: bigquery.Client, dataset: str) -> None:
+    """A listing by labels, and rows for a table made from a template: neither is answered as if it were not asked."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="filter"):
+        list(client.list_datasets(filter="labels.color:green", retry=None))
+    with pytest.raises(exceptions.MethodNotImplemented, match="templateSuffix"):
+        client.insert_rows_json(make_table(client, dataset, "n:INTEGER"), [{"n": 1}], template_suffix="_x")
+
+
 def test_uploads_in_parts(server: Server, client: bigquery.Client, dataset: str) -> None:
     """A resumable upload takes its parts in order, tells how far it is, and refuses what does not follow."""
     table = make_table(client, dataset, "n:INTEGER")

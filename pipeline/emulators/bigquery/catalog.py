@@ -49,6 +49,8 @@ class Datasets:
         self.store = store
 
     def list(self, request: Request) -> dict[str, Any]:
+        if request.query.get("filter"):
+            raise not_here("filter")
         refs = sorted(ref for ref in self.store.datasets if ref.project == request.project)
         page, token = page_of(refs, request)
         shown = [_only(_DATASET_SUMMARY, self._shown(ref)) for ref in page]

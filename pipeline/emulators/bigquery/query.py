@@ -112,6 +112,10 @@ class _Runner:
     def select(self, tree: exp.Query) -> Answer:
         text, values = self._translate(sql.name_columns(tree))
         relation = self.store.cursor.sql(text, params=values)
+        twice = [name for name, count in Counter(map(str.lower, relation.columns)).items() if count > 1]
+        if twice:
+            words = f"Duplicate column names in the result are not supported. Found duplicate(s): {', '.join(twice)}"
+            raise BigQueryError("invalidQuery", words, "query")
         fields = tuple(field_of(*column) for column in zip(relation.columns, relation.types, strict=True))
         return Answer("SELECT", fields, None if self.dry_run else relation.to_arrow_table())
 
