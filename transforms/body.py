@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import encodings.aliases
 import functools
 import json
@@ -38,6 +39,9 @@ _MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
+#: A parameter of a media type: its name, and its value, in quotes or not.
+_PARAMETER = re.compile(r';\s*([^=;"\s]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+
 #: First bytes of a byte order mark.
 _MARKED = (b"\xef", b"\xff", b"\xfe")
 
@@ -56,13 +60,13 @@ class ContentType:
     @classmethod
     @functools.lru_cache(maxsize=256)
     def parse(cls, text: str) -> ContentType:
-        """Reads ``text/plain; charset="utf-8"``."""
-        kind, *parameters = text.split(";")
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip().lower() == "charset" and value.strip(" \t\"'"):
-                return cls(kind.strip().lower(), value.strip(" \t\"'"))
-        return cls(kind.strip().lower())
+        """Reads ``text/plain; charset="utf-8"``; of charsets that differ it makes one that nobody knows."""
+        found: dict[str, str] = {}
+        for name, value in _PARAMETER.findall(text):
+            value = value.strip(" \t\"'")
+            if name.lower() == "charset" and value:
+                found.setdefault(value.lower(), value)
+        return cls(text.partition(";")[0].strip().lower(), "; ".join(found.values()) or None)
 
 
 def content_type(attributes: Mapping[str, str]) -> ContentType:
@@ -121,12 +125,13 @@ def text(data: bytes, charset: str | None) -> str:
     """``data`` as text in ``charset``; without one in UTF-8, or what the mark at its beginning says.
 
     Raises:
-        Unreadable: it is not, or ``charset`` is none that is known.
+        Unreadable: it is not, or ``charset`` is none that is known, or leaves open which byte of a character is first.
     """
+    mark = next((name for mark, name in _MARKS if data.startswith(mark)), None)
     if charset is None:
-        charset = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
-    elif not _known(charset):
-        raise Unreadable(f"charset {_named(charset)} is not known; use utf-8")
+        charset = mark or "utf-8"
+    else:
+        _check_charset(charset, mark)
     try:
         read = data.decode(charset)
         if not read.isascii():
@@ -135,6 +140,8 @@ def text(data: bytes, charset: str | None) -> str:
         name = "UTF-8" if charset.lower() == "utf-8" else f"in charset {_named(charset)}"
         where = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise Unreadable(f"the body is not {name}{where}") from None
+    if read[:1] == "\ufffe":  # the mark, of the other order
+        raise Unreadable(f"the body begins with the mark of another charset than its own, {_named(charset)}")
     return read.removeprefix("\ufeff")
 
 
@@ -173,16 +180,31 @@ def depth(value: Any) -> int:
     return found
 
 
+def _check_charset(charset: str, mark: str | None) -> None:
+    """Refuses a ``charset`` that is unknown, or does not go with the ``mark`` that the body begins with, or lacks."""
+    codec = _codec(charset)
+    if codec is None:
+        raise Unreadable(f"charset {_named(charset)} is not known; use utf-8")
+    if mark is not None and not codec.startswith(mark):
+        raise Unreadable(f"the body begins with the mark of {mark}, and its charset is {_named(charset)}")
+    if mark is None and codec in ("utf-16", "utf-32"):
+        raise Unreadable(f"charset {_named(charset)} needs a mark where the body begins; use {codec}le or {codec}be")
+
+
 @functools.lru_cache(maxsize=256)
-def _known(charset: str) -> bool:
-    """Whether ``charset`` is one; asked of a list, as Python's own registry remembers every name it is asked for."""
+def _codec(charset: str) -> str | None:
+    """Python's name of ``charset``, None if it is none; a list is asked, as Python remembers every name it is asked."""
     if not re.fullmatch(r"[A-Za-z0-9._:+-]{1,40}", charset):
-        return False
+        return None
     name = encodings.normalize_encoding(charset).lower().replace(".", "_")
+    if name not in _CHARSETS:
+        return None
+    name = encodings.aliases.aliases.get(name, name)
     try:
-        return name in _CHARSETS and "".encode(encodings.aliases.aliases.get(name, name)) is not None
+        "".encode(name)
     except LookupError:  # zip, base64 and their kind are codecs, but not of text
-        return False
+        return None
+    return codecs.lookup(name).name
 
 
 def _named(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -53,7 +52,7 @@ def compose(body: Mapping[str, Any]) -> Message:
     elif isinstance(body.get("base64"), str):
         try:
             data = base64.b64decode(body["base64"], validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise Refused(f"base64: {error}") from None
         attributes["content-type"] = str(body.get("content_type") or "application/octet-stream")
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,9 +12,8 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from pipeline import __version__
 from pipeline.console import actions, audit, filter_sql, samples, summaries, window_filter
@@ -24,16 +22,16 @@ from pipeline.console.changes import Changes, body_of
 from pipeline.console.filters import matcher, parse
 from pipeline.console.guard import Guard, new_token
 from pipeline.console.observer import Observer
+from pipeline.console.page import Page
 from pipeline.console.pictures import picture
 from pipeline.console.show import letter, summary, whole
 from pipeline.console.spread import Spread
 
-_STATIC = Path(__file__).with_name("static")
 _EVERY_S = 1.0
 #: Rows that one event or one search carries: what a person can look at.
 _NEWEST = 100
-#: Characters of a filter.
-_FILTER = 1_000
+#: Characters of a filter: more than an attribute of 256 and 1,024 bytes, quoted, which a click puts there.
+_FILTER = 4_000
 
 
 class Console:
@@ -46,7 +44,7 @@ class Console:
 
     def application(self) -> Starlette:
         routes = [
-            Route("/", lambda request: FileResponse(_STATIC / "index.html")),
+            *Page().routes(),
             Route("/api/about", self.about),
             Route("/api/events", self.events),
             Route("/api/results", self.results),
@@ -60,7 +58,6 @@ class Console:
             Route("/api/sql", self.sql),
             Route("/api/query", self.query, methods=["POST"]),
             *Changes(self.observer).routes(),
-            Mount("/static", StaticFiles(directory=_STATIC)),
         ]
         return Starlette(
             routes=routes, middleware=[Middleware(Guard, token=self.token)], exception_handlers={Refused: _refused}
@@ -187,7 +184,10 @@ class Console:
                     "one's own SQL is off on a real project: start the console with --allow_query; it is billed"
                 )
             sql = str(body.get("sql") or "")
-        parameters = {str(key): str(value) for key, value in (body.get("parameters") or {}).items()}
+        parameters = body.get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise Refused("parameters: use an object")
+        parameters = {str(key): str(value) for key, value in parameters.items()}
         return JSONResponse(await run_in_threadpool(audit.run, s.audit_table, sql, parameters))
 
     async def summaries(self, request: Request) -> Response:
@@ -204,7 +204,11 @@ class Console:
 
 
 def _filter(request: Request) -> str:
-    return request.query_params.get("q", "")[:_FILTER]
+    """The page's filter; one that was cut would find what nobody asked for."""
+    text = request.query_params.get("q", "")
+    if len(text) > _FILTER:
+        raise Refused(f"the filter has {len(text):,} characters, over {_FILTER:,}")
+    return text
 
 
 def _numbers(request: Request, name: str) -> list[int]:

@@ -140,5 +140,8 @@ def plain(value: Any) -> Any:
         return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
+    # A browser rounds whole numbers past 53 bits.
+    if isinstance(value, int) and abs(value) > 1 << 53:
+        return str(value)
     # JSON has no such numbers; their names are what BigQuery itself calls them.
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

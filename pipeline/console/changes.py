@@ -94,7 +94,9 @@ class Changes:
         if not isinstance(body.get("q"), str):
             raise Refused("which ones: give message_ids, or a filter as q")
         until = body.get("until")
-        return book.cases(matcher(body["q"]), until if isinstance(until, int) else None)[0]
+        if until is not None and not isinstance(until, int):
+            raise Refused("until: use the number of a case")
+        return book.cases(matcher(body["q"]), until)[0]
 
     def _topic(self) -> str:
         s = self._observer.settings

@@ -71,5 +71,8 @@ def _text(value: str) -> str:
 
 
 def _moment(seconds: float | None) -> str:
-    when = datetime.datetime.fromtimestamp(seconds or 0.0, datetime.timezone.utc)
+    try:
+        when = datetime.datetime.fromtimestamp(seconds or 0.0, datetime.timezone.utc)
+    except (ValueError, OverflowError):
+        raise Refused("a time of the filter is not within SQL's years, 1 to 9999") from None
     return f"TIMESTAMP {_text(when.isoformat(timespec='milliseconds'))}"

@@ -8,6 +8,7 @@ range, and words of the input, the label or the error. ``-`` before a term turns
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ _TERM = re.compile(
     (?P<value>"(?:[^"\\]|\\.)*"|[^\s]+)""",
     re.X,
 )
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -90,9 +92,16 @@ def parse(text: str) -> list[Term]:
     """The terms of ``text``.
 
     Raises:
-        Refused: a number or a time is none; the text says which and what it may be.
+        Refused: a number or a time is none, quotes do not end, or times leave no room; the text says which.
     """
-    return [_term(found) for found in _TERM.finditer(text)]
+    terms = [_term(found) for found in _TERM.finditer(text)]
+    first, last = (
+        [term.number for term in terms if term.key == key and term.number is not None and not term.negated]
+        for key in TIMES
+    )
+    if first and last and max(first) >= min(last):
+        raise Refused("since: is not before until:, nothing can fit; since:15m until:5m is from 15 to 5 minutes ago")
+    return terms
 
 
 def matcher(text: str) -> Callable[[Story], bool]:
@@ -103,6 +112,8 @@ def matcher(text: str) -> Callable[[Story], bool]:
 
 def _term(found: re.Match[str]) -> Term:
     negated = bool(found["not"])
+    if found["value"].startswith('"') and not _QUOTED.fullmatch(found["value"]):
+        raise Refused(f'{found[0]}: its quotes do not end; a quote to look for is "\\""')
     key, op, value = _unquoted(found["key"] or ""), found["op"] or "", _unquoted(found["value"])
     if op in ("<", "<=", ">", ">=") and key in NUMBERS:
         return Term(key, op, value, negated, _number(key, value))
@@ -123,8 +134,8 @@ def _unquoted(text: str) -> str:
 
 def _number(key: str, text: str) -> float:
     found = re.fullmatch(r"(-?\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d|%)?", text)
-    if found is None:
-        raise Refused(f"{key}: {text!r} is no number; use {key}<0.6, or a time such as 500ms, 2s, 5m")
+    if found is None or not math.isfinite(float(found[1])):
+        raise Refused(f"{key}: {text[:40]!r} is no number; use {key}<0.6, or a time such as 500ms, 2s, 5m")
     number, unit = float(found[1]), found[2]
     if unit == "%":
         return number / 100
@@ -139,7 +150,7 @@ def moment(shown: str, text: str) -> float:
     if found is not None:
         return time.time() - float(found[1]) * _UNITS[found[2]]
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    iso = f"{today}T{text}" if re.match(r"\d\d?:\d\d", text) else text
+    iso = f"{today}T{text if found[1] else '0' + text}" if (found := re.match(r"\d(\d?):\d\d", text)) else text
     try:
         when = datetime.datetime.fromisoformat(iso.replace("Z", "+00:00"))
     except ValueError:

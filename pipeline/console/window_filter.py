@@ -23,16 +23,22 @@ def narrow(windows: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
 
 
 def _fits(window: dict[str, Any], term: Term) -> bool:
+    found = _holds(window, term)
+    return found is None or found != term.negated
+
+
+def _holds(window: dict[str, Any], term: Term) -> bool | None:
+    """Whether ``window`` is as ``term`` says, turned round or not; None where the term is not about windows."""
     if term.op == ":" and term.key == "since":
         return _seconds(window["window_end"]) > (term.number or 0.0)
     if term.op == ":" and term.key == "until":
         return _seconds(window["window_start"]) < (term.number or 0.0)
     if term.op == ":" and term.key == "label":
         labels = window.get("labels")
-        return term.negated != (isinstance(labels, dict) and term.value.lower() in {each.lower() for each in labels})
+        return isinstance(labels, dict) and term.value.lower() in {each.lower() for each in labels}
     found = _NUMBER.fullmatch(term.value) if not term.op else None
     if found is None or found["key"] not in window:
-        return True
+        return None
     value, limit = window[found["key"]], float(found["value"])
     if not isinstance(value, int | float):
         if value is not None:

@@ -86,10 +86,33 @@ def test_changes_need_the_pages_token(client, headers):
 
 def test_every_answer_forbids_what_is_not_its_own(client):
     """The policy allows scripts and styles of this origin only, and nothing inline; also on refusals."""
-    for answer in (client.get("/"), client.get("/static/style.css"), client.get("/", headers={"Host": "evil.example"})):
+    for answer in (client.get("/"), client.get("/static/page.css"), client.get("/", headers={"Host": "evil.example"})):
         policy = answer.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_page_has_all_that_it_names_and_nothing_else(client):
+    """Each file that the page or a script of it asks for is there, in its kind; no other is given out."""
+    asked = re.findall(r'(?:href|src)="(/static/[^"]+)"', client.get("/").text)
+    kinds = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+    seen: set[str] = set()
+    while asked:
+        name = asked.pop()
+        answer = client.get(name)
+        assert answer.status_code == 200 and answer.headers["content-type"].startswith(kinds[name.rpartition(".")[2]])
+        seen.add(name)
+        found = re.findall(r'from "\./([a-z]+\.js)"', answer.text) if name.endswith(".js") else []
+        asked += [each for each in map("/static/{}".format, found) if each not in seen and each not in asked]
+    assert len(seen) > 25 and ".uplot" in client.get("/static/page.css").text
+    for path in (
+        "/static/",
+        "/static/nothing.js",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/vendor/uPlot.LICENSE",
+    ):
+        assert client.get(path).status_code == 404
 
 
 def test_it_listens_on_loopback_alone(console):
@@ -366,7 +389,13 @@ def test_what_is_composed_is_what_is_decoded():
     assert compose({"json": "not json"}).data == b"not json"
     image = compose({"base64": "AAEC", "content_type": "image/png"})
     assert (image.data, image.attributes["content-type"]) == (b"\x00\x01\x02", "image/png")
-    for wrong in ({}, {"base64": "?"}, {"text": "a", "attributes": {"a": 1}}, {"text": "x" * (9 << 20)}):
+    for wrong in (
+        {},
+        {"base64": "?"},
+        {"base64": "é"},
+        {"text": "a", "attributes": {"a": 1}},
+        {"text": "x" * (9 << 20)},
+    ):
         with pytest.raises(Refused):
             compose(wrong)
 

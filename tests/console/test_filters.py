@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from console_data import letter, result
 
-from pipeline.console import audit, filter_sql, filters, window_filter
+from pipeline.console import app, audit, filter_sql, filters, window_filter
 from pipeline.console.actions import Refused
 from pipeline.console.book import Book
 from pipeline.console.filters import matcher, parse
@@ -80,14 +80,41 @@ def test_each_term_means_what_it_says(book, q, expected, monkeypatch):
     assert {each.message_id for each in found} | {each.letter.message_id for each in cases} == expected
 
 
-@pytest.mark.parametrize("q", ["score<high", "age>x", "since:yesterday", "until:25:99", "latency>1 score<"])
-def test_a_term_that_is_none_is_said(q):
-    """A number or a time that is none is refused, by name and with what it may be; a sign without a value is words."""
-    if q.endswith("<"):
-        assert len(parse(q)) == 2
-        return
-    with pytest.raises(Refused, match="no number|no time"):
+@pytest.mark.parametrize(
+    ("q", "words"),
+    [
+        ("score<high", "no number"),
+        ("age>x", "no number"),
+        ("score<" + "9" * 400, "no number"),
+        ("since:yesterday", "no time"),
+        ("until:25:99", "no time"),
+        ('label:"a b', "its quotes do not end"),
+        ('refund "', "its quotes do not end"),
+        ('"\\', "its quotes do not end"),
+        ("since:5m until:15m", "nothing can fit"),
+        ("since:2026-01-31 until:2026-01-31", "nothing can fit"),
+    ],
+)
+def test_a_term_that_is_none_is_said(q, words):
+    """A number or a time that is none, open quotes and a range turned round are refused, with what they may be."""
+    with pytest.raises(Refused, match=words):
         parse(q)
+
+
+@pytest.mark.parametrize("q", ["latency>1 score<", "(.*)+$ [a", '5" disk', "-- '"])
+def test_other_signs_are_words(q):
+    """A sign without a value, a pattern's signs and a quotation mark within a word are looked for as they stand."""
+    assert (parse(q)[-1].op, parse(q)[-1].value) == ("", q.split()[-1])
+
+
+def test_a_filter_that_is_cut_would_find_something_else():
+    """A filter over the limit is refused, and a time that SQL has no year for."""
+    request = SimpleNamespace(query_params={"q": "-label:refund " * 300})
+    with pytest.raises(Refused, match="4,200 characters"):
+        app._filter(request)
+    for q in ("since:99999999d", "age>99999999d"):
+        with pytest.raises(Refused, match="years"):
+            filter_sql.select(TABLE, parse(q))
 
 
 def test_a_time_without_a_zone_is_utc():
@@ -95,6 +122,7 @@ def test_a_time_without_a_zone_is_utc():
     (plain,), (zoned,), (there,) = (
         parse(f"since:{each}") for each in ("2026-01-31T12:00", "2026-01-31T12:00:00Z", "2026-01-31T17:30+05:30")
     )
+    assert parse("since:9:30")[0].number == parse("since:09:30")[0].number
     assert plain.number == zoned.number == there.number == 1_769_860_800
 
 
@@ -153,4 +181,6 @@ def test_windows_are_narrowed_by_time_label_and_number():
     assert found("since:2026-01-31T12:02:30") == [20, 30]
     assert found("until:2026-01-31T12:02:00") == [10]
     assert found("messages>10 messages<30") == [20]
+    assert found("-messages>10") == [10] and found("-since:2026-01-31T12:02:30") == [10]
+    assert found("-label:a") == [] and found("-customer=x") == [10, 20, 30]
     assert found("label:B") == [] and found("label:a") == found("customer=x words") == [10, 20, 30]

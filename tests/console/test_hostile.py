@@ -24,6 +24,7 @@ PREDICTIONS: dict[str, bytes] = {
     "long label": orjson.dumps([{"label": "‮" + "שלום " * 2_000, "score": 0.5}]),
     "5,000 labels": orjson.dumps([{"label": f"L{n}", "score": n / 5_000} for n in range(5_000)]),
     "logits": orjson.dumps([{"label": "constructor", "score": 12.5}, {"label": "__proto__", "score": -3}]),
+    "names": orjson.dumps([{"label": "\u202eevil", "score": 0.6}, {"label": " ", "score": 0.4}]),
     "boxes": orjson.dumps([{"label": "x" * 500, "score": 0.5, "box": BOX}, {"label": "y", "box": {"xmin": "1"}}]),
     "not a number": b'[{"label": "a", "score": NaN}]',
     "long vector": orjson.dumps([0.123456789012345 + n for n in range(20_000)]),
@@ -71,8 +72,9 @@ def test_metrics_of_any_text_are_shown(tmp_path: Any) -> None:
 
 
 def test_numbers_that_json_has_not_are_named() -> None:
-    """A query's NaN and infinities, which an answer in JSON could not carry."""
+    """A query's NaN and infinities, which JSON could not carry, and whole numbers that a browser would round."""
     assert json.dumps(audit.plain([float("nan"), float("inf"), 1.5]), allow_nan=False) == '["nan", "inf", 1.5]'
+    assert audit.plain([2**53, 2**53 + 1, -(2**63)]) == [2**53, "9007199254740993", "-9223372036854775808"]
 
 
 def test_any_result_has_its_story(page, resources) -> None:
@@ -96,6 +98,7 @@ def test_any_result_has_its_story(page, resources) -> None:
         shown.wait_for()
         told[name] = shown.inner_text()
         assert page.evaluate("document.querySelector('#story').scrollWidth <= 820"), name
-    assert "12.500" in told["logits"] and "and 4992 more" in told["5,000 labels"]
+    assert "12.500" in told["logits"] and "and 4,992 more" in told["5,000 labels"]
     assert "20,000 numbers" in told["long vector"] and "NaN" in told["not a number"]
+    assert "\\u202eevil" in told["names"] and "(blank)" in told["names"]
     assert "said" in told["an address"] and "NaN ×" not in told["boxes"]

@@ -125,3 +125,7 @@ def test_clicks_write_the_filter_and_the_address_holds_it(page, resources):
     page.wait_for_selector("main >> text=Nothing fits the filter")
     go(page, "dead-letters?q=score<x")
     page.wait_for_selector("main >> text=score: 'x' is no number")
+    go(page, "dead-letters")
+    page.wait_for_selector(".letter >> nth=1")
+    go(page, "dead-letters?q=why?&")
+    page.wait_for_function("() => document.getElementById('search').value === 'why?'")

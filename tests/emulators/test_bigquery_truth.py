@@ -440,6 +440,28 @@ def test_other_files_are_501(client: bigquery.Client, dataset: str, source: str)
         client.load_table_from_json([{"a": "b"}], f"{dataset}.t", job_config=config, num_retries=0)
 
 
+def test_bytes_without_their_padding(client: bigquery.Client, dataset: str) -> None:
+    """Base64 is read with and without its padding, as the service does."""
+    table = make_table(client, dataset, "y:BYTES")
+    assert client.insert_rows_json(table, [{"y": "abc"}, {"y": "abc="}, {"y": "YQ"}]) == []
+    assert sorted(rows_of(client, f"SELECT y FROM `{table}`")) == [(b"a",), (b"i\xb7",), (b"i\xb7",)]
+
+
+def test_a_method_that_is_not_here_is_no_missing_resource(server: Server, client: bigquery.Client) -> None:
+    """Routines and the like are refused with 501, also to a client that would be glad of a 404."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="is not a method of the embedded BigQuery"):
+        client.delete_routine(f"{PROJECT}.d.r", not_found_ok=True, retry=None)
+    assert requests.get(f"{server.address}/nothing", timeout=10).status_code == 404
+
+
+def test_what_would_be_left_out_of_account_is_refused(client: bigquery.Client, dataset: str) -> None:
+    """A listing by labels, and rows for a table made from a template: neither is answered as if it were not asked."""
+    with pytest.raises(exceptions.MethodNotImplemented, match="filter"):
+        list(client.list_datasets(filter="labels.color:green", retry=None))
+    with pytest.raises(exceptions.MethodNotImplemented, match="templateSuffix"):
+        client.insert_rows_json(make_table(client, dataset, "n:INTEGER"), [{"n": 1}], template_suffix="_x")
+
+
 def test_uploads_in_parts(server: Server, client: bigquery.Client, dataset: str) -> None:
     """A resumable upload takes its parts in order, tells how far it is, and refuses what does not follow."""
     table = make_table(client, dataset, "n:INTEGER")

@@ -194,6 +194,14 @@ def test_curl(server: Server) -> None:
         ("DELETE", "projects/p/topics", None, 404, "NOT_FOUND"),
         ("GET", "projects/p/topics/abc/def", None, 404, "NOT_FOUND"),
         ("POST", "projects/p/topics/abc:publish", {"messages": []}, 404, "NOT_FOUND"),
+        ("GET", "projects/p/topics/abc:getIamPolicy", None, 501, "UNIMPLEMENTED"),
+        ("POST", "projects/p/topics/abc:nothing", {}, 501, "UNIMPLEMENTED"),
+        ("GET", "projects/p/topics?pageSize=-1", None, 400, "INVALID_ARGUMENT"),
+        ("GET", "projects/p/topics?pageToken=x", None, 400, "INVALID_ARGUMENT"),
+        *(
+            ("POST", "projects/p/topics/abc:publish", {"messages": [{"data": data}]}, 400, "INVALID_ARGUMENT")
+            for data in ("Where is it?", "YQ==YQ==", "é", "YWJj ZGVm", "a+_b")
+        ),
         ("PUT", "projects/p/topics/abcd", [], 400, "INVALID_ARGUMENT"),
         ("PUT", "projects/p/topics/abcd", {"labels": "x"}, 400, "INVALID_ARGUMENT"),
         ("PUT", "projects/p/topics/abcd", {"unknown": 1}, 400, "INVALID_ARGUMENT"),

@@ -12,7 +12,7 @@ import transformers
 from failing_messages import message
 
 from transforms.models import inputs
-from transforms.models.chats import check_chat, continued
+from transforms.models.chats import check_chat, continued, rendered
 from transforms.models.errors import InvalidInput
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.task_table import TASKS
@@ -42,6 +42,25 @@ def test_chats_are_answered_as_transformers_answers_them(chat: list[dict[str, An
     pipeline: Any = transformers.pipeline("text-generation", tiny.causal(), dtype=torch.float32)
     expected = pipeline(whole, max_new_tokens=6, do_sample=False)[0]["generated_text"]
     assert outcome.prediction[0]["generated_text"][-1] == expected[-1]
+
+
+@pytest.mark.parametrize(
+    ("template", "chat", "words"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", FORMS[1], "TemplateError: roles must alternate"),
+        ("{% for m in messages %}{{ 'x' + m.content }}{% endfor %}", FORMS[2], "TypeError"),
+        ("{{ messages[0].content }}", [FORMS[5][0], {**FORMS[5][1], "content": None}], 'no "content" to continue'),
+        ("{{ messages[0].content }}", [{"role": "user", "content": "\ud800"}], "surrogates not allowed"),
+    ],
+)
+def test_a_chat_that_the_template_refuses(template: str, chat: Any, words: str) -> None:
+    """The message is at fault, and is told in the template's words."""
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.chat_template = template
+    begun = chat[-1]["role"] == "assistant"
+    with pytest.raises(InvalidInput, match="this model's template does not take") as caught:
+        rendered(chat, tokenizer, add_generation_prompt=not begun, continue_final_message=begun)
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

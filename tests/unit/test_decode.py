@@ -168,7 +168,33 @@ def test_what_is_no_charset_is_named(charset):
     assert len(str(caught.value)) < 120
 
 
-@pytest.mark.parametrize(("charset", "data"), [("utf-16", b"abc"), ("us-ascii", b"\xff"), ("utf-7", b"+2AA-")])
+@pytest.mark.parametrize(
+    ("charset", "data", "words"),
+    [
+        ("utf-16", "hi".encode("utf-16-be"), "needs a mark where the body begins; use utf-16le or utf-16be"),
+        ("UTF-32", "hi".encode("utf-32-le"), "needs a mark where the body begins; use utf-32le or utf-32be"),
+        ("utf-16le", "\ufeffhi".encode("utf-16-be"), "the mark of another charset"),
+        ("utf-16be", "\ufeffhi".encode("utf-16-le"), "the mark of another charset"),
+        ("latin-1", "\ufeffhi".encode(), "the mark of utf-8, and its charset is 'latin-1'"),
+        ("windows-1252", "hi".encode("utf-16"), "the mark of utf-16, and its charset is 'windows-1252'"),
+        ("utf-16", "\ufeffhi!".encode(), "the mark of utf-8, and its charset is 'utf-16'"),
+        ("latin-1; charset=utf-8", "é".encode(), "charset 'latin-1; utf-8' is not known"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["text/plain", "application/json"])
+def test_a_charset_that_would_be_guessed_is_refused(kind, charset, data, words):
+    """No order of bytes, a mark of another charset, two charsets: read somehow, each is another text."""
+    with pytest.raises(InvalidBody, match=words):
+        decode(Message(data, {"content-type": f"{kind}; charset={charset}"}))
+
+
+def test_a_quoted_parameter_is_no_charset():
+    """What stands in the quotes of another parameter is that one's."""
+    said = 'text/plain; title="a; charset=utf-16le"; charset="latin-1"'
+    assert decode(Message("é".encode("latin-1"), {"content-type": said})).inputs == "é"
+
+
+@pytest.mark.parametrize(("charset", "data"), [("utf-16le", b"abc"), ("us-ascii", b"\xff"), ("utf-7", b"+2AA-")])
 def test_bytes_that_are_not_of_their_charset_are_refused(charset, data):
     """Half a character, or a byte that the charset has not, is refused by the charset's name."""
     with pytest.raises(InvalidBody, match=f"not in charset '{charset}'"):

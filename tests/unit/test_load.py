@@ -390,6 +390,46 @@ def test_labels_with_gaps(tmp_path: Path, labels: dict[str, str]) -> None:
     assert "id2label in config.json names 2 outputs and not output" in failure(folder)
 
 
+def config_with(folder: Path, **changed: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changed}))
+
+
+def index_without_metadata(folder: Path) -> None:
+    index = {"weight_map": {"classifier.bias": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda folder: config_with(folder, id2label=["bad", "good"]), "id2label in config.json is no object"),
+        (lambda folder: config_with(folder, id2label="bad"), "id2label in config.json is no object"),
+        (lambda folder: config_with(folder, architectures=[5]), "does not tell the task"),
+        (lambda folder: config_with(folder, architectures="Bert"), "its architecture (not named) does not tell"),
+        (lambda folder: (folder / "generation_config.json").write_text("{"), "the model folder is damaged"),
+        (lambda folder: (folder / "generation_config.json").write_text("[]"), "the model folder is damaged"),
+        (index_without_metadata, "has no metadata; fetch it again"),
+    ],
+)
+def test_files_of_another_shape_are_told_before_a_load(
+    tmp_path: Path, break_it: Callable[[Path], object], words: str
+) -> None:
+    """One line that names the file, where transformers would stumble, or pass over it and answer otherwise."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    break_it(folder)
+    found = failure(folder)
+    assert words in found and "\n" not in found
+
+
+def test_sound_of_no_rate(tmp_path: Path) -> None:
+    """No recording can be brought to it."""
+    folder = copy(tiny.sounds(), tmp_path / "m")
+    words = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps({**words, "sampling_rate": 0}))
+    assert "sampling_rate in preprocessor_config.json is 0" in failure(folder, "audio-classification", load=True)
+
+
 def test_a_model_that_cannot_answer_anything_is_told_when_it_is_loaded(tmp_path: Path) -> None:
     """One small message is answered first: here the processor makes pictures of a size that the model refuses."""
     folder = copy(tiny.animals(), tmp_path / "m")
@@ -398,6 +438,15 @@ def test_a_model_that_cannot_answer_anything_is_told_when_it_is_loaded(tmp_path:
     (folder / "preprocessor_config.json").write_text(json.dumps(config))
     found = failure(folder, "image-classification", load=True)
     assert "cannot answer an example of image-classification: ValueError" in found and "\n" not in found
+
+
+def test_a_model_that_refuses_every_picture_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    """A processor that lacks what it needs refuses whatever is sent: that is no fault of the messages."""
+    folder = copy(tiny.animals(), tmp_path / "m")
+    processor = {"image_processor_type": "ImageGPTImageProcessor", "do_color_quantize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    found = failure(folder, "image-classification", load=True)
+    assert "takes no example of image-classification: " in found and "Clusters" in found and "\n" not in found
 
 
 def test_a_choice_is_kept_for_the_machine_and_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,6 +54,13 @@ def test_what_is_taken_fills_as_str_format_does(form: str, label: str) -> None:
         assert fill(form, label) == form.format(label)
 
 
+@pytest.mark.parametrize("value", ["a\ud800", ["a", "\udc00"]])
+def test_half_a_character_is_none(value: Any) -> None:
+    """A job's defaults may hold what no message's JSON can, and no tokenizer reads."""
+    with pytest.raises(InvalidParameter, match=r"parameters\.candidate_labels: holds half a surrogate pair"):
+        validate({"candidate_labels": value}, TASKS["zero-shot-classification"].parameters, "x")
+
+
 def test_an_endless_name_is_cut() -> None:
     """The message of five megabytes of a parameter's name gets an error of one line."""
     endless = {"é" * 2_500_000: 1}

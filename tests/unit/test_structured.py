@@ -124,6 +124,7 @@ BAD = {
     "huge": ({"enum": ["x" * 70_000]}, "at most 65536"),
     "no type": ({"type": "strng"}, "is none"),
     "no schema": ({"properties": {"a": 3}}, "is none"),
+    "what the rest may be": ({"patternProperties": {"(a+)+$": {}}, "unevaluatedProperties": False}, "not read"),
     "no pattern": ({"type": "string", "pattern": "("}, "has pattern"),
 }
 
@@ -174,6 +175,16 @@ def test_what_cannot_be_held(parameters: dict[str, Any], what: str) -> None:
     """Two wishes, beams, and keywords that no generation can be held to are named."""
     (wrong,) = answers([Request("x", parameters)])
     assert isinstance(wrong, Failure) and wrong.error_type == "InvalidParameter" and what in wrong.error, wrong
+
+
+def test_a_number_that_would_be_another_is_refused() -> None:
+    """A whole number over 64 bits would be read as the nearest with a fraction; the same digits in a text are none."""
+    anything = Structure({})
+    assert anything.read(f"[{2**64 - 1}, {-(2**63)}, 1.{'5' * 30}]")[:2] == [2**64 - 1, -(2**63)]
+    assert anything.read(json.dumps({"9" * 40: "9" * 40})) == {"9" * 40: "9" * 40}
+    for number in (2**64, -(2**63) - 1, 10**29):
+        with pytest.raises(InvalidAnswer, match="more than 64 bits"):
+            anything.read(json.dumps({"n": [number]}))
 
 
 def test_patterns_and_recursion_end() -> None:

@@ -14,6 +14,7 @@ from transforms.models.errors import InvalidParameter, ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.parameters import validate
 from transforms.models.task_table import TASKS
+from transforms.models.tasks.chunks import _by_tokens
 from transforms.records import Failure, Prediction, Request
 
 LONG = " ".join(f"{tiny.text_of(3 + i % 9, seed=i)}{'.!?'[i % 3]}" for i in range(60))
@@ -37,8 +38,19 @@ CHUNKS: list[Any] = [
 ]
 
 
+TEXTS = {
+    "long": LONG,
+    "odd": ODD,
+    "short": "short",
+    "spaces": "   lead",
+    "dot": ".",
+    # The tokenizer has no token for an accent, or for what is not seen.
+    "marks": "\u200b the\x00 cafe\u0301 nai\u0308ve o\u200brder\u00ad. " * 12 + "\u0301",
+}
+
+
 @pytest.mark.parametrize("chunk", CHUNKS, ids=str)
-@pytest.mark.parametrize("text", [LONG, ODD, "short", "   lead", "."], ids=["long", "odd", "short", "spaces", "dot"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_each_piece_is_embedded_as_it_is_alone(chunk: Any, text: str) -> None:
     """Offsets are into the text, every word is in a piece, and each embedding is the piece's own, uncut."""
     (found,) = outcomes(tiny.body(), [Request(text, {"chunk": chunk})])
@@ -55,6 +67,17 @@ def test_each_piece_is_embedded_as_it_is_alone(chunk: Any, text: str) -> None:
         assert overlap or after["start"] >= one["end"]
         assert not text[one["end"] : after["start"]].strip(), "nothing is left out"
     assert not text[: pieces[0]["start"]].strip() and not text[pieces[-1]["end"] :].strip()
+
+
+@pytest.mark.parametrize("text", ["東京" * 40, "ab 😀 " * 30, "word " * 9 + "x" * 90], ids=["three", "four", "word"])
+@pytest.mark.parametrize("overlap", range(8))
+def test_each_piece_goes_beyond_the_one_before(text: str, overlap: int) -> None:
+    """Where a character is several tokens, and a word more than a piece, no piece is there twice or within another."""
+    places = [(i, i + 1) for i, letter in enumerate(text) for _ in letter.encode() if letter != " "]
+    spans = _by_tokens(text, places, 9, overlap)
+    assert all(one[0] < after[0] and one[1] < after[1] for one, after in zip(spans, spans[1:], strict=False)), spans
+    assert all(not text[one[1] : after[0]].strip() for one, after in zip(spans, spans[1:], strict=False))
+    assert spans[0][0] == 0 and spans[-1][1] == len(text.rstrip())
 
 
 def test_sentences_stay_whole() -> None:

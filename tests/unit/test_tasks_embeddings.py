@@ -72,6 +72,13 @@ def modules_in_order(folder: Path, *order: int) -> None:
     (folder / "modules.json").write_text(json.dumps(steps))
 
 
+def one_name_twice(folder: Path) -> None:
+    """A list of steps two of which have one name, whose numbers are out of order."""
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[3]["idx"], modules[2]["name"] = 1, modules[3]["name"]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
 def older_name(folder: Path) -> None:
     """``sentence_bert_config.json`` by the name of a RoBERTa's, and with a shorter limit."""
     path = folder / "sentence_bert_config.json"
@@ -87,6 +94,7 @@ def limits(folder: Path, own: int | None, tokenizers: int) -> None:
 FOLDERS: dict[str, Callable[[Path], None]] = {
     "normalised, then dense": lambda folder: modules_in_order(folder, 0, 1, 3, 2),
     "normalised twice": lambda folder: modules_in_order(folder, 0, 1, 3, 2, 3),
+    "one name twice": one_name_twice,
     "the older name of a file": older_name,
     "a limit over the tokenizer's": lambda folder: limits(folder, 40, 16),
     "no limit but the tokenizer's": lambda folder: limits(folder, None, 16),

@@ -176,7 +176,11 @@ def test_base64_in_every_dress() -> None:
     plain = tiny.b64(raw)
     urls = plain.replace("+", "-").replace("/", "_").rstrip("=")
     forms = ["\r\n".join([plain[:76], plain[76:]]), plain.rstrip("="), urls, "DATA:x/y;BASE64," + urls]
-    assert [media.read_one(form) for form in forms] == [raw] * 4
+    forms += [
+        "data:image/png; base64,\n" + plain,
+        "data:;name=x;base64," + plain.replace("+", "%2B").replace("=", "%3D"),
+    ]
+    assert [media.read_one(form) for form in forms] == [raw] * len(forms)
     assert pictures.decode_image(media.read_one(wrapped)).size == (40, 30)
     for bad in ("data:text/plain,hi", "a", "ab!c", "é" * 8):
         with pytest.raises(InvalidInput):
@@ -213,6 +217,20 @@ def test_a_recording_that_was_cut_off_is_refused_or_its_beginning(kind: str, cod
         except InvalidInput:
             continue
         assert np.array_equal(part, whole[: len(part)])
+
+
+@pytest.mark.parametrize("said", [0, 8001, 1 << 33])
+def test_a_flac_of_no_known_length_is_read(said: int) -> None:
+    """As one that was written into a pipe, which says none, or one that says more than there is."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, tiny.tone(0.5), 16_000, format="FLAC")
+    data = bytearray(buffer.getvalue())
+    whole = sounds.decode_audio(bytes(data), 16_000)
+    data[21] = data[21] & 0xF0 | said >> 32  # STREAMINFO's 36 bits of samples
+    data[22:26] = (said & 0xFFFFFFFF).to_bytes(4, "big")
+    assert len(whole) == 8_000 and np.array_equal(sounds.decode_audio(bytes(data), 16_000), whole)
 
 
 def test_a_slow_recording_is_bounded_after_resampling() -> None:

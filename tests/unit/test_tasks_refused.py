@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.tasks.pooling import read_sentence_model
 from transforms.records import Failure, Prediction, Request
 
 TEXTS = ["where is my order", "the order was late and my invoice is wrong", "help"]
@@ -44,6 +45,26 @@ def test_a_module_with_code_of_its_own(tmp_path: Path, place: int) -> None:
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(ModelLoadError, match=r"custom_st\.Transformer, code of its own"):
         HuggingFaceModelHandler(str(tmp_path), "feature-extraction").check()
+
+
+@pytest.mark.parametrize("modules", [[], {}, 5, ["x"], [{"idx": 0}], [{"name": "0", "path": None, "type": "x"}]])
+def test_modules_that_are_no_list_of_steps(tmp_path: Path, modules: object) -> None:
+    """One line at the look, whatever stands there."""
+    shutil.copytree(tiny.body(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelLoadError, match=r"modules\.json is no list of steps"):
+        HuggingFaceModelHandler(str(tmp_path), "feature-extraction").check()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_args", "model_kwargs", "processing_kwargs"])
+def test_arguments_for_the_parts_of_a_transformer(tmp_path: Path, name: str) -> None:
+    """What sentence-transformers would hand on to transformers changes the answers, and is refused by name."""
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({name: {"dtype": "float32"}}))
+    (tmp_path / "modules.json").write_text(json.dumps([{"name": "0", "path": "", "type": "x.Transformer"}]))
+    assert read_sentence_model(tmp_path, torch.device("cpu")).max_length is None
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({name: {"model_max_length": 10}}))
+    with pytest.raises(ModelLoadError, match=f"{name} in its sentence_bert_config.json is not read"):
+        read_sentence_model(tmp_path, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("normalize", [True, False])

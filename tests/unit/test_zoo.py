@@ -59,18 +59,19 @@ def test_a_sample_of_the_zoo(tmp_path: Path, task: str, architecture: str, verdi
 
 
 @pytest.mark.parametrize(
-    ("task", "architecture"),
+    ("task", "architecture", "verdict"),
     [
-        ("image-classification", "BeitForImageClassification"),
-        ("image-classification", "ConvNextForImageClassification"),
-        ("audio-classification", "ASTForAudioClassification"),
+        ("image-classification", "BeitForImageClassification", "equal"),
+        ("image-classification", "ConvNextForImageClassification", "equal"),
+        ("image-classification", "ImageGPTForImageClassification", "refused"),  # reads colours as words
+        ("audio-classification", "ASTForAudioClassification", "equal"),
     ],
 )
-def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architecture: str) -> None:
+def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architecture: str, verdict: str) -> None:
     """Pictures of several sizes and kinds of pixel, recordings of several lengths and rates: the same comparison."""
     build(tmp_path, task, architecture)
     found = judge(tmp_path, task)
-    assert found.verdict == "equal", found
+    assert found.verdict == verdict, found
 
 
 def gpt2(folder: Path, tokenizer: Any, pad: int | None) -> None:

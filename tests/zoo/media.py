@@ -19,6 +19,7 @@ from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.vision import load_image_processor
+from zoo.shrink import shrink
 
 IMAGES = (
     "image-classification",
@@ -29,6 +30,9 @@ IMAGES = (
 )
 SOUNDS = ("audio-classification", "automatic-speech-recognition")
 TASKS = (*IMAGES, *SOUNDS)
+
+#: Parameters that a model may still have: four stages of doubling width are no fewer.
+MOST = 120_000_000
 
 #: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
 _SMALL: Mapping[str, Any] = {
@@ -50,10 +54,40 @@ _STAGES = (
 )
 
 
+def configs(architecture: Any) -> list[Callable[[], t.PreTrainedConfig]]:
+    """Configurations for ``architecture``, the smallest first: each leaves more as its class has it."""
+    kind = architecture.config_class
+    given = words(kind)
+    own = {name: value for name, value in given.items() if name != "backbone_config"}
+    default = {name: value for name, value in given.items() if "depth" in name or name == "num_labels"}
+    return [
+        lambda: shrink(kind, 64, **given),
+        lambda: shrink(kind, 64, **own),
+        lambda: kind(**default),
+        lambda: kind(num_labels=3),
+    ]
+
+
+def run(folder: Path, task: str, model: Any) -> None:
+    """One forward of the raw ``model``, on what the folder's own processor makes of a picture or a tone."""
+    with torch.inference_mode():
+        if task in IMAGES:
+            model(**load_image_processor(folder)(images=[tiny.picture(64, 48)], return_tensors="pt"))
+            return
+        extractor = t.AutoFeatureExtractor.from_pretrained(folder)
+        made = extractor(tiny.tone(1.0), sampling_rate=extractor.sampling_rate, return_tensors="pt")
+        if model.can_generate():
+            model.generate(**made, max_new_tokens=2)
+        else:
+            model(**made)
+
+
 def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     """What a configuration of ``kind`` is given beside what ``shrink`` makes of its sizes."""
     default = kind()
     found: dict[str, Any] = {name: value for name, value in _SMALL.items() if hasattr(default, name)}
+    if "num_labels" in found:
+        found |= {"id2label": {i: f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}
     for name, value in vars(default).items():
         if name in ("conv_dim", "tdnn_dim"):
             found[name] = [32] * len(value)
@@ -87,14 +121,27 @@ def save_parts(folder: Path, task: str, config: t.PreTrainedConfig) -> None:
                 (folder / file.name).write_bytes(file.read_bytes())
 
 
+#: What the folders of a model name where the mapping has nothing, or another.
+_OF_FOLDERS = {
+    **dict.fromkeys(("d_fine", "rt_detr_v2"), "RTDetrImageProcessor"),
+    "dab-detr": "ConditionalDetrImageProcessor",
+    "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
+}
+
+
 def _picture_processor(config: t.PreTrainedConfig) -> Any:
-    names = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type, "ViTImageProcessor")
+    names = {**IMAGE_PROCESSOR_MAPPING_NAMES, **_OF_FOLDERS}.get(config.model_type, "ViTImageProcessor")
     if isinstance(names, Mapping):
         names = names.get("pil") or next(iter(names.values()))
     name = names if isinstance(names, str) else next(each for each in names if each)
     processor = getattr(t, name)()
-    side = getattr(getattr(config, "vision_config", config), "image_size", None)
-    side = side if isinstance(side, int) else 64
+    seen = getattr(config, "vision_config", config)
+    if hasattr(processor, "max_num_patches"):
+        processor.patch_size, processor.max_num_patches = seen.patch_size, 16
+    if hasattr(processor, "clusters"):
+        processor.clusters = np.random.default_rng(0).uniform(-1, 1, (config.vocab_size - 1, 3))
+    side = getattr(seen, "image_size", None) or 224
+    side = side if isinstance(side, int) else side[0]
     for part in ("size", "crop_size"):
         own = dict(getattr(processor, part, None) or {})
         if "height" in own:
@@ -107,8 +154,7 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
 
 
 def _extractor(config: t.PreTrainedConfig) -> Any:
-    of_folders = {"wav2vec2-bert": "SeamlessM4TFeatureExtractor"}  # what its folders name; the mapping has another
-    names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **of_folders}
+    names = {**FEATURE_EXTRACTOR_MAPPING_NAMES, **_OF_FOLDERS}
     name = names.get(config.model_type, "Wav2Vec2FeatureExtractor")
     kind = getattr(t, name)
     sizes = {each: getattr(config, each) for each in ("num_mel_bins", "max_length") if hasattr(config, each)}

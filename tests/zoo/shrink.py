@@ -71,6 +71,7 @@ OWN: dict[str, dict[str, Any]] = {
             kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("full_attention", "sliding_attention")
         }
     },
+    "efficientnet": {"width_coefficient": 0.2, "depth_coefficient": 0.1, "hidden_dim": 256, "image_size": 64},
     "falcon_h1": {"mamba_expand": 1, "mamba_d_ssm": WIDTH, "mamba_d_head": HEAD, "mamba_n_heads": HEADS},
     "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1, "d_head": HEAD},
     "gemma3n_text": {
@@ -83,12 +84,19 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt_neo": {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 8},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
+    "levit": {"image_size": 64, "patch_size": 16},
     "lilt": {"hidden_size": 48},
+    "mobilevitv2": {"image_size": 128},
     "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "embedding_size": 32},
     "nemotron_h": {"n_groups": 1},
+    "perceiver": {"num_cross_attention_heads": 1},
+    **dict.fromkeys(
+        ("swin", "swinv2", "donut-swin", "maskformer-swin"), {"window_size": 2, "image_size": 64, "patch_size": 4}
+    ),
     "t5": {"decoder_start_token_id": 0},
     "mt5": {"decoder_start_token_id": 0},
     "umt5": {"decoder_start_token_id": 0},
+    "whisper": {"max_source_positions": 1500},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {
         "layer_types": ["linear_attention", "full_attention"],

@@ -19,7 +19,10 @@ from transforms.envelopes.protoc import Unsound
 #: Most values, of all depths together, in one body: a byte of Avro can stand for a whole record.
 MAX_VALUES = 250_000
 
-_FIXED = {"null": 0, "boolean": 1, "float": 4, "double": 8}
+_FIXED = {"null": 0, "float": 4, "double": 8}
+
+#: From which number on, either side of zero, there are none of the type; the library reads on, or turns the sign round.
+_WHOLE = {"int": 1 << 31, "long": 1 << 63}
 
 
 class Avro:
@@ -85,8 +88,14 @@ class _Walk:
         kind = schema["type"] if isinstance(schema, dict) else schema
         if kind in _FIXED:
             self._skip(_FIXED[kind])
-        elif kind in ("int", "long", "enum"):
-            self._long()
+        elif kind == "boolean":
+            self._skip(1)
+            if self._data[self.at - 1] > 1:
+                raise Unreadable("has a boolean that is neither 0 nor 1")
+        elif kind in _WHOLE:
+            self._whole(-_WHOLE[kind], _WHOLE[kind])
+        elif kind == "enum":
+            self._whole(0, len(schema["symbols"]))
         elif kind in ("bytes", "string"):
             self._skip(self._long())
         elif kind == "fixed":
@@ -113,6 +122,10 @@ class _Walk:
         if not 0 <= count <= len(self._data) - self.at:
             raise Unreadable("is cut off")
         self.at += count
+
+    def _whole(self, least: int, end: int) -> None:
+        if not least <= self._long() < end:
+            raise Unreadable("has a number that its type has not")
 
     def _long(self) -> int:
         found = 0

@@ -76,6 +76,8 @@ class _Reader:
         if field.enum_type is not None:
             named = field.enum_type.values_by_number.get(value)
             return value if named is None else named.name
+        if isinstance(value, bytes) and field.type == FieldDescriptor.TYPE_STRING:  # proto2 lets anything through
+            raise Unreadable("holds a string that is not UTF-8")
         return value
 
     def _count(self, values: int) -> None:

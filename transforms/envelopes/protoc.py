@@ -36,7 +36,9 @@ def compiled(definition: str) -> FileDescriptorProto:
             timeout=SECONDS,
         )
         if done.returncode:
-            raise Unsound(done.stderr.strip()[-1000:])
+            # Beside the faults there are words of its own logging, and each fault begins with where the file was.
+            faults = [line.partition("schema.proto:")[2] for line in done.stderr.splitlines() if folder in line]
+            raise Unsound("; ".join(faults)[:1000] or done.stderr.strip()[-1000:])
         file: FileDescriptorProto = FileDescriptorSet.FromString(Path(folder, "compiled").read_bytes()).file[0]
     if file.dependency:
         raise Unsound(f"it imports {', '.join(file.dependency)}; imports are refused.")

@@ -10,7 +10,8 @@ import base64
 import re
 from typing import Any
 
-from transforms.models.errors import InvalidInput, brief
+from transforms.errors import quoted
+from transforms.models.errors import InvalidInput, brief, cut
 from transforms.models.magic import UNKNOWN, content_type
 
 Messages = list[dict[str, Any]]
@@ -108,6 +109,25 @@ def _is_content(value: str) -> bool:
         return False
     head = _BLANKS.sub("", value[:64])[:16].translate(_URL_SAFE)
     return content_type(base64.b64decode(head[: len(head) // 4 * 4])) != UNKNOWN
+
+
+def rendered(chat: Messages, writer: Any, **how: Any) -> str:
+    """``chat`` as the template of ``writer``, a tokenizer or a processor, writes it.
+
+    Raises:
+      InvalidInput: the template does not take it, or makes no text of it.
+    """
+    try:
+        text = str(writer.apply_chat_template(chat, tokenize=False, **how))
+        text.encode()
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a template is a program of the model's, and refuses in its own way)
+        why = quoted(cut(" ".join(str(error).split()), 200))
+        raise InvalidInput(
+            f"inputs is a chat that this model's template does not take: {type(error).__name__}: {why}"
+        ) from None
+    return text
 
 
 def continued(content: Any, words: str) -> Any:

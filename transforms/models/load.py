@@ -50,11 +50,26 @@ class Listing:
 
     def root(self) -> str:
         """Where the transformer lies inside the folder: ``""``, or the sub-folder that ``modules.json`` names."""
-        if "modules.json" not in self.names:
-            return ""
-        modules = self.read("modules.json")
-        path = modules[0].get("path", "") if isinstance(modules, list) and modules else ""
+        path = next((module["path"] for module in self.modules()), "")
         return f"{path}/" if path else ""
+
+    def modules(self) -> list[dict[str, Any]]:
+        """The steps that ``modules.json`` names; none where there is no such file.
+
+        Raises:
+          ModelLoadError: it is no list of steps.
+        """
+        if "modules.json" not in self.names:
+            return []
+        modules = self.read("modules.json")
+        for module in modules if isinstance(modules, list) and modules else [None]:
+            named = [module.get(key) for key in ("name", "path", "type")] if isinstance(module, dict) else [None]
+            if not all(isinstance(each, str) for each in named):
+                raise ModelLoadError(
+                    f"`model={self.model}`: modules.json is no list of steps, each with a name, a path and a type;"
+                    " save the model again with sentence-transformers"
+                )
+        return list(modules)
 
 
 def list_files(model: str, revision: str | None, token: str | None) -> Listing:
@@ -160,6 +175,12 @@ def check_files(listing: Listing) -> dict[str, Any]:
         )
     config = listing.read(f"{root}config.json")
     known: dict[str, Any] = config if isinstance(config, dict) else {}
+    # transformers would pass over one that it cannot read, and write by its own settings.
+    written = f"{root}generation_config.json"
+    if written in listing.names and not isinstance(listing.read(written), dict):
+        raise ModelLoadError(
+            f"`model={model}`: {written} holds no settings; the model folder is damaged, fetch it again"
+        )
     kind = known.get("model_type")
     if kind in CONFIG_MAPPING_NAMES:
         return known
@@ -181,8 +202,12 @@ def check_labels(config: Mapping[str, Any], model: str) -> None:
       ModelLoadError: an output has no label.
     """
     labels = config.get("id2label")
-    if not isinstance(labels, Mapping) or not labels:
+    if not labels:
         return
+    if not isinstance(labels, Mapping):
+        raise ModelLoadError(
+            f"`model={model}`: id2label in config.json is no object of numbers and labels; mend it there"
+        )
     lacking = next((i for i in range(len(labels)) if labels.get(str(i)) in (None, "")), None)
     if lacking is not None:
         raise ModelLoadError(
@@ -192,11 +217,9 @@ def check_labels(config: Mapping[str, Any], model: str) -> None:
 
 
 def _check_modules(listing: Listing) -> None:
-    modules = listing.read("modules.json") if "modules.json" in listing.names else []
-    for module in modules if isinstance(modules, list) else []:
-        kind = str(module.get("type", "")) if isinstance(module, dict) else ""
-        if not kind.startswith("sentence_transformers."):
+    for module in listing.modules():
+        if not module["type"].startswith("sentence_transformers."):
             raise ModelLoadError(
-                f"`model={listing.model}`: modules.json names {kind}, code of its own, which is never run here;"
-                " use a model made of sentence-transformers' own modules"
+                f"`model={listing.model}`: modules.json names {module['type']}, code of its own, which is never run"
+                " here; use a model made of sentence-transformers' own modules"
             )

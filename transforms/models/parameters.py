@@ -105,6 +105,19 @@ def _is_texts(value: Any, most: int) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= most and all(isinstance(v, str) and v for v in value)
 
 
+def _is_written(value: Any) -> bool:
+    """Whether all text in ``value``, a string or a list, is of whole characters; a tokenizer takes no other."""
+    if isinstance(value, list):
+        return all(map(_is_written, value))
+    if not isinstance(value, str) or value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _has_one_place(value: str) -> bool:
     return "{}" in value and value.count("{") == value.count("}") == 1
 
@@ -128,6 +141,8 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
         if value is None:
             if parameter.nullable:
                 valid[name] = None
+        elif not _is_written(value):
+            raise InvalidParameter(f"parameters.{name}: holds half a surrogate pair, which is no character")
         elif parameter.accepts(value):
             if parameter.check is not None:
                 parameter.check(value)

@@ -67,6 +67,8 @@ class _Unfolding:
             if name == "pattern":
                 _check_pattern(value)
             return self._target(value) if name == "$ref" else 1
+        if name == "unevaluatedProperties":
+            raise bad_schema(f"has {name}, which is not read; use additionalProperties")
         if name in _NAMED and isinstance(value, dict):
             if name == "patternProperties":
                 for pattern in value:

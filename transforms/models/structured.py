@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ MAX_BYTES = 65_536
 
 #: Most keywords that one validation looks at.
 MAX_STEPS = 50_000
+
+#: So many digits may be a whole number of more than 64 bits, which is read as one with a fraction, and is another then.
+_DIGITS = re.compile("[0-9]{19}")
 
 #: Longest that one pattern may take over one text, in seconds.
 PATTERN_S = 0.5
@@ -57,6 +61,8 @@ class Structure:
             raise InvalidAnswer(
                 f"the answer is not JSON: {error!s:.100}; with too few max_new_tokens it ends before its JSON does"
             ) from None
+        if _DIGITS.search(text):
+            json.loads(text, parse_int=_whole)
         self._steps = iter(range(MAX_STEPS))
         try:
             wrong = next(self._validator.iter_errors(value), None)
@@ -115,6 +121,11 @@ _PATTERNS: dict[str, Callable[..., Iterator[Any]]] = {
 
 def _matches(pattern: str, text: str) -> bool:
     return regex.search(pattern, text, timeout=PATTERN_S) is not None
+
+
+def _whole(digits: str) -> None:
+    if not -(1 << 63) <= int(digits) < 1 << 64:
+        raise InvalidAnswer("the answer has a whole number of more than 64 bits, which no result can hold")
 
 
 def response_format() -> Parameter:

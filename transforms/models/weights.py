@@ -24,7 +24,8 @@ def check_weights(folder: Path, model: str, task: str) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            named = set(json.loads(index.read_bytes())["weight_map"].values())
+            said = json.loads(index.read_bytes())
+            named = set(said["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ModelLoadError(
                 f"`model={model}`: cannot be loaded for {task}: {index.name} is no index of weights; fetch it again"
@@ -40,6 +41,10 @@ def check_weights(folder: Path, model: str, task: str) -> None:
             raise ModelLoadError(
                 f"`model={model}`: cannot be loaded for {task}: {index.name} names {lacking[0]!r}, which is not there"
                 f"{f' ({len(lacking)} files are lacking)' if len(lacking) > 1 else ''}; fetch the model again"
+            )
+        if not isinstance(said.get("metadata"), dict):  # transformers reads it
+            raise ModelLoadError(
+                f"`model={model}`: cannot be loaded for {task}: {index.name} has no metadata; fetch it again"
             )
     for file in sorted(folder.glob("*.safetensors")):
         why = _fault(file)

@@ -3,7 +3,7 @@
 export const VIEWS = ["flow", "try", "results", "dead-letters", "windows", "audit"];
 
 export function read(hash = location.hash) {
-  const [path, query = ""] = hash.replace(/^#/, "").split("?");
+  const [, path, query] = /^#?([^?]*)\??(.*)$/s.exec(hash);
   const parts = path.split("/"), given = new URLSearchParams(query);
   const at = parts.indexOf("message");
   return {

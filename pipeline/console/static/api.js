@@ -7,7 +7,7 @@ async function ask(path, options = {}) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("the console does not answer: has it been stopped?");
+    throw Object.assign(new Error("the console does not answer: has it been stopped?"), { away: true });
   }
   const body = await answer.json().catch(() => ({ error: `${answer.status} ${answer.statusText}` }));
   if (!answer.ok && body.error) throw new Error(body.error);

@@ -89,15 +89,20 @@ function ask(given = values()) {
 const suggest = (name) => /(^|_)(to|end|until)$/.test(name) ? new Date(Date.now() + 60_000).toISOString() : /(^|_)(time|from|start|since|timestamp)$/.test(name) ? new Date(Date.now() - 3_600_000).toISOString() : /hours|days|minutes|limit/.test(name) ? "24" : "";
 const values = () => Object.fromEntries([...fields.querySelectorAll("input")].map((input) => [input.dataset.name, input.value]));
 
+let turn = 0;
 async function run() {
+  const mine = ++turn;
   keep();
   fill(output, h("div.empty", {}, h("i.spinner"), " running"));
   try {
     const body = chosen ? { name: chosen, parameters: values() } : { sql: editor.value, parameters: values() };
-    last = await post("/api/query", body);
+    const answer = await post("/api/query", body);
+    if (mine !== turn) return;
+    last = answer;
     fill(output, answered(last));
     announce(`${count(last.total)} rows`);
   } catch (error) {
+    if (mine !== turn) return;
     last = null;
     fill(output, h("section.card", {}, h("p.problem", { role: "alert" }, error.message)));
   }

@@ -1,6 +1,6 @@
 // Bars, a histogram and stacked shares in the page's own colours. Lines over time are in lines.js.
 
-import { h, s, count, fill, colourOf, share } from "./dom.js";
+import { h, s, count, fill, colourOf, seen, share } from "./dom.js";
 
 const PAD = { left: 52, right: 10, top: 10, bottom: 24 };
 const STEPS = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
@@ -61,7 +61,7 @@ export function bars(counts, { limit = 8, all = null, names = null, pick = null 
   function row(label, n, className, pick) {
     const bar = h(`i.bar.${className}`);
     bar.style.width = `${Math.max(0.5, Math.min(100, 100 * n / most))}%`;
-    const name = pick ? h("button.bar-label", { type: "button", dir: "auto", title: `${label}: show these`, "data-key": `bar ${label}`, onclick: () => pick(label) }, label) : h("span.bar-label", { dir: "auto", title: label }, label);
+    const name = pick ? h("button.bar-label", { type: "button", dir: "auto", title: `${label}: show these`, "data-key": `bar ${label}`, onclick: () => pick(label) }, seen(label)) : h("span.bar-label", { dir: "auto", title: label }, seen(label));
     return h("li.bar-row", {}, name, h("span.bar-track", {}, bar), h("span.bar-value", {}, count(n), h("small", {}, ` ${share(n, total)}`)));
   }
 }
@@ -100,5 +100,5 @@ export function stacked(title, columns, note, pick) {
     const ends = columns.length * each < 150 ? [0] : [0, columns.length - 1];
     return [lines, pieces, columns.length > 0 && ends.map((i) => s(`text.tick.${i ? "end" : "start"}`, { "aria-hidden": "true", x: PAD.left + (i ? i + 1 : 0) * each, y: height - 5 }, columns[i].tick))];
   });
-  return h("figure.figure", {}, h("figcaption", {}, h("h2", {}, title), h("span.legend", {}, labels.slice(0, 10).map((label) => h("button.legend-item", { type: "button", dir: "auto", title: `${label}: show these`, onclick: () => pick(label) }, h(`i.key.${colourOf(label)}`), label)), labels.length > 10 && h("span", {}, `and ${labels.length - 10} more`), h("span.zone", {}, note))), plot);
+  return h("figure.figure", {}, h("figcaption", {}, h("h2", {}, title), h("span.legend", {}, labels.slice(0, 10).map((label) => h("button.legend-item", { type: "button", dir: "auto", title: `${label}: show these`, onclick: () => pick(label) }, h(`i.key.${colourOf(label)}`), seen(label))), labels.length > 10 && h("span", {}, `and ${labels.length - 10} more`), h("span.zone", {}, note))), plot);
 }

@@ -30,7 +30,7 @@ export function csv(rows) {
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     let text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+    if (typeof value !== "number" && /^[=+\-@\t\r\n＝＋－＠]/.test(text)) text = `'${text}`;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return [names.map(cell), ...rows.map((row) => names.map((each) => cell(row[each])))].map((line) => line.join(",")).join("\r\n") + "\r\n";

@@ -80,9 +80,18 @@ export function bytes(n) {
   }
 }
 
+/** Words for the end of a list that shows the first `most`; nothing where it shows all. */
+export const left = (list, most, where = "", tag = "li.note") => list.length > most && h(tag, {}, `and ${count(list.length - most)} more${where}`);
+
+/** The beginning of a text, with a mark where it was cut. */
+export const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
+
 export function empty(title, ...words) {
   return h("div.empty", {}, h("strong", {}, title), h("p", {}, words));
 }
+
+/** What stands in place of a list whose filter was refused, or could not be asked. */
+export const unasked = (error) => empty(error.away ? "Not known now" : "The filter does not work", error.message);
 
 export function card(title, note, ...children) {
   return h("section.card", {}, h("div.card-head", {}, h("h2", {}, title), note && h("span.note", {}, note)), children);
@@ -109,8 +118,14 @@ export function colourOf(label) {
   return `c${colours.get(label)}`;
 }
 
+/** A name from a message as a person can tell it from others: what turns the letters round, or is none, by its number. */
+export function seen(name) {
+  const told = name.replace(/[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g, (each) => `\\u${each.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return told.trim() ? told : "(blank)";
+}
+
 export function chip(label) {
-  return h(`span.chip.${colourOf(label)}`, { title: label, dir: "auto" }, label);
+  return h(`span.chip.${colourOf(label)}`, { title: label, dir: "auto" }, seen(label));
 }
 
 /** Words for a screen reader, said once and seen by nobody. */

@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { about, get } from "./api.js";
 import { saveButtons } from "./copy.js";
-import { h, fill, keepFocus, empty, count, announce } from "./dom.js";
+import { h, fill, keepFocus, empty, count, cut, left, seen, unasked, announce } from "./dom.js";
 import { narrow, term, termsOf } from "./filter.js";
 import { picture } from "./pictures.js";
 import { dismiss, edit, replay } from "./repair.js";
@@ -34,8 +34,7 @@ export function leave() {
   turn++;
   found = null;
   rows = new Map();
-  fill(list);
-  fill(groups);
+  drawn = "";
 }
 
 /** The filter has changed: the list is made anew, as of now. */
@@ -68,7 +67,8 @@ async function load() {
   } catch (error) {
     if (mine !== turn) return;
     found = null;
-    fill(list, h("li", {}, empty("The filter does not work", error.message)));
+    drawn = "";
+    fill(list, h("li", {}, unasked(error)));
     fill(groups);
     fill(bar);
   }
@@ -100,7 +100,7 @@ function draw() {
   const { counts, count: fit } = found, q = address.read().q, state = /(?:^| )is:(\w+)/.exec(q)?.[1] || "";
   const total = STATES.reduce((sum, [each]) => sum + (counts[each] || 0), 0);
   keepFocus(tabs, () => fill(tabs, STATES.map(([each, name]) => h("button.tab", { type: "button", "data-key": `tab ${each}`, "aria-pressed": String(each === state), onclick: () => each ? narrow(term("is", each)) : address.go({ q: termsOf(q).filter((one) => !one.startsWith("is:")).join(" ") }) }, name, " ", h("b", {}, count(each ? counts[each] || 0 : total))))));
-  keepFocus(groups, () => fill(groups, found.groups.length ? h("ul.causes-list", {}, found.groups.slice(0, 40).map(cause)) : h("p.note", {}, "Causes are told apart by stage, kind of error and reason.")));
+  keepFocus(groups, () => fill(groups, found.groups.length ? h("ul.causes-list", {}, found.groups.slice(0, 40).map(cause), left(found.groups, 40, " causes")) : h("p.note", {}, "Causes are told apart by stage, kind of error and reason.")));
   head.textContent = `${count(fit)} dead letter${fit === 1 ? "" : "s"}${q ? " that fit" : ""}`;
   more.hidden = !found.new;
   more.textContent = `${count(found.new)} more came in: show ${found.new === 1 ? "it" : "them"}`;
@@ -143,10 +143,10 @@ function letter(each) {
   const done = () => refresh();
   const tick = h("input", { type: "checkbox", "data-key": `tick ${each.root}`, "aria-label": `choose ${each.message_id}`, onchange: () => { selected[tick.checked ? "add" : "delete"](each.root); announce(`${selected.size} chosen`); draw(); } });
   tick.checked = selected.has(each.root);
-  const attributes = Object.entries(each.attributes).slice(0, 6);
+  const attributes = Object.entries(each.attributes);
   return h("li.letter", { "data-state": each.state }, tick,
     h("div.letter-text", {}, picture(each), h("pre", { tabindex: 0, dir: "auto" }, each.input || "(empty)"), h("p.error-words", { dir: "auto" }, each.error),
-      attributes.length > 0 && h("p.attributes", {}, attributes.map(([key, value]) => h("button.attribute", { type: "button", dir: "auto", title: "show these", onclick: () => narrow(term(key, value, "=")) }, `${key}=${value.length > 40 ? `${value.slice(0, 39)}…` : value}`))),
+      attributes.length > 0 && h("p.attributes", {}, attributes.slice(0, 6).map(([key, value]) => h("button.attribute", { type: "button", dir: "auto", title: "show these", onclick: () => narrow(term(key, value, "=")) }, `${cut(seen(key), 40)}=${value && cut(seen(value), 40)}`)), left(attributes, 6, " on its page", "span.note")),
       (each.steps.length > 1 || each.state === "replayed") && thread(each, each.message_id)),
     h("div.letter-side", {},
       h("span", {}, h(`span.pill.${PILLS[each.state]}`, {}, each.state === "replayed" ? "replayed, on its way" : each.state), each.steps.filter((step) => step.what === "failed").length > 1 && h("small", {}, ` failed ${each.steps.filter((step) => step.what === "failed").length} times`)),

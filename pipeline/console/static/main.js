@@ -16,7 +16,7 @@ import { onZone, switchZone, zone } from "./time.js";
 
 const VIEWS = { flow, try: tryIt, results, "dead-letters": letters, windows, audit };
 const HISTORY = 3600;
-const NEWEST = 200;
+const NEWEST = 100;
 /** An event comes every second; so long without one, and what is shown is old. */
 const SILENT_MS = 6000;
 
@@ -39,6 +39,8 @@ function show() {
   document.getElementById("filter").hidden = now.view === "try";
   if (current !== view) {
     current?.leave?.();
+    // A view's module may hold some of its elements until it is shown again, but not what was in them.
+    for (const each of main.querySelectorAll("*")) each.replaceChildren();
     current = view;
     start();
     document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "nearest" });
@@ -94,6 +96,8 @@ function listen() {
     if (opened) {
       Object.assign(state, { points: [], newest: [] });
       await load().catch(() => {});
+      // What could not be asked meanwhile is asked again.
+      if (current) start();
     }
     opened = true;
   };

@@ -1,6 +1,6 @@
 // Pictures: what came in, with boxes and masks over it. Only pixels are shown, from this origin or from base64 of a PNG.
 
-import { h, s, colourOf, count } from "./dom.js";
+import { h, s, colourOf, cut, left, seen } from "./dom.js";
 import { percent } from "./predictions.js";
 
 /** Base64 of a PNG or JPEG as an address for an <img>; null for anything else. */
@@ -11,13 +11,12 @@ export function pictureOf(text) {
 }
 
 export const pictureAt = (id) => `/api/messages/${encodeURIComponent(id)}/picture`;
-const short = (name) => name.length > 40 ? `${name.slice(0, 39)}…` : name;
 const gone = (event) => event.target.remove();
 
 export const thumbnail = (story) => story.has_picture && h("img.thumb", { src: pictureAt(story.message_id), alt: "", loading: "lazy", width: 44, height: 44, onerror: gone });
 export const picture = (story) => story.has_picture && h("img.picture", { src: pictureAt(story.message_id), alt: "the picture that came in", onerror: gone });
 
-const legend = (list) => h("ul.named", {}, list.slice(0, 30).map((each) => h("li", {}, h(`span.chip.${colourOf(each.label)}`, { dir: "auto" }, each.label), typeof each.score === "number" && h("small", {}, ` ${percent(each.score)}`), each.box && [each.box.xmin, each.box.ymin, each.box.xmax, each.box.ymax].every(Number.isFinite) && h("small", {}, ` at ${each.box.xmin}, ${each.box.ymin}, ${each.box.xmax - each.box.xmin} × ${each.box.ymax - each.box.ymin}`))), list.length > 30 && h("li.note", {}, `and ${count(list.length - 30)} more`));
+const legend = (list) => h("ul.named", {}, list.slice(0, 30).map((each) => h("li", {}, h(`span.chip.${colourOf(each.label)}`, { dir: "auto" }, seen(each.label)), typeof each.score === "number" && h("small", {}, ` ${percent(each.score)}`), each.box && [each.box.xmin, each.box.ymin, each.box.xmax, each.box.ymax].every(Number.isFinite) && h("small", {}, ` at ${each.box.xmin}, ${each.box.ymin}, ${each.box.xmax - each.box.xmin} × ${each.box.ymax - each.box.ymin}`))), left(list, 30, ", in the result as published"));
 
 /** Boxes are in pixels of the picture as it was sent: they are drawn once it says how large it is. */
 export function boxes(list, story) {
@@ -29,7 +28,7 @@ export function boxes(list, story) {
       if (!numbers.every(Number.isFinite)) return null;
       const [x, y, w, tall] = numbers;
       return s(`g.${colourOf(label)}`, {}, s("rect.box", { x, y, width: Math.max(0, w), height: Math.max(0, tall) }),
-        s("text.box-name", { x: Math.max(0, x) + 5 * scale, y: Math.max(0, y) + 16 * scale, "font-size": 13 * scale }, short(typeof score === "number" ? `${label} ${percent(score)}` : label)));
+        s("text.box-name", { x: Math.max(0, x) + 5 * scale, y: Math.max(0, y) + 16 * scale, "font-size": 13 * scale }, cut(typeof score === "number" ? `${label} ${percent(score)}` : label, 40)));
     })));
   } });
   frame.append(image);

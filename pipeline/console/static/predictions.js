@@ -1,9 +1,10 @@
 // Predictions as what they are: labels as bars, entities in the text, boxes on the picture, vectors as a strip.
 
-import { h, fill, colourOf, count } from "./dom.js";
+import { h, fill, colourOf, count, left, seen } from "./dom.js";
 import { boxes, masks, pictureOf } from "./pictures.js";
 
 const CUT = 6000;
+const IN_FULL = ", in the result as published";
 const all = (list, test) => Array.isArray(list) && list.length > 0 && list.every(test);
 const object = (each) => each && typeof each === "object" && !Array.isArray(each);
 const number = (each) => typeof each === "number" && Number.isFinite(each);
@@ -82,8 +83,8 @@ function labels(list) {
   return h("ul.answer", {}, sorted.slice(0, 8).map((each, index) => {
     const bar = h(`i.bar.${index ? "c0" : colourOf(each.label)}`);
     bar.style.width = `${Math.max(0, Math.min(100, 100 * each.score))}%`;
-    return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: each.label }, each.label), h("span.bar-track", {}, bar), h("span.bar-value", {}, percent(each.score)));
-  }), list.length > 8 && h("li.note", {}, `and ${list.length - 8} more, in the result as published`));
+    return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: each.label }, seen(each.label)), h("span.bar-track", {}, bar), h("span.bar-value", {}, percent(each.score)));
+  }), left(list, 8, IN_FULL));
 }
 
 /** Texts held against one another: each with its score, in the order of the answer. */
@@ -96,14 +97,14 @@ function compared(prediction, story) {
     const bar = h(`i.bar.${i ? "c0" : "c1"}`);
     bar.style.width = `${Math.max(0, Math.min(100, 100 * score))}%`;
     return h("li.bar-row", {}, h("span.bar-label", { dir: "auto", title: texts[index] }, texts[index]), h("span.bar-track", {}, bar), h("span.bar-value", {}, score.toFixed(3)));
-  }), pairs.length > 30 && h("li.note", {}, `and ${count(pairs.length - 30)} more, in the result as published`)));
+  }), left(pairs, 30, IN_FULL)));
 }
 
 /** Entities marked in the text that was asked about; a list where that is not known. */
 function entities(list, story) {
   const words = asked(story.body), kind = (each) => each.entity_group ?? each.entity;
   const ordered = [...list].sort((a, b) => a.start - b.start);
-  const named = h("ul.named", {}, ordered.slice(0, 60).map((each) => h("li", {}, h(`span.chip.${colourOf(kind(each))}`, {}, kind(each)), h("span", { dir: "auto" }, ` ${each.word ?? ""} `), number(each.score) && h("small", {}, percent(each.score)))));
+  const named = h("ul.named", {}, ordered.slice(0, 60).map((each) => h("li", {}, h(`span.chip.${colourOf(kind(each))}`, {}, kind(each)), h("span", { dir: "auto" }, ` ${each.word ?? ""} `), number(each.score) && h("small", {}, percent(each.score)))), left(ordered, 60, IN_FULL));
   if (words === null) return named;
   return h("div.stack", {}, marked(words, ordered.map((each) => ({ start: each.start, end: each.end, kind: kind(each) }))), named);
 }
@@ -128,12 +129,12 @@ function answers(list, story) {
 
 function transcript(one) {
   const time = ([from, to]) => `${number(from) ? from.toFixed(1) : "?"} – ${number(to) ? to.toFixed(1) : "?"} s`;
-  return h("div.stack", {}, said(one.text), all(one.chunks, (each) => object(each) && Array.isArray(each.timestamp)) && h("ol.chunks", { tabindex: 0 }, one.chunks.slice(0, 500).map((each) => h("li", {}, h("small", {}, time(each.timestamp)), h("span", { dir: "auto" }, each.text)))));
+  return h("div.stack", {}, said(one.text), all(one.chunks, (each) => object(each) && Array.isArray(each.timestamp)) && h("ol.chunks", { tabindex: 0 }, one.chunks.slice(0, 500).map((each) => h("li", {}, h("small", {}, time(each.timestamp)), h("span", { dir: "auto" }, each.text))), left(one.chunks, 500, IN_FULL)));
 }
 
 function generated(words) {
   if (text(words)) return said(words);
-  return h("div.chat", {}, words.slice(-20).map((each) => h("div", {}, h("small", {}, object(each) ? String(each.role ?? "") : ""), h("p.prediction", { dir: "auto" }, object(each) && text(each.content) ? each.content : JSON.stringify(each)))));
+  return h("div.chat", {}, words.length > 20 && h("p.note", {}, `the last 20 of ${count(words.length)}; all are in the result as published`), words.slice(-20).map((each) => h("div", {}, h("small", {}, object(each) ? String(each.role ?? "") : ""), h("p.prediction", { dir: "auto" }, object(each) && text(each.content) ? each.content : JSON.stringify(each)))));
 }
 
 /** A list of vectors, however deep they lie; null where it is none. */
@@ -148,7 +149,7 @@ function embedding(vectors) {
   return h("div.stack", {}, vectors.length > 1 && h("p", {}, `${count(vectors.length)} vectors`), vectors.slice(0, 4).map((vector) => {
     const norm = Math.sqrt(vector.reduce((sum, each) => sum + each * each, 0));
     return h("div", {}, h("p", {}, h("b", {}, count(vector.length)), ` number${vector.length === 1 ? "" : "s"}, norm ${norm.toFixed(2)}, from ${least(vector).toPrecision(3)} to ${most(vector).toPrecision(3)}`), strip(vector));
-  }));
+  }), left(vectors, 4, IN_FULL, "p.note"));
 }
 
 const least = (vector) => vector.reduce((a, b) => Math.min(a, b));

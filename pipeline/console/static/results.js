@@ -4,7 +4,7 @@ import * as address from "./address.js";
 import { get } from "./api.js";
 import { bars, histogram } from "./charts.js";
 import { saveButtons } from "./copy.js";
-import { h, fill, keepFocus, card, chip, ms, count, empty } from "./dom.js";
+import { h, fill, keepFocus, card, chip, cut, ms, count, empty, unasked } from "./dom.js";
 import { narrow, term } from "./filter.js";
 import { thumbnail } from "./pictures.js";
 import { storyLink } from "./story.js";
@@ -36,7 +36,6 @@ export function start(root, given) {
 export function leave() {
   turn++;
   shown = [];
-  fill(list);
 }
 
 const filter = () => address.read().q;
@@ -86,7 +85,7 @@ function show(results) {
 export const row = (result) => h("li.item", {},
   h("span.when", { title: full(result.ended) }, clock(result.ended)),
   h("span.what", { dir: "auto" }, thumbnail(result), storyLink(result.message_id, result.input ?? `message ${result.message_id}`)),
-  h("span.said", {}, result.label !== null ? h("button.plain", { type: "button", title: `${result.label}: show these`, onclick: () => narrow(term("label", result.label), "results") }, chip(result.label)) : h("code", { dir: "auto" }, (result.prediction || "").slice(0, 60)),
+  h("span.said", {}, result.label !== null ? h("button.plain", { type: "button", title: `${result.label}: show these`, onclick: () => narrow(term("label", result.label), "results") }, chip(result.label)) : h("code", { dir: "auto" }, cut(result.prediction || "", 60)),
     result.score !== null && h("small", {}, `${(100 * result.score).toFixed(1)} %`)),
   h("span.took", {}, ms(result.latency_ms)));
 
@@ -109,6 +108,6 @@ async function refresh() {
   } catch (error) {
     if (mine !== turn) return;
     head.textContent = "";
-    fill(list, h("li", {}, empty("The filter does not work", error.message)));
+    fill(list, h("li", {}, unasked(error)));
   }
 }

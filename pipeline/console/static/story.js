@@ -3,7 +3,7 @@
 import * as address from "./address.js";
 import { about, get } from "./api.js";
 import { copyButton } from "./copy.js";
-import { h, fill, chip, ms, empty, count } from "./dom.js";
+import { h, fill, chip, cut, ms, empty, count } from "./dom.js";
 import { picture } from "./pictures.js";
 import { answer } from "./predictions.js";
 import { ago, full } from "./time.js";
@@ -12,7 +12,6 @@ const dialog = document.getElementById("story");
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("close", () => { if (address.read().message) address.go({ message: null }); });
 
-const cut = (text, most) => text.length > most ? `${text.slice(0, most - 1)}…` : text;
 let shown = null;
 
 /** Opens or closes the story that the address names. */

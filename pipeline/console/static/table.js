@@ -2,7 +2,7 @@
 
 import { bars } from "./charts.js";
 import { saveButtons } from "./copy.js";
-import { h, card, count, bytes, empty } from "./dom.js";
+import { h, card, count, cut, bytes, empty } from "./dom.js";
 import { Lines } from "./lines.js";
 import { storyLink } from "./story.js";
 import { ofTable, zone } from "./time.js";
@@ -28,7 +28,7 @@ function cell(value, { name, type }) {
   if (typeof value === "number") return Number.isInteger(value) ? count(value) : String(+value.toPrecision(5));
   if (type === "TIMESTAMP") return ofTable(value);
   const text = typeof value === "object" ? JSON.stringify(value) : type === "DATETIME" ? String(value).replace("T", " ") : String(value);
-  return text.length > 200 ? `${text.slice(0, 199)}…` : text;
+  return cut(text, 200);
 }
 
 /** Lines where the first column is a time, bars where it is a name (or several in a row are one); else nothing. */

@@ -1,7 +1,7 @@
 // Try it: type a message or choose a file, and watch it travel.
 
 import { about, get, post } from "./api.js";
-import { h, fill, card, empty, ms, bytes, announce } from "./dom.js";
+import { h, fill, card, cut, empty, ms, bytes, announce } from "./dom.js";
 import { tasksOf } from "./job.js";
 import { answer } from "./predictions.js";
 import { storyLink } from "./story.js";
@@ -107,6 +107,11 @@ export function start(root) {
 
 export function filtered() {}
 
+/** What was sent is kept, and is there again when one comes back. */
+export function leave() {
+  if (journey) fill(journey);
+}
+
 export function update({ figures }) {
   if (!about.may_publish) return;
   topic.textContent = [about.names["input topic"].split("/").at(-1), ...tasksOf(figures)].join(" · ");
@@ -142,17 +147,16 @@ async function look(each) {
   each.looking = true;
   try {
     for (let pause = 60; !each.ended; pause = Math.min(1000, pause * 1.4)) {
-      const found = await get(`/api/messages/${encodeURIComponent(each.id)}`);
+      // A console that is away may be back within the patience, and knows what Pub/Sub kept for it.
+      const found = await get(`/api/messages/${encodeURIComponent(each.id)}`).catch((error) => ({ error }));
       const age = (performance.now() - each.began) / 1000;
       const whole = found.story?.status && (!about.names["audit table"] || found.audit?.length || found.audit_error || age > 10);
       each.ended = whole || age > PATIENCE_S || each.old;
+      if (each.ended && found.error) { fill(each.element, empty("It was published, and then the console stopped answering", found.error.message)); return; }
       draw(each, found, age);
       if (each.ended && !each.old) announce(found.story?.status === "ok" ? `Result: ${found.story.label ?? "there"}` : found.story ? `Dead letter: ${found.story.error_type}` : "Nothing came back");
       if (!each.ended) await new Promise((done) => setTimeout(done, pause));
     }
-  } catch (error) {
-    fill(each.element, empty("It was published, and then the console stopped answering", error.message));
-    each.ended = true;
   } finally {
     each.looking = false;
   }
@@ -165,7 +169,7 @@ function draw(each, found, age = 0) {
     ? h("p.problem", {}, each.old ? "What became of it is not known: the console no longer keeps it, or it is still on its way." : `Nothing came back in ${PATIENCE_S} s. Is the job running?`)
     : h("p.waiting", {}, h("i.spinner"), ` on its way${age > 3 ? `, ${age.toFixed(0)} s` : ""}`));
   fill(each.element,
-    h("div.card-head", {}, h("h2", { dir: "auto" }, each.shown.length > 120 ? `${each.shown.slice(0, 119)}…` : each.shown),
+    h("div.card-head", {}, h("h2", { dir: "auto" }, cut(each.shown, 120)),
       storyLink(each.id)),
     each.picture && h("img.picture", { src: each.picture, alt: "", onerror: (event) => event.target.remove() }),
     waiting,

@@ -20,6 +20,11 @@ export function start(element) {
   fill(root, h("h1.sr", {}, "Windows"), empty("Looking", "reading the summary table"));
 }
 
+export function leave() {
+  root = null;
+  drawn = "";
+}
+
 export function filtered() {
   asked = 0;
   update();
@@ -36,6 +41,7 @@ export async function update() {
     drawn = key;
     show(windows);
   } catch (error) {
+    if (mine !== root) return;
     drawn = "";
     fill(root, h("h1.sr", {}, "Windows"), empty("The summary table cannot be read", error.message));
   }

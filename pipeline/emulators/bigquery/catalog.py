@@ -18,7 +18,7 @@ from pipeline.emulators.bigquery.refs import DatasetRef, Table, TableRef
 from pipeline.emulators.bigquery.results import page_of
 from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.bigquery.types import Field, parse_schema
-from pipeline.emulators.bigquery.unsupported import check_dataset, check_table
+from pipeline.emulators.bigquery.unsupported import check_dataset, check_table, not_here
 
 _DATASET_NAME = re.compile(r"\w{1,1024}", re.ASCII)
 _TABLE_NAME = re.compile(r"[\w -]{1,1024}")
@@ -49,6 +49,8 @@ class Datasets:
         self.store = store
 
     def list(self, request: Request) -> dict[str, Any]:
+        if request.query.get("filter"):
+            raise not_here("filter")
         refs = sorted(ref for ref in self.store.datasets if ref.project == request.project)
         page, token = page_of(refs, request)
         shown = [_only(_DATASET_SUMMARY, self._shown(ref)) for ref in page]
@@ -161,7 +163,7 @@ class Tables:
         view = resource.get("view")
         if view is not None:
             if view.get("useLegacySql"):
-                raise BigQueryError("invalid", "legacy SQL views are not supported: set view.useLegacySql to false")
+                raise not_here("a view in legacy SQL")
             fields = view_fields(self.store, view.get("query") or "", ref.project)
             return {**resource, "schema": {"fields": [field.resource() for field in fields]}}
         described = (resource.get("schema") or {}).get("fields") or []

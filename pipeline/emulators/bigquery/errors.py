@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import duckdb
@@ -86,8 +87,18 @@ _FAULTS_OF_A_STATEMENT = (
 )
 
 
+#: Families of GoogleSQL's functions of which DuckDB has none, or others.
+_NOT_HERE = ("ST_", "S2_", "HLL_COUNT", "KLL_QUANTILES", "NET.", "KEYS.", "AEAD.", "ML.", "AI.")
+
+
 def query_error(error: duckdb.Error) -> BigQueryError:
     """DuckDB's error at a client's statement as the service's."""
+    unknown = re.search(r"Function with name (\S+) does not exist", str(error))
+    if unknown:
+        name = unknown[1].upper()
+        if name.startswith(_NOT_HERE):
+            return BigQueryError("notImplemented", f"{name} is not supported by the embedded BigQuery", "query")
+        return BigQueryError("invalidQuery", f"Function not found: {name}", "query")
     # DuckDB says several things without a class of their own, a sequence's end and ``error()`` among them.
     if isinstance(error, _FAULTS_OF_A_STATEMENT) or type(error) is duckdb.Error:
         return BigQueryError("invalidQuery", str(error), "query")

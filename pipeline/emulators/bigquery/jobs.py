@@ -194,7 +194,7 @@ def _statement(project: str, query: Mapping[str, Any]) -> Statement:
         raise BigQueryError("invalid", "Required parameter is missing: query")
     if query.get("useLegacySql"):
         raise BigQueryError(
-            "invalid", "legacy SQL is not supported by the embedded BigQuery: set useLegacySql to false"
+            "notImplemented", "legacy SQL is not supported by the embedded BigQuery: set useLegacySql to false"
         )
     default = query.get("defaultDataset") or {}
     return Statement(

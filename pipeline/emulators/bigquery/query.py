@@ -86,8 +86,10 @@ def execute(store: Store, statement: Statement, dry_run: bool = False) -> Answer
         raise query_error(error) from error
     except RecursionError:
         raise BigQueryError("invalidQuery", "the statement is too deeply nested", "query") from None
+    if isinstance(tree, exp.Condition | exp.Alias | exp.Tuple):
+        raise BigQueryError("invalidQuery", "Syntax error: Unexpected expression, a statement is expected", "query")
     raise BigQueryError(
-        "invalidQuery",
+        "notImplemented",
         f"{tree.key.upper()} is not supported by the embedded BigQuery: it runs queries, INSERT, UPDATE, DELETE, "
         "MERGE, TRUNCATE TABLE, and CREATE and DROP of tables and views",
         "query",
@@ -110,6 +112,10 @@ class _Runner:
     def select(self, tree: exp.Query) -> Answer:
         text, values = self._translate(sql.name_columns(tree))
         relation = self.store.cursor.sql(text, params=values)
+        twice = [name for name, count in Counter(map(str.lower, relation.columns)).items() if count > 1]
+        if twice:
+            words = f"Duplicate column names in the result are not supported. Found duplicate(s): {', '.join(twice)}"
+            raise BigQueryError("invalidQuery", words, "query")
         fields = tuple(field_of(*column) for column in zip(relation.columns, relation.types, strict=True))
         return Answer("SELECT", fields, None if self.dry_run else relation.to_arrow_table())
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.refs import Table
 from pipeline.emulators.bigquery.types import duckdb_column, quote
+from pipeline.emulators.bigquery.unsupported import not_here
 
 
 def changes(old: Table, new: Table) -> Iterator[str]:
-    """The ``ALTER TABLE`` actions from ``old`` to ``new``; raises ``invalid`` for a change that the service refuses."""
+    """The ``ALTER TABLE`` actions from ``old`` to ``new``; raises ``invalid`` for what the service refuses."""
     wanted = {field.name.lower(): field for field in new.fields}
 
     def refuse(why: str) -> BigQueryError:
@@ -23,7 +24,7 @@ def changes(old: Table, new: Table) -> Iterator[str]:
         if other.type != field.type:
             raise refuse(f"Field {field.name} has changed type from {field.type} to {other.type}")
         if other.fields != field.fields:
-            raise refuse(f"Field {field.name}: changing the fields of a record is not supported by the embedded server")
+            raise not_here(f"field {field.name}: changing the fields of a record")
         if (field.mode, other.mode) == ("REQUIRED", "NULLABLE"):
             yield f"ALTER {quote(field.name)} DROP NOT NULL"
         elif other.mode != field.mode:

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 8 * MAX_REQUEST_BYTES
 
 _DISCOVERY_PATHS = ("/discovery/v1/apis/bigquery/v2/rest", "/$discovery/rest")
+_PROJECTS = re.compile("(?:/upload)?(?:/bigquery/v2)?/projects/.")
 _ROUTES = [
     (verb, re.compile("(?:/bigquery/v2)?/" + re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path)), name)
     for name, (verb, path, _) in METHODS.items()
@@ -158,8 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
                 parsed = check_body(name, _parse(body))
                 request = Request(path, query, parsed, len(body), self.headers.get("If-Match"))
                 return Reply(200, {}, self.server.api.call(name, request))
+        # A client may take a 404 for a resource that is not there, which it is glad of when it deletes.
         raise BigQueryError(
-            "notFound",
+            "notImplemented" if _PROJECTS.match(url.path) else "notFound",
             f"{self.command} {url.path} is not a method of the embedded BigQuery; it has {', '.join(METHODS)}",
         )
 

@@ -22,7 +22,7 @@ Tree = TypeVar("Tree", bound=exp.Expr)
 def parse(text: str) -> exp.Expr:
     """The one statement in ``text``; positional parameters ``?`` become ``@p1``, ``@p2`` …
 
-    Raises ``invalidQuery`` for a syntax error and for a script of several statements.
+    Raises ``invalidQuery`` for a syntax error, ``notImplemented`` for a script of several statements.
     """
     try:
         statements = sqlglot.parse(_name_positional(text), read="bigquery")
@@ -32,11 +32,10 @@ def parse(text: str) -> exp.Expr:
         message = re.sub(r" but got <Token.*", "", detail.get("description") or str(error), flags=re.DOTALL)
         raise BigQueryError("invalidQuery", f"Syntax error: {message}{where}", "query") from None
     found = [statement for statement in statements if statement is not None]
-    if len(found) != 1:
-        what = (
-            "Syntax error: Unexpected end of script" if not found else "scripts are not supported here: one statement"
-        )
-        raise BigQueryError("invalidQuery", what, "query")
+    if not found:
+        raise BigQueryError("invalidQuery", "Syntax error: Unexpected end of script", "query")
+    if len(found) > 1:
+        raise BigQueryError("notImplemented", "scripts are not supported here: one statement", "query")
     return found[0]
 
 

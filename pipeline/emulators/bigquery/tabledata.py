@@ -11,6 +11,7 @@ from pipeline.emulators.bigquery.refs import Table, TableRef
 from pipeline.emulators.bigquery.results import PAGE_ROWS, rows_page, select_fields
 from pipeline.emulators.bigquery.rows import check_rows, to_arrow
 from pipeline.emulators.bigquery.store import Store
+from pipeline.emulators.bigquery.unsupported import not_here
 
 #: Quotas of ``tabledata.insertAll``: https://cloud.google.com/bigquery/quotas#streaming_inserts
 MAX_REQUEST_BYTES = 10 * 1024 * 1024
@@ -29,6 +30,8 @@ class TableData:
             raise BigQueryError(
                 "requestTooLarge", f"Request payload size exceeds the limit: {MAX_REQUEST_BYTES} bytes."
             )
+        if request.body.get("templateSuffix"):
+            raise not_here("templateSuffix")
         rows, ids = _rows(request.body)
         table = self._table(request.table, "Cannot add rows to")
         columns, errors = check_rows(table.fields, rows, bool(request.body.get("ignoreUnknownValues")))

@@ -39,7 +39,8 @@ def _string(value: Any) -> str:
 
 def _bytes(value: Any) -> bytes:
     try:
-        return base64.b64decode(value.translate(_URL_SAFE), validate=True)
+        # The service takes either alphabet, and base64 whose padding was left out.
+        return base64.b64decode(value.translate(_URL_SAFE) + "=" * (-len(value) % 4), validate=True)
     except (AttributeError, binascii.Error, ValueError):
         raise ValueError("Could not decode base64 string to bytes.") from None
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from pipeline.emulators.pubsub.errors import InvalidArgument, NotFound
+from pipeline.emulators.pubsub.errors import InvalidArgument, NotFound, Unimplemented
 
 _TOPIC, _SUBSCRIPTION = "projects/*/topics/*", "projects/*/subscriptions/*"
 _SNAPSHOT, _SCHEMA = "projects/*/snapshots/*", "projects/*/schemas/*"
@@ -86,11 +87,14 @@ _ROUTES = _compile()
 
 
 def route(verb: str, path: str) -> Route:
-    """The method that ``verb`` and ``path`` (as sent, without the query) ask for; raises ``NotFound``."""
+    """The method that ``verb`` and ``path`` (as sent, without the query) ask for; raises ``Refused``."""
     path = unquote(path)
     for method_verb, method, pattern, field, body in _ROUTES:
         if method_verb == verb and (match := pattern.fullmatch(path)):
             return Route(method, field, match[1], body)
+    if re.fullmatch(r"/v1/projects/.*:\w+", path):
+        # A client may take a 404 for a resource that is not there.
+        raise Unimplemented(f"The embedded Pub/Sub has no {verb} {path[:200]}.")
     raise NotFound(f"{verb} {path[:200]} is no method of Pub/Sub's REST API v1.")
 
 
@@ -106,10 +110,29 @@ def read_request(request_class: Any, found: Route, query: Iterable[tuple[str, st
                 _put(fields, name, value)
         _put(fields, found.field, found.name)
         request: Message = request_class()
+        _check_bytes(fields, request.DESCRIPTOR)
         json_format.ParseDict(fields, request)
     except (json_format.ParseError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InvalidArgument(f"Invalid JSON payload received: {error}") from None
     return request
+
+
+#: Either alphabet, padded or not.
+_BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}|[A-Za-z0-9_-]*={0,2}")
+
+
+def _check_bytes(fields: dict[str, Any], proto: Descriptor) -> None:
+    """Raises ``InvalidArgument`` for bytes that are no base64: protobuf would take what of them is."""
+    known = {name: field for field in proto.fields for name in (field.name, field.json_name)}
+    for name, value in fields.items():
+        field = known.get(name)
+        if field is None:
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            if field.type == field.TYPE_BYTES and isinstance(each, str) and not _BASE64.fullmatch(each):
+                raise InvalidArgument(f"Invalid value at '{name}' (TYPE_BYTES), Base64 decoding failed: {each[:80]!r}.")
+            if isinstance(each, dict) and field.message_type and not field.message_type.GetOptions().map_entry:
+                _check_bytes(each, field.message_type)
 
 
 def _put(fields: dict[str, Any], path: str, value: str) -> None:

@@ -73,7 +73,8 @@ def pick_task(asked: str | None, config: Mapping[str, Any], names: Collection[st
     Raises:
       ModelLoadError: there is no such task, the model was not made for it, or it must be named.
     """
-    given = set(config.get("architectures") or ())
+    named = config.get("architectures")
+    given = set(named) if isinstance(named, list) and all(isinstance(one, str) for one in named) else set()
     fitting = [task for task in ADAPTERS.values() if given & task.architectures()]
     if asked is None:
         if "modules.json" in names:

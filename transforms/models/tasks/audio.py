@@ -46,6 +46,9 @@ class AudioTask(Task):
         self.extractor = transformers.AutoFeatureExtractor.from_pretrained(
             loading.folder, trust_remote_code=False, local_files_only=True
         )
+        rate = getattr(self.extractor, "sampling_rate", None)
+        if not isinstance(rate, int) or rate < 1:
+            raise ModelLoadError(f"sampling_rate in preprocessor_config.json is {rate!r}; it must be samples a second")
 
     def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         rate = self.extractor.sampling_rate

@@ -59,7 +59,7 @@ class Chunks:
                 f"parameters.chunk: {most} tokens leave {room} for a text; the overlap of {chunking.overlap}"
                 " must be less than that"
             )
-        places = self.encoder.places(text)
+        places = _filled(text, self.encoder.places(text))
         while True:
             spans = self._spans(text, places, chunking, room)
             if len(spans) > MAX_CHUNKS:
@@ -84,30 +84,59 @@ def _by_tokens(text: str, places: Sequence[Span], room: int, overlap: int) -> li
     if not places:
         return [(0, len(text))]
     spans: list[Span] = []
-    first = 0
+    first = done = 0
     while True:
         end = min(first + room, len(places))
         if end < len(places):
-            end = _between_words(text, places, first, end)
-        spans.append((places[first][0], places[end - 1][1]))
-        if end == len(places):
-            return spans
-        begin = max(first + 1, end - overlap)
-        while begin > first + 1 and begin < end and places[begin][0] < places[begin - 1][1]:
-            begin -= 1  # not inside of a character
-        first = begin if overlap else end
+            end = _between_words(text, places, first, end, done)
+        begin = first
+        if end > done:  # else it is within the piece before
+            spans.append((places[first][0], places[end - 1][1]))
+            if end == len(places):
+                return spans
+            done = end
+            begin = max(first + 1, end - overlap)
+            while begin > first and _inside(places, begin):
+                begin -= 1
+        if begin == first:
+            begin = next(place for place in range(first + 1, done + 1) if place == done or not _inside(places, place))
+        first = begin
 
 
-def _between_words(text: str, places: Sequence[Span], first: int, end: int) -> int:
-    """The last place up to ``end`` to cut at: before a word, else between two characters, else ``end`` itself."""
+def _between_words(text: str, places: Sequence[Span], first: int, end: int, done: int) -> int:
+    """The last place up to ``end`` to cut at: before a word, else between two characters, else ``end`` itself.
+
+    A word before ``done``, where the piece before was cut, is none to cut at.
+    """
     whole = end
-    while whole > first + 1 and places[whole][0] < places[whole - 1][1]:
+    while whole > first + 1 and _inside(places, whole):
         whole -= 1
-    for place in range(end, first + (end - first) // 2, -1):
+    for place in range(end, max(done, first + (end - first) // 2), -1):
         begin = places[place][0]
         if begin > places[place - 1][1] or text[begin : begin + 1].isspace():
             return place
     return whole
+
+
+def _inside(places: Sequence[Span], place: int) -> bool:
+    """Whether the token at ``place`` goes on with the character of the one before."""
+    return places[place][0] < places[place - 1][1]
+
+
+def _filled(text: str, places: Sequence[Span]) -> list[Span]:
+    """``places``, where what has no token of its own is with the one before it: an accent, or an unseen mark."""
+    filled: list[Span] = []
+    for start, end in places:
+        if not filled:
+            start -= len(text[:start].lstrip())
+        elif filled[-1][1] < start:
+            before = filled[-1]
+            filled[-1] = before[0], before[1] + len(text[before[1] : start].rstrip())
+        filled.append((start, end))
+    if filled:
+        start, end = filled[-1]
+        filled[-1] = start, end + len(text[end:].rstrip())
+    return filled
 
 
 def _by_sentences(text: str, places: Sequence[Span], room: int) -> list[Span]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import unquote
 
 from PIL import Image
 
@@ -117,8 +118,9 @@ def read_one(source: bytes | str) -> bytes:
     text = source
     if is_data_uri(source):
         head, _, text = source.partition(",")
-        if not head.lower().endswith(";base64"):
+        if not re.search(r"; *base64$", head, re.IGNORECASE):
             raise InvalidInput(f"inputs={brief(source)}: a data URI must be in base64: data:image/png;base64,…")
+        text = unquote(text)
     try:
         return _base64(text)
     except (binascii.Error, ValueError) as error:

@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
+from transforms.models.chats import rendered
 from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
@@ -75,7 +76,7 @@ class ImageTextToText(Task):
             return wrong
         text = prompt
         if not isinstance(prompt, str):
-            text = self.processor.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+            text = rendered(prompt, self.processor, add_generation_prompt=True)
         tokens = len(self.counter.encode([text])[0].ids)
         decoding = Decoding(ask.parameters, self.generator.generation_config)
         length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens

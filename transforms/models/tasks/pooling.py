@@ -50,6 +50,12 @@ _ACTIVATIONS = {
 _WRITTEN = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 
 
+#: What may be among the arguments that a folder has for the parts of its transformer, and changes no answer.
+_IDLE = frozenset(
+    {"torch_dtype", "dtype", "attn_implementation", "add_pooling_layer", "low_cpu_mem_usage", "use_safetensors"}
+)
+
+
 class _Unit(torch.nn.Module):
     """A normalisation that another step follows."""
 
@@ -97,7 +103,8 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
     """
     if not (folder / "modules.json").is_file():
         return SentenceModel(folder)
-    modules = sorted(_read(folder / "modules.json"), key=lambda module: module["idx"])
+    # As sentence-transformers has it: in the order of the list, and of two with one name the second.
+    modules = list({module["name"]: module for module in _read(folder / "modules.json")}.values())
     transformer = folder / modules[0]["path"]
     if modules[0]["type"].rpartition(".")[2] != "Transformer":
         raise ModelLoadError(f"{folder}: modules.json begins with {modules[0]['type']}; known is Transformer")
@@ -119,7 +126,7 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
             layers.append(_dense(path).to(device))
         else:
             raise ModelLoadError(
-                f"{folder}: modules.json names {module['type']} at {module['idx']}; known are Transformer, Pooling,"
+                f"{folder}: modules.json names {module['type']} at {module['name']}; known are Transformer, Pooling,"
                 " Dense and Normalize, Pooling before the others"
             )
     words = _transformer_words(transformer)
@@ -150,6 +157,11 @@ def _transformer_words(transformer: Path) -> dict[str, Any]:
         raise ModelLoadError(
             f"{transformer}: made for {odd[0] if odd else words['transformer_task']}, not for one embedding a text"
         )
+    for name in ("model", "config", "tokenizer", "processor", "processing"):
+        for key in (f"{name}_args", f"{name}_kwargs"):
+            given = words.get(key) or {}
+            if not isinstance(given, dict) or given.keys() - _IDLE:
+                raise ModelLoadError(f"{transformer}: {key} in its sentence_bert_config.json is not read; leave it out")
     return words
 
 

@@ -59,6 +59,8 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if not file.subtype.startswith(_STREAMS) and not _is_whole_wav(data):
             raise InvalidInput(f"inputs is audio in {file.subtype} that was cut off, or is not in a WAV file")
+        # soundfile seeks after each read, at which a FLAC fails that does not say its length: a pipe wrote it.
+        file.seekable = lambda: False
         # In blocks, so that many channels are never in memory at once.
         room = np.empty((max(1, _BLOCK // file.channels), file.channels), np.float32)
         blocks: list[np.ndarray] = []

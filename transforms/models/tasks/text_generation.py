@@ -10,7 +10,7 @@ import torch
 
 from transforms.models import structured
 from transforms.models.batching import Size
-from transforms.models.chats import Messages, continued, is_text
+from transforms.models.chats import Messages, continued, is_text, rendered
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
@@ -92,11 +92,7 @@ class TextGeneration(Writer):
 
     def _render(self, chat: Messages) -> str:
         begun = _prefilled(chat)
-        return str(
-            self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
-            )
-        )
+        return rendered(chat, self.tokenizer, add_generation_prompt=not begun, continue_final_message=begun)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         decoding = self.decoding(ask)

@@ -6,13 +6,13 @@ import base64
 import io
 import logging
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from transforms.models.errors import ElementError, ModelLoadError, NonFinite, NotYet
+from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Prepared, Task
 
@@ -24,12 +24,27 @@ _WORDS = "Where is my order?"
 def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
     """Asks ``task`` something small, with the ``parameters`` that every message has.
 
-    An input that this very model does not take says nothing, nor one that lacks a parameter which messages may bring,
-    nor one whose answer is not finite.
+    A text that this very model does not take says nothing, nor an input that lacks a parameter which messages may
+    bring, nor one whose answer is not finite.
 
     Raises:
       ModelLoadError: it cannot answer, and could not answer any message.
     """
+    entry = task.entry
+    for example in _examples(task):
+        answer = _answer(task, example, parameters)
+        if not isinstance(answer, InvalidInput):
+            break
+    if isinstance(answer, InvalidInput) and entry.is_file:
+        raise ModelLoadError(f"the model takes no example of {entry.name}: {answer}")
+    if isinstance(answer, NonFinite):
+        _LOG.warning("an example of %s: %s", entry.name, answer)
+    elif isinstance(answer, ElementError | NotYet):
+        _LOG.info("an example of %s was not answered: %s", entry.name, answer)
+
+
+def _answer(task: Task, example: Any, parameters: Mapping[str, Any]) -> Any:
+    """What ``task`` answers to ``example``, or why it does not."""
     entry = task.entry
     given = entry.tried_with(parameters)
     if task.model.generates and "max_new_tokens" in entry.parameters:
@@ -37,52 +52,49 @@ def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
     try:
         entry.require(given)
         task.check_parameters(given)
-        prepared = task.prepare([Ask(task.check(_example(task)), given)])[0]
-        answer: Any = prepared
-        if isinstance(prepared, Prepared):
-            with task.model.running():
-                outputs = task.forward([prepared])
-            answer = task.finish(outputs, [prepared])[0]
+        prepared = task.prepare([Ask(task.check(example), given)])[0]
+        if not isinstance(prepared, Prepared):
+            return prepared
+        with task.model.running():
+            outputs = task.forward([prepared])
+        return task.finish(outputs, [prepared])[0]
     except ElementError as error:
-        answer = error
+        return error
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         raise ModelLoadError(
             f"the model cannot answer an example of {entry.name}: {type(error).__name__}: {lines[0][:300]}"
         ) from error
-    if isinstance(answer, NonFinite):
-        _LOG.warning("an example of %s: %s", entry.name, answer)
-    elif isinstance(answer, ElementError | NotYet):
-        _LOG.info("an example of %s was not answered: %s", entry.name, answer)
 
 
-def _example(task: Task) -> Any:
-    """An input that models of this kind take."""
+def _examples(task: Task) -> Iterator[Any]:
+    """Inputs that models of this kind take; of files several, for a model may refuse one for its shape or length."""
     entry = task.entry
     if entry.modality == "audio":
-        return _tone()
-    if entry.modality == "image":
-        if entry.is_file:
-            return _picture()
-        picture = base64.b64encode(_picture()).decode()
-        return {"image": picture, "text": _WORDS, "question": _WORDS}
-    if entry.name == "fill-mask":
-        return f"{_WORDS} {getattr(task, 'tokenizer').mask_token}"  # noqa: B009 (a text task's own)
-    return _WORDS if entry.small is None or isinstance(entry.small, str) else entry.small
+        yield from map(_tone, (2, 12))
+    elif entry.modality == "image" and entry.is_file:
+        yield from (_picture(*size) for size in ((256, 224), (512, 512), (640, 480)))
+    elif entry.modality == "image":
+        picture = base64.b64encode(_picture(256, 224)).decode()
+        yield {"image": picture, "text": _WORDS, "question": _WORDS}
+    elif entry.name == "fill-mask":
+        yield f"{_WORDS} {getattr(task, 'tokenizer').mask_token}"  # noqa: B009 (a text task's own)
+    else:
+        yield _WORDS if entry.small is None or isinstance(entry.small, str) else entry.small
 
 
-def _picture() -> bytes:
+def _picture(width: int, height: int) -> bytes:
     """A picture with edges and shades, as PNG."""
-    across, down = np.meshgrid(np.arange(256), np.arange(224))
-    pixels = np.stack([across, down, (across * down) % 256], -1).astype(np.uint8)
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    pixels = np.stack([across % 256, down % 256, (across * down) % 256], -1).astype(np.uint8)
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "PNG")
     return written.getvalue()
 
 
-def _tone() -> bytes:
-    """Two seconds that rise in pitch, as WAV."""
-    times = np.arange(32_000) / 16_000
+def _tone(seconds: int) -> bytes:
+    """A tone that rises in pitch, as WAV."""
+    times = np.arange(seconds * 16_000) / 16_000
     samples = (np.sin(2 * np.pi * (200 + 300 * times) * times) * 12_000).astype("<i2")
     written = io.BytesIO()
     with wave.open(written, "wb") as file:

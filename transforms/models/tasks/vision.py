@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from PIL import Image
 
 from transforms.errors import quoted
 from transforms.models.batching import Size
-from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, NotYet, cut
+from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, ModelLoadError, NotYet, cut
 from transforms.models.inputs import Ask
 from transforms.models.parameters import fill
 from transforms.models.task_table import TASKS
@@ -54,6 +55,8 @@ class ImageTask(Task):
     def __init__(self, loading: Loading) -> None:
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
+        # What goes along with pixels of any shape (SigLIP 2's patches); a mask says nothing where nothing is padded.
+        self.beside = set(inspect.signature(type(self.model.module).forward).parameters) - {"pixel_mask"}
 
     def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         # Processed as soon as decoded: what the model sees of a picture is far smaller than the picture.
@@ -62,22 +65,33 @@ class ImageTask(Task):
     def one(self, ask: Ask, image: Image.Image) -> Prepared:
         """An element of one processed image."""
         try:
-            pixels = self.processor(images=[image], return_tensors="pt")["pixel_values"]
+            made = self.processor(images=[image], return_tensors="pt")
         except ValueError as error:
             raise InvalidInput(
                 f"inputs is an image that the model's processor refuses: {quoted(cut(str(error), 200))}"
             ) from error
+        if "pixel_values" not in made:
+            raise ModelLoadError(
+                f"{type(self.processor).__name__} makes {', '.join(made)} of a picture, and {self.entry.name} reads"
+                " pixel_values; use a model that sees pixels"
+            )
+        pixels = made["pixel_values"]
+        parts = {name: each for name, each in made.items() if name in self.beside and isinstance(each, torch.Tensor)}
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
-        group = (tuple(pixels.shape[1:]), self.group(ask))
-        return Prepared(ask, (pixels, (image.height, image.width)), Size(length, len(pixels), group))
+        group = (tuple(tuple(each.shape[1:]) for each in parts.values()), self.group(ask))
+        return Prepared(ask, (parts, (image.height, image.width)), Size(length, len(pixels), group))
 
     def group(self, ask: Ask) -> Hashable:
         """What must be equal, beside the size, for two messages to share a forward."""
         return None
 
-    def pixels(self, batch: Sequence[Prepared]) -> torch.Tensor:
-        """The images of ``batch`` as one tensor on the device."""
-        return torch.cat([prepared.rows[0] for prepared in batch]).to(self.device, self.dtype)
+    def pixels(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """The images of ``batch`` as tensors on the device: what the model is given."""
+        joined = {name: torch.cat([prepared.rows[0][name] for prepared in batch]) for name in batch[0].rows[0]}
+        return {
+            name: each.to(self.device, self.dtype if each.is_floating_point() else None)
+            for name, each in joined.items()
+        }
 
 
 class ImageClassification(ImageTask):
@@ -87,7 +101,7 @@ class ImageClassification(ImageTask):
     auto = (("AutoModelForImageClassification", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"),)
 
     def forward(self, batch: Sequence[Prepared]) -> np.ndarray:
-        return to_numpy(self.model.forward(pixel_values=self.pixels(batch)).logits)
+        return to_numpy(self.model.forward(**self.pixels(batch)).logits)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         return classify(outputs, batch, label_function(self.config), self.config.id2label)
@@ -122,7 +136,7 @@ class ImageFeatureExtraction(ImageTask):
         return "pooler" in key
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
-        outputs = self.model.forward(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(**self.pixels(batch))
         pooled = getattr(outputs, "pooler_output", None)
         return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
 
@@ -159,7 +173,7 @@ class ZeroShotImageClassification(ImageTask):
         # SigLIP was trained on texts padded to 64 tokens, and scores others wrongly.
         fixed = {"padding": "max_length", "max_length": 64} if self.siglip else {"padding": True}
         words = self.tokenizer(texts, return_tensors="pt", truncation=True, **fixed).to(self.device)
-        return to_numpy(self.model.forward(**words, pixel_values=self.pixels(batch)).logits_per_image)
+        return to_numpy(self.model.forward(**words, **self.pixels(batch)).logits_per_image)
 
     def finish(self, outputs: np.ndarray, batch: Sequence[Prepared]) -> list[Any]:
         finite = finite_rows(outputs)
@@ -180,7 +194,7 @@ class ObjectDetection(ImageTask):
     chunk = 16
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
-        outputs = self.model.forward(pixel_values=self.pixels(batch))
+        outputs = self.model.forward(**self.pixels(batch))
         return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
 
     def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:
