@@ -21,7 +21,7 @@ from transforms.records import Failure, Message, Prediction, Request
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """No layer is packed: whether it pays is timed, and a model's size would be a matter of the moment."""
-    monkeypatch.setattr("transforms.models.backends.torch.pack", lambda module: 0)
+    monkeypatch.setattr("transforms.models.backends.torch.pack", lambda module, *_: 0)
 
 
 @pytest.fixture
