@@ -64,6 +64,7 @@ def test_a_sample_of_the_zoo(tmp_path: Path, task: str, architecture: str, verdi
         ("image-classification", "BeitForImageClassification", "equal"),
         ("image-classification", "ConvNextForImageClassification", "equal"),
         ("image-classification", "ImageGPTForImageClassification", "refused"),  # reads colours as words
+        ("image-feature-extraction", "PixtralVisionModel", "equal"),  # joins the pictures of a batch
         ("audio-classification", "ASTForAudioClassification", "equal"),
     ],
 )

@@ -89,7 +89,7 @@ def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     if "num_labels" in found:
         found |= {"id2label": {i: f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}
     for name, value in vars(default).items():
-        if name in ("conv_dim", "tdnn_dim"):
+        if name in ("conv_dim", "tdnn_dim") and isinstance(value, (list, tuple)):
             found[name] = [32] * len(value)
         elif name in _STAGES and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
             found[name] = _narrow(name, value)

@@ -56,7 +56,8 @@ class ImageTask(Task):
         super().__init__(loading)
         self.processor = load_image_processor(loading.folder)
         # What goes along with pixels of any shape (SigLIP 2's patches); a mask says nothing where nothing is padded.
-        self.beside = set(inspect.signature(type(self.model.module).forward).parameters) - {"pixel_mask"}
+        forward = getattr(self.model.module, "forward", self.model.forward)
+        self.beside = {"pixel_values", *inspect.signature(forward).parameters} - {"pixel_mask"}
 
     def prepare(self, asks: Sequence[Ask]) -> Sequence[Prepared | ElementError | NotYet]:
         # Processed as soon as decoded: what the model sees of a picture is far smaller than the picture.
@@ -137,8 +138,12 @@ class ImageFeatureExtraction(ImageTask):
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
         outputs = self.model.forward(**self.pixels(batch))
-        pooled = getattr(outputs, "pooler_output", None)
-        return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
+        hidden, pooled = to_numpy(outputs[0]), getattr(outputs, "pooler_output", None)
+        if len(hidden) != sum(prepared.size.rows for prepared in batch) and len(batch) > 1:
+            # Pixtral puts the pictures of a batch into one row.
+            alone = [self.forward([prepared]) for prepared in batch]
+            return np.concatenate([one for one, _ in alone]), None
+        return hidden, None if pooled is None else to_numpy(pooled)
 
     def finish(self, outputs: tuple[np.ndarray, np.ndarray | None], batch: Sequence[Prepared]) -> list[Any]:
         hidden, pooled = outputs
