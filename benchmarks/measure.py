@@ -138,8 +138,14 @@ class Run:
         return (int(fields[11]) + int(fields[12])) / _TICK
 
     def peak_mib(self) -> float:
+        return self._memory_mib("VmHWM")
+
+    def resident_mib(self) -> float:
+        return self._memory_mib("VmRSS")
+
+    def _memory_mib(self, name: str) -> float:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
     def loads(self) -> int:
         text = self.log.read_text(errors="replace")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from benchmarks import slow
 from benchmarks.__main__ import embedded_servers
@@ -27,12 +26,6 @@ FORMS: Mapping[str, Sequence[str]] = {
 }
 
 
-def resident_mib(process: int) -> float:
-    """What a process holds now."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
-
-
 def form(name: str, messages: int) -> list[float]:
     """MiB after each tenth of ``messages``."""
     tenth = messages // 10
@@ -45,7 +38,7 @@ def form(name: str, messages: int) -> list[float]:
         for turn in range(10):
             ids = [{"id": f"{turn}-{number}"} for number in range(tenth)]
             run.turn(texts("mixed", tenth, seed=turn), timeout=900, attributes=ids)
-            found.append(resident_mib(run.process.pid))
+            found.append(run.resident_mib())
         return found
 
 

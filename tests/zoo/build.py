@@ -51,10 +51,7 @@ def build(folder: Path, task: str, architecture: str) -> None:
         if task == "text-generation" and hasattr(kind.config_class(), "is_decoder"):
             words["is_decoder"] = True
         config = shrink(kind.config_class, len(tokenizer) + SPARE, **words)
-        with torch.device("meta"):
-            size = sum(each.numel() for each in kind(config).parameters())
-        if size > MOST:
-            raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
+        check_size(kind, config, MOST)
         positions = getattr(config, "max_position_embeddings", None) or -1
         if 0 < positions < MOST_TOKENS:
             tokenizer.model_max_length = positions
@@ -96,15 +93,20 @@ def _build_media(folder: Path, task: str, architecture: str) -> None:
 
 
 def _media_model(kind: Any, config: Any) -> Any:
-    with torch.device("meta"):
-        size = sum(each.numel() for each in kind(config).parameters())
-    if size > media.MOST:
-        raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
+    check_size(kind, config, media.MOST)
     model = kind(config)
     enliven(model)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.max_length = 20  # within the positions that are left
     return model.eval()
+
+
+def check_size(kind: Any, config: Any, most: int) -> None:
+    """Raises ``NotBuilt`` for more than ``most`` parameters, which it counts without making them."""
+    with torch.device("meta"):
+        size = sum(each.numel() for each in kind(config).parameters())
+    if size > most:
+        raise NotBuilt(f"still has {size / 1e6:.0f} million parameters")
 
 
 def enliven(model: Any) -> None:

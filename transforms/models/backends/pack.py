@@ -97,10 +97,10 @@ def _packed(linear: torch.nn.Linear, rows: int) -> Product:
     bias = None if linear.bias is None else linear.bias.detach()
     version = plain._version
 
-    def product(rows: torch.Tensor) -> torch.Tensor:
+    def product(inputs: torch.Tensor) -> torch.Tensor:
         if linear.weight is not plain or plain._version != version:  # RWKV divides its weights at its first forward
-            return torch.nn.functional.linear(rows, linear.weight, linear.bias)
-        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+            return torch.nn.functional.linear(inputs, linear.weight, linear.bias)
+        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
         return made
 
     return product
