@@ -14,6 +14,7 @@ from typing import Any
 
 from transforms.models.chats import check_chat, check_links
 from transforms.models.errors import InvalidInput, brief
+from transforms.models.parameters import is_written
 from transforms.models.tasks.media import check_media
 
 #: Texts in one message.
@@ -34,11 +35,8 @@ def text(value: Any, what: str = "inputs") -> str:
         raise InvalidInput(f"{what}={brief(value)}: must be a string, not {type(value).__name__}")
     if not value:
         raise InvalidInput(f"{what} is an empty string; there is nothing to run the model on")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidInput(f"{what} holds half a surrogate pair, which is no character") from None
+    if not is_written(value):
+        raise InvalidInput(f"{what} holds half a surrogate pair, which is no character")
     return value
 
 

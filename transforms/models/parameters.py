@@ -105,10 +105,10 @@ def _is_texts(value: Any, most: int) -> bool:
     return isinstance(value, list) and 1 <= len(value) <= most and all(isinstance(v, str) and v for v in value)
 
 
-def _is_written(value: Any) -> bool:
+def is_written(value: Any) -> bool:
     """Whether all text in ``value``, a string or a list, is of whole characters; a tokenizer takes no other."""
     if isinstance(value, list):
-        return all(map(_is_written, value))
+        return all(map(is_written, value))
     if not isinstance(value, str) or value.isascii():
         return True
     try:
@@ -141,7 +141,7 @@ def validate(given: Any, declared: Mapping[str, Parameter], task: str) -> dict[s
         if value is None:
             if parameter.nullable:
                 valid[name] = None
-        elif not _is_written(value):
+        elif not is_written(value):
             raise InvalidParameter(f"parameters.{name}: holds half a surrogate pair, which is no character")
         elif parameter.accepts(value):
             if parameter.check is not None:
