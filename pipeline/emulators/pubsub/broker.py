@@ -22,6 +22,7 @@ from pipeline.emulators.pubsub.settings import (
     check,
     check_topic,
     complete,
+    forget_output,
     merged,
 )
 from pipeline.emulators.pubsub.subscription import Subscription
@@ -75,6 +76,7 @@ class Broker:
         limits.check_name(topic.name, "topics")
         if topic.name in self.topics:
             raise exists(topic.name)
+        forget_output(topic)
         self._check_topic(topic)
         self.topics[topic.name] = topic
         self._journal.save("topics", topic.name, topic.SerializeToString())
@@ -126,6 +128,7 @@ class Broker:
         if config.name in self.subscriptions:
             raise exists(config.name)
         self.topic(config.topic)
+        forget_output(config)
         self._check(config)
         subscription = self._attach(config)
         self._save(subscription)
