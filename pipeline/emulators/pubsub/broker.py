@@ -19,10 +19,10 @@ from pipeline.emulators.pubsub.schemas import DELETED_SCHEMA, Schemas
 from pipeline.emulators.pubsub.settings import (
     MUTABLE_SUBSCRIPTION,
     MUTABLE_TOPIC,
+    as_asked,
     check,
     check_topic,
     complete,
-    forget_output,
     merged,
 )
 from pipeline.emulators.pubsub.subscription import Subscription
@@ -76,8 +76,7 @@ class Broker:
         limits.check_name(topic.name, "topics")
         if topic.name in self.topics:
             raise exists(topic.name)
-        forget_output(topic)
-        self._check_topic(topic)
+        self._check_topic(as_asked(topic))
         self.topics[topic.name] = topic
         self._journal.save("topics", topic.name, topic.SerializeToString())
         return topic
@@ -128,8 +127,7 @@ class Broker:
         if config.name in self.subscriptions:
             raise exists(config.name)
         self.topic(config.topic)
-        forget_output(config)
-        self._check(config)
+        self._check(as_asked(config))
         subscription = self._attach(config)
         self._save(subscription)
         return config

@@ -75,11 +75,12 @@ def complete(config: Any) -> None:
     config.state = types.Subscription.State.ACTIVE
 
 
-def forget_output(config: Any) -> None:
-    """Clears what only the service says: a client that sends back what it got changes nothing by it."""
+def as_asked(config: Any) -> Any:
+    """``config``, cleared of what only the service says: a client that sends back what it got changes nothing by it."""
     for name in _OUTPUT_ONLY:
         if name in config.DESCRIPTOR.fields_by_name:
             config.ClearField(name)
+    return config
 
 
 def check_supported(config: Any) -> None:
