@@ -106,6 +106,8 @@ def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     for name, value in vars(default).items():
         if name in ("conv_dim", "tdnn_dim") and isinstance(value, (list, tuple)):
             found[name] = [32] * len(value)
+        elif name == "out_indices" and isinstance(value, (list, tuple)) and "num_hidden_layers" in vars(default):
+            found |= {name: list(range(len(value))), "num_hidden_layers": max(2, len(value))}
         elif name in _STAGES and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
             found[name] = _narrow(name, value)
     if hasattr(default, "backbone_config"):
@@ -162,6 +164,7 @@ def _writer(architecture: Any) -> Any:
 _OF_FOLDERS = {
     **dict.fromkeys(("d_fine", "rt_detr_v2"), "RTDetrImageProcessor"),
     "dab-detr": "ConditionalDetrImageProcessor",
+    "siglip2_vision_model": "Siglip2ImageProcessor",
     "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
 }
 

@@ -101,6 +101,7 @@ OWN: dict[str, dict[str, Any]] = {
     "speech-encoder-decoder": {"decoder_start_token_id": 1, "pad_token_id": 0},
     "moonshine_streaming": {"num_key_value_heads": HEADS},
     "mimi": {"upsample_groups": 16, "num_filters": 8, "codebook_dim": 16, "vector_quantization_hidden_dimension": 16},
+    "beit": {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]},
     "detr": {"encoder_attention_heads": 8, "decoder_attention_heads": 8},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {
