@@ -96,7 +96,12 @@ OWN: dict[str, dict[str, Any]] = {
     "t5": {"decoder_start_token_id": 0},
     "mt5": {"decoder_start_token_id": 0},
     "umt5": {"decoder_start_token_id": 0},
-    "whisper": {"max_source_positions": 1500},
+    "whisper": {"max_source_positions": 1500, "max_target_positions": 448},
+    "voxtral_encoder": {"max_source_positions": 1500},
+    "speech-encoder-decoder": {"decoder_start_token_id": 1, "pad_token_id": 0},
+    "moonshine_streaming": {"num_key_value_heads": HEADS},
+    "mimi": {"upsample_groups": 16, "num_filters": 8, "codebook_dim": 16, "vector_quantization_hidden_dimension": 16},
+    "detr": {"encoder_attention_heads": 8, "decoder_attention_heads": 8},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {
         "layer_types": ["linear_attention", "full_attention"],
