@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
+
+if TYPE_CHECKING:
+    from transforms.models.backends.lanes import Lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Task(ABC):
     auto: ClassVar[tuple[tuple[str, str], ...]]
     #: Whether a tokenizer must be there.
     reads_text: ClassVar[bool] = False
+    #: Where several forwards run at once; None where one does, on all cores.
+    lanes: Lanes | None = None
     #: Elements to pre-process at once; images and audio take memory long before they are in a forward.
     chunk: ClassVar[int] = 100_000
 

@@ -81,7 +81,7 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
 
     usual = made[0]
     batch = [usual] * max(1, _TIMED // usual.size.length)
-    return Probe(answers, lambda: task.forward(batch), False)
+    return Probe(answers, lambda: _tensors(task.forward(batch)), False)
 
 
 def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared]:
