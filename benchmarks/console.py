@@ -4,7 +4,7 @@ The burst is ``--burst`` messages published as fast as it goes. The hour is simu
 letters as ``--rate`` gives in it are published to the topics within ``--seconds``, while a page in a headless Chromium
 goes from view to view. No job and no model run. Memory is the server's resident set (Linux) and the page's JavaScript
 heap after a collection, before and after; the first contentful paint is the median of ten fresh pages, each with an
-empty cache.
+empty cache. The page is asked by plain expressions: a locator's own script would stay in it, with 0.7 MB of heap.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def stream(resources: setup.Resources, total: int, seconds: float, page: Page, s
         publish.publish_all(resources.output_topic, results)
         publish.publish_all(resources.dead_letter_topic, [message for is_result, message in ended if not is_result])
         good += len(results)
-        page.evaluate("name => { location.hash = name }", next(views))
+        page.evaluate(f"location.hash = '{next(views)}'")
         page.wait_for_timeout(max(0.0, 1000 * (began + seconds * start / total - time.monotonic())))
     page.evaluate("location.hash = 'flow'")
-    page.locator(f".tile:first-child strong:text-is('{good:,}')").wait_for(timeout=120_000)
+    until(page, f"document.querySelector('.tile:first-child strong')?.textContent === '{good:,}'", seconds=120)
     return good
 
 
@@ -117,9 +117,17 @@ def outcome(number: int, message_id: str, message: Message) -> tuple[bool, Messa
 def opened(browser: Browser, console: Server) -> Page:
     page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
     page.goto(f"http://{console.address}/")
-    # Not wait_for_selector: the handle that it gives would itself hold what the page has left.
-    page.locator(".tile").first.wait_for()
+    until(page, "document.querySelector('.tile') !== null")
     return page
+
+
+def until(page: Page, expression: str, seconds: float = 30) -> None:
+    """Waits until ``expression`` is true in the page."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not true within {seconds} s: {expression}")
+        page.wait_for_timeout(10)
 
 
 def first_paint(browser: Browser, console: Server) -> str:

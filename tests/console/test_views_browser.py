@@ -6,6 +6,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +346,7 @@ def test_bars_bins_nodes_and_the_keyboard_narrow_the_page(browser, filled):
 
 
 def test_labels_keep_their_colours_and_charts_their_gaps(browser, filled):
-    """After a reload, with another label seen first, a label has its colour; a quiet stretch is a gap in every line."""
+    """After a reload, with another label seen first, a label has its colour; a quiet stretch is a gap in each chart."""
     server, _ = filled
     page = opened(browser, server, "windows")
     colour = "async () => (await import('/static/dom.js')).colourOf('refund')"
@@ -358,6 +359,11 @@ def test_labels_keep_their_colours_and_charts_their_gaps(browser, filled):
     assert page.locator("main tbody tr").count() == 17
     counts = page.locator("main tbody tr td:nth-child(2)").all_inner_texts()
     assert counts == [*["100"] * 15, "101", "100"] and page.is_visible("tbody >> text=recounted")
+    places = page.evaluate(
+        "[...new Set([...document.querySelectorAll('main rect.column')].map((each) => each.x.baseVal.value))]"
+    )
+    steps = [later - place for place, later in pairwise(sorted(places))]
+    assert len(places) == 17 and max(steps) == pytest.approx(4 * min(steps), rel=0.01)
     gaps = page.evaluate(
         """async () => { const { Lines } = await import("/static/lines.js");
         const chart = new Lines("x", [{ name: "a", className: "c1", at: 1 }], { gap: 15 });

@@ -6,6 +6,7 @@ import datetime
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import requests
 from bigquery_tables import PROJECT, connect, make_dataset, make_table, rows_of
 from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from pipeline.emulators.process import Server, spawn
@@ -166,6 +168,8 @@ def test_datasets_that_ask_for_what_is_not_here_are_501(server: Server, name: st
         {"connectionProperties": [{"key": "session_id", "value": "x"}]},
         {"formatOptions": {"timestampOutputFormat": "ISO8601_STRING"}},
         {"userDefinedFunctionResources": [{"inlineCode": "x"}]},
+        {"jobTimeoutMs": "1"},
+        {"no_such_option": True},
     ],
     ids=str,
 )
@@ -343,7 +347,7 @@ def test_csv_loads(client: bigquery.Client, dataset: str, sized: bool) -> None:
     assert job.output_rows == 1003
     found = [tuple(map(str, row)) for row in rows_of(client, f"SELECT n, s, d FROM `{target}` WHERE LENGTH(s) < 99")]
     assert sorted(found) == [("-3", "é", "2024-01-03"), ("1", 'a, "b"\nc', "2024-01-02"), ("2", "", "None")]
-    detect = bigquery.LoadJobConfig(source_format="CSV", autodetect=True)
+    detect = bigquery.LoadJobConfig(source_format="CSV", autodetect=True, allow_quoted_newlines=True)
     client.load_table_from_file(io.BytesIO(text.encode()), f"{dataset}.detected", job_config=detect).result()
     kinds = [(f.name, f.field_type) for f in client.get_table(f"{dataset}.detected").schema]
     assert kinds == [("n", "INTEGER"), ("s", "STRING"), ("d", "DATE")]
@@ -454,12 +458,86 @@ def test_a_method_that_is_not_here_is_no_missing_resource(server: Server, client
     assert requests.get(f"{server.address}/nothing", timeout=10).status_code == 404
 
 
-def test_what_would_be_left_out_of_account_is_refused(client: bigquery.Client, dataset: str) -> None:
-    """A listing by labels, and rows for a table made from a template: neither is answered as if it were not asked."""
+def test_what_would_be_left_out_of_account_is_refused(server: Server, client: bigquery.Client, dataset: str) -> None:
+    """A listing by labels, rows for a table made from a template, any parameter that is not known: refused by name."""
     with pytest.raises(exceptions.MethodNotImplemented, match="filter"):
         list(client.list_datasets(filter="labels.color:green", retry=None))
     with pytest.raises(exceptions.MethodNotImplemented, match="templateSuffix"):
         client.insert_rows_json(make_table(client, dataset, "n:INTEGER"), [{"n": 1}], template_suffix="_x")
+    base = f"{server.address}/bigquery/v2/projects/{PROJECT}"
+    patch = {"updateMode": "UPDATE_ACL"}
+    for verb, path, parameters in (
+        ("GET", "jobs", {"orderBy": "x"}),
+        ("PATCH", f"datasets/{dataset.split('.')[1]}", patch),
+    ):
+        answer = requests.request(verb, f"{base}/{path}", params=parameters, json={}, timeout=10)
+        assert answer.status_code == 501 and next(iter(parameters)) in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "option", ["referenceFileSchemaUri", "dateFormat", "jsonExtension", "nullMarkers", "clustering"]
+)
+def test_loads_that_ask_for_what_is_not_here_are_501(server: Server, dataset: str, option: str) -> None:
+    """A load job's options are all known to be heeded, or refused by name."""
+    load = {"destinationTable": dict(zip(("projectId", "datasetId"), dataset.split("."), strict=True)), option: ["x"]}
+    load["destinationTable"]["tableId"] = "t"
+    url = f"{server.address}/bigquery/v2/projects/{PROJECT}/jobs"
+    answer = requests.post(url, json={"configuration": {"load": load}}, timeout=10)
+    assert answer.status_code == 501 and option in answer.json()["error"]["message"]
+
+
+def test_a_value_over_two_lines_needs_its_flag(client: bigquery.Client, dataset: str) -> None:
+    """A line end within quotes is a row's end in a file of CSV, unless the job says otherwise."""
+    config = bigquery.LoadJobConfig(source_format="CSV", schema=[bigquery.SchemaField("a", "STRING")])
+    with pytest.raises(exceptions.BadRequest, match="allowQuotedNewlines"):
+        client.load_table_from_file(io.BytesIO(b'"x\ny"\n'), f"{dataset}.t", job_config=config, num_retries=0).result()
+
+
+def test_jobs_are_listed_as_asked(server: Server) -> None:
+    """By state, by time and by parent; a job is in the place that it was sent to, with its labels."""
+    client = bigquery.Client("listing", AnonymousCredentials(), client_options={"api_endpoint": server.address})
+    config = bigquery.QueryJobConfig(labels={"team": "search"})
+    job = client.query("SELECT 1", job_id="of-tokyo", location="asia-northeast1", job_config=config)
+    assert [row[0] for row in job.result()] == [1] and job.location == "asia-northeast1"
+    quick = client.query_and_wait("SELECT 1", job_config=config)
+    listed = {each.job_id: each.labels for each in client.list_jobs()}
+    assert listed == {"of-tokyo": {"team": "search"}, quick.job_id: {"team": "search"}}
+    assert [each.job_id for each in client.list_jobs(state_filter="done", max_results=1)] == [quick.job_id]
+    assert list(client.list_jobs(state_filter="running")) == list(client.list_jobs(parent_job="of-tokyo")) == []
+    moment = job.created + datetime.timedelta(days=1)
+    assert list(client.list_jobs(min_creation_time=moment)) == []
+    assert len(list(client.list_jobs(max_creation_time=moment))) == 2
+    with pytest.raises(exceptions.NotFound):
+        client.get_job("of-tokyo", location="EU")
+    minimal = requests.get(f"{server.address}/bigquery/v2/projects/listing/jobs", timeout=10).json()["jobs"]
+    assert len(minimal) == 2 and all("configuration" not in each for each in minimal)
+
+
+def test_a_query_that_is_sent_again_runs_once(server: Server, client: bigquery.Client, dataset: str) -> None:
+    """A request that names itself may be repeated, and is not done twice; many at once neither."""
+    table = make_table(client, dataset, "n:INTEGER")
+    url = f"{server.address}/bigquery/v2/projects/{PROJECT}/queries"
+    body = {"query": f"INSERT INTO `{table}` VALUES (1)", "useLegacySql": False, "requestId": "once"}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: requests.post(url, json=body, timeout=10).json(), range(4)))
+    assert {each["jobReference"]["jobId"] for each in answers} == {answers[0]["jobReference"]["jobId"]}
+    assert rows_of(client, f"SELECT COUNT(*) FROM `{table}`") == [(1,)]
+
+
+def test_parts_of_a_resource(server: Server, client: bigquery.Client, dataset: str) -> None:
+    """Fields by their path, a table without its counts, a dataset without its rights; hidden ones on request."""
+    client.create_dataset("_hidden", exists_ok=True)
+    assert "_hidden" not in [each.dataset_id for each in client.list_datasets()]
+    assert "_hidden" in [each.dataset_id for each in client.list_datasets(include_all=True)]
+    inner = [bigquery.SchemaField("b", "STRING"), bigquery.SchemaField("c", "STRING")]
+    columns = [bigquery.SchemaField("a", "RECORD", fields=inner), bigquery.SchemaField("d", "STRING")]
+    client.create_table(bigquery.Table(f"{dataset}.t", columns))
+    base = f"{server.address}/bigquery/v2/projects/{PROJECT}/datasets/{dataset.split('.')[1]}"
+    shown = requests.get(f"{base}/tables/t", params={"selectedFields": "A.b", "view": "BASIC"}, timeout=10).json()
+    assert "numRows" not in shown
+    assert [(each["name"], [f["name"] for f in each["fields"]]) for each in shown["schema"]["fields"]] == [("a", ["b"])]
+    assert "access" not in requests.get(base, params={"datasetView": "METADATA"}, timeout=10).json()
+    assert "labels" not in requests.get(base, params={"datasetView": "ACL"}, timeout=10).json()
 
 
 def test_uploads_in_parts(server: Server, client: bigquery.Client, dataset: str) -> None:

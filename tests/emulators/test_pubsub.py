@@ -153,7 +153,10 @@ def test_bad_topic_names(cloud: Cloud, name: str) -> None:
         ({"retry_policy": {"minimum_backoff": {"seconds": 601}}}, exceptions.InvalidArgument),
         ({"filter": "colour = blue"}, exceptions.InvalidArgument),
         ({"push_config": {"push_endpoint": "https://example.com"}}, exceptions.MethodNotImplemented),
+        ({"push_config": {"attributes": {"x-goog-version": "v1"}}}, exceptions.MethodNotImplemented),
         ({"enable_exactly_once_delivery": True}, exceptions.MethodNotImplemented),
+        ({"cloud_storage_config": {"bucket": "files"}}, exceptions.MethodNotImplemented),
+        ({"tags": {"123/environment": "test"}}, exceptions.MethodNotImplemented),
     ],
     ids=str,
 )
@@ -161,6 +164,30 @@ def test_bad_subscriptions(cloud: Cloud, settings: dict, error: type[Exception])
     """Settings out of bounds are INVALID_ARGUMENT; what the embedded server does not have is UNIMPLEMENTED."""
     with pytest.raises(error):
         cloud.pair(**settings)
+
+
+@ours_only("it takes them")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kms_key_name": "projects/p/locations/l/keyRings/r/cryptoKeys/k"},
+        {"message_storage_policy": {"allowed_persistence_regions": ["europe-west1"]}},
+        {"tags": {"123/environment": "test"}},
+    ],
+    ids=str,
+)
+def test_topics_that_ask_for_what_is_not_here(cloud: Cloud, settings: dict) -> None:
+    """A topic's key, place or tags would be kept and not heeded: they are refused by name."""
+    with pytest.raises(exceptions.MethodNotImplemented, match=next(iter(settings))):
+        cloud.publisher.create_topic(request={"name": "projects/my-project/topics/asking", **settings})
+
+
+@ours_only("it keeps what it is told")
+def test_what_only_the_service_says_is_not_heard(cloud: Cloud) -> None:
+    """A subscription that is made from what another one was shown as is attached, whatever that one was."""
+    topic, name = cloud.pair(detached=True)
+    assert not cloud.subscriber.get_subscription(subscription=name).detached
+    assert len(list(cloud.publisher.list_topic_subscriptions(topic=topic))) == 1
 
 
 @ours_only("it keeps snapshots")

@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tiny_models
 import torch
 import transformers as t
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from tokenizers.processors import TemplateProcessing
 
 from zoo import media
 from zoo.shrink import shrink
+from zoo.tokenizer import MOST_TOKENS, tokenizer_for
 
 #: Ids at the end of a vocabulary that no text has.
 SPARE = 40
-
-#: The longest text, as the tokenizer says: under the positions, for some models count them from the padding id upwards.
-MOST_TOKENS = 100
 
 #: Parameters that a model may still have; more is no tiny configuration.
 MOST = 4_000_000
@@ -71,14 +66,18 @@ def build(folder: Path, task: str, architecture: str) -> None:
 def _build_media(folder: Path, task: str, architecture: str) -> None:
     """The smallest that transformers itself can run; where there is none, the smallest that can be made."""
     made, why = 0, ""
+    try:
+        configs = media.configs(getattr(t, architecture), task)
+    except Exception as error:
+        raise NotBuilt(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
     for runs in (True, False):
-        for config in media.configs(getattr(t, architecture)):
+        for config in configs:
             for file in folder.iterdir():
                 file.unlink()
             try:
                 model = _media_model(getattr(t, architecture), config())
                 model.save_pretrained(folder)
-                media.save_parts(folder, task, model.config)
+                media.save_parts(folder, task, model)
                 made += 1
                 if runs:
                     media.run(folder, task, model)
@@ -97,7 +96,7 @@ def _media_model(kind: Any, config: Any) -> Any:
     model = kind(config)
     enliven(model)
     if getattr(model, "generation_config", None) is not None:
-        model.generation_config.max_length = 20  # within the positions that are left
+        model.generation_config.max_new_tokens = media.WRITTEN
     return model.eval()
 
 
@@ -121,52 +120,6 @@ def enliven(model: Any) -> None:
                 each.normal_(std=0.3)
             elif each.ndim == 1 and name.endswith("bias") and float(each.abs().max()) == 0:
                 each.normal_(std=0.1)
-
-
-def tokenizer_for(task: str, architecture: str) -> Any:
-    """The tokenizer of the zoo that suits a model: characters, bytes, or words between its own marks."""
-    if architecture.startswith("Canine"):
-        return t.CanineTokenizer(model_max_length=MOST_TOKENS)
-    if task in ("text-generation", "text2text-generation"):
-        return _bytes()
-    tokenizer = tiny_models.word_tokenizer(max_length=MOST_TOKENS)
-    if architecture.startswith("XLNet"):
-        marks = [(mark, tokenizer.convert_tokens_to_ids(mark)) for mark in ("[SEP]", "[CLS]")]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single="$A:0 [SEP]:0 [CLS]:2", pair="$A:0 [SEP]:0 $B:1 [SEP]:1 [CLS]:2", special_tokens=marks
-        )
-        tokenizer.padding_side = "left"
-    if architecture == "LongformerForQuestionAnswering":  # finds the question by its third [SEP]
-        marks = [(mark, tokenizer.convert_tokens_to_ids(mark)) for mark in ("[SEP]", "[CLS]")]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] [SEP] $B [SEP]", special_tokens=marks
-        )
-    # What a real folder's tokenizer says of its model: which inputs it reads.
-    kind = getattr(t, architecture)
-    tokenizer.model_input_names = [
-        name for name in tokenizer.model_input_names if name == "input_ids" or name in _reads(kind)
-    ]
-    if getattr(kind.config_class(), "type_vocab_size", 2) < 2 and "token_type_ids" in tokenizer.model_input_names:
-        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-    tokenizer.eos_token, tokenizer.bos_token = "[SEP]", "[CLS]"
-    return tokenizer
-
-
-def _bytes() -> Any:
-    """A byte-level tokenizer whose marks come first, as the models' do that count positions from the padding id."""
-    letters = ["<pad>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    backend = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return t.PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=128, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
-    )
-
-
-def _reads(kind: Any) -> set[str]:
-    import inspect
-
-    return set(inspect.signature(kind.forward).parameters)
 
 
 def _names(*names: str) -> dict[str, Any]:

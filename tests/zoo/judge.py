@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 import tiny_models
 import torch
 import transformers as t
+from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from transforms.models.bisect import Budget
 from transforms.models.errors import ModelLoadError
@@ -19,7 +23,7 @@ from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
 from zoo import media
-from zoo.build import MOST_TOKENS
+from zoo.tokenizer import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
 TOLERANCE = 2e-3
@@ -44,7 +48,14 @@ class Verdict:
     why: str = ""
 
 
-Answer = Any
+class _Exact(TorchFunctionMode):
+    """float64 wherever a model's own code says float32, as many a norm does."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        func = torch.Tensor.double if func is torch.Tensor.float else func
+        args = [torch.float64 if each is torch.float32 else each for each in args]
+        named = {name: torch.float64 if each is torch.float32 else each for name, each in (kwargs or {}).items()}
+        return func(*args, **named)
 
 
 def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
@@ -77,13 +88,13 @@ def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
     if found and task in media.IMAGES:  # a choice among hundreds of regions: is it more than rounding?
         model.task.model.module.double()
         model.task.dtype = torch.float64
+        model._thread.submit(_Exact().__enter__).result()  # a mode is of the thread that it was entered on
         found = _moved(model, inputs, parameters, [_ask(model, [each], parameters)[0] for each in inputs])
     if found:
         return Verdict("wrong", found)
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
-    which = model.task.sharing.which if hasattr(model.task, "sharing") else "all"
-    return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[which], why)
+    return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[model.task.sharing.which], why)
 
 
 def _moved(model: LoadedModel, inputs: Sequence[Any], parameters: Mapping[str, Any], alone: Sequence[Any]) -> str:
@@ -149,10 +160,14 @@ def against(answer: Any, reference: Any, cuts: bool) -> str:
 def unlike(one: Any, other: Any) -> str:
     """How two predictions differ by more than ``TOLERANCE``, or nothing."""
     one, other = _by_label(one), _by_label(other)
+    if _boxes(one) and _boxes(other) and len(one) == len(other):
+        return _unmatched(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         if one.keys() != other.keys():
             return f"keys {sorted(one)} against {sorted(other)}"
         return next((f"{key}: {found}" for key in one if (found := unlike(one[key], other[key]))), "")
+    if isinstance(one, str) and isinstance(other, str) and one.startswith(_PNG) and other.startswith(_PNG):
+        return _pixels(one, other)
     if isinstance(one, str) or one is None:
         return "" if one == other else f"{one!r:.40} against {other!r:.40}"
     if isinstance(one, (list, tuple)) and one and isinstance(one[0], (dict, str)):
@@ -167,6 +182,33 @@ def unlike(one: Any, other: Any) -> str:
     scale = max(1.0, float(np.abs(b).max(initial=0)))
     worst = float(np.abs(a - b).max(initial=0))
     return "" if worst <= TOLERANCE * scale else f"{a.ravel()[:3].round(3)} against {b.ravel()[:3].round(3)}"
+
+
+_PNG = "iVBORw0KGgo"
+
+
+def _pixels(one: str, other: str) -> str:
+    """How two pictures differ by over a pixel in a hundred: which label is the likeliest turns on the last digit."""
+    a, b = (np.asarray(Image.open(io.BytesIO(base64.b64decode(each))), np.int64) for each in (one, other))
+    if a.shape != b.shape:
+        return f"a picture of {a.shape} against {b.shape}"
+    share = float((np.abs(a - b) > 2).mean())
+    return "" if share <= 0.01 else f"{share:.1%} of the pixels differ"
+
+
+def _boxes(prediction: Any) -> bool:
+    return isinstance(prediction, list) and bool(prediction) and "box" in prediction[0]
+
+
+def _unmatched(ones: Sequence[Any], others: Sequence[Any]) -> str:
+    """What of ``ones`` is not among ``others``: the order of regions with one score is no part of an answer."""
+    left = list(others)
+    for each in ones:
+        found = next((i for i, other in enumerate(left) if not unlike(each, other)), None)
+        if found is None:
+            return f"no region like {each!r:.60}"
+        left.pop(found)
+    return ""
 
 
 def _by_label(prediction: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.vision import load_image_processor
-from zoo.shrink import shrink
+from zoo.shrink import WIDTH, shrink
+from zoo.tokenizer import byte_tokenizer
 
 IMAGES = (
     "image-classification",
@@ -33,6 +35,9 @@ TASKS = (*IMAGES, *SOUNDS)
 
 #: Parameters that a model may still have: four stages of doubling width are no fewer.
 MOST = 120_000_000
+
+#: Tokens that a recogniser writes at the most.
+WRITTEN = 8
 
 #: Sizes of configurations that only models of pictures and sounds have; lists go by the number of their stages.
 _SMALL: Mapping[str, Any] = {
@@ -53,16 +58,26 @@ _STAGES = (
     *("decoder_hidden_sizes", "encoder_hidden_size", "num_attention_heads"),
 )
 
+#: Channels of the stages that a backbone hands on, and what a detector makes of them.
+_BACKBONE = [16, 16, 32, 32]
+_JOINED = {"encoder_in_channels": _BACKBONE[1:], "decoder_in_channels": [WIDTH] * 3}
 
-def configs(architecture: Any) -> list[Callable[[], t.PreTrainedConfig]]:
-    """Configurations for ``architecture``, the smallest first: each leaves more as its class has it."""
+
+def configs(architecture: Any, task: str) -> list[Callable[[], t.PreTrainedConfig]]:
+    """Configurations for ``architecture``, the smallest first: each leaves more as its class has it.
+
+    Raises:
+      ImportError: its processor needs a package that is not here.
+    """
     kind = architecture.config_class
+    _processor(task, kind())
+    vocabulary = len(_writer(architecture)) if task == "automatic-speech-recognition" else 64
     given = words(kind)
     own = {name: value for name, value in given.items() if name != "backbone_config"}
     default = {name: value for name, value in given.items() if "depth" in name or name == "num_labels"}
     return [
-        lambda: shrink(kind, 64, **given),
-        lambda: shrink(kind, 64, **own),
+        lambda: shrink(kind, vocabulary, **given),
+        lambda: shrink(kind, vocabulary, **own),
         lambda: kind(**default),
         lambda: kind(num_labels=3),
     ]
@@ -91,14 +106,27 @@ def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     for name, value in vars(default).items():
         if name in ("conv_dim", "tdnn_dim") and isinstance(value, (list, tuple)):
             found[name] = [32] * len(value)
+        elif name == "out_indices" and isinstance(value, (list, tuple)) and "num_hidden_layers" in vars(default):
+            found |= {name: list(range(len(value))), "num_hidden_layers": max(2, len(value))}
         elif name in _STAGES and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
             found[name] = _narrow(name, value)
     if hasattr(default, "backbone_config"):
-        names = ["stage2", "stage3", "stage4"]
-        found["backbone_config"] = t.ResNetConfig(
-            embedding_size=16, hidden_sizes=[16, 16, 32, 32], depths=[1, 1, 1, 1], out_features=names
-        )
+        found["backbone_config"] = _backbone(default.backbone_config)
+        found |= {name: value for name, value in _JOINED.items() if hasattr(default, name)}
     return found
+
+
+def _backbone(own: Any) -> t.PreTrainedConfig:
+    """A small one of ``own``'s kind where that is a row of equal layers, and else of convolutions."""
+    if hasattr(own, "num_hidden_layers") and hasattr(own, "out_features"):
+        names = [f"stage{i + 1}" for i in range(len(_BACKBONE))][-len(own.out_features) :]
+        return shrink(type(own), 64, num_hidden_layers=len(_BACKBONE), out_features=names)
+    return t.ResNetConfig(
+        embedding_size=16,
+        hidden_sizes=_BACKBONE,
+        depths=[1] * len(_BACKBONE),
+        out_features=["stage2", "stage3", "stage4"],
+    )
 
 
 def _narrow(name: str, value: Sequence[int]) -> list[int]:
@@ -109,22 +137,34 @@ def _narrow(name: str, value: Sequence[int]) -> list[int]:
     return [16 * (i + 1) for i in range(len(value))]
 
 
-def save_parts(folder: Path, task: str, config: t.PreTrainedConfig) -> None:
+def save_parts(folder: Path, task: str, model: Any) -> None:
     """The processor, and the tokenizer where a text comes out, as an ordinary folder has them."""
-    if task in IMAGES:
-        _picture_processor(config).save_pretrained(folder)
-        return
-    _extractor(config).save_pretrained(folder)
+    _processor(task, model.config).save_pretrained(folder)
     if task == "automatic-speech-recognition":
-        for pattern in ("*token*", "vocab*"):
-            for file in Path(tiny.letters()).glob(pattern):
-                (folder / file.name).write_bytes(file.read_bytes())
+        _writer(type(model)).save_pretrained(folder)
+        if model.config.model_type == "whisper":
+            said = json.loads((Path(tiny.whisper()) / "generation_config.json").read_bytes())
+            (folder / "generation_config.json").write_text(json.dumps({**said, "max_new_tokens": WRITTEN}))
+
+
+def _processor(task: str, config: t.PreTrainedConfig) -> Any:
+    return _picture_processor(config) if task in IMAGES else _extractor(config)
+
+
+def _writer(architecture: Any) -> Any:
+    """The tokenizer of a recogniser: of letters for the frames of CTC, Whisper's own, or of bytes."""
+    if architecture.__name__.endswith("ForCTC"):
+        return t.Wav2Vec2CTCTokenizer.from_pretrained(tiny.letters())
+    if architecture.__name__.startswith("Whisper"):
+        return t.WhisperTokenizer.from_pretrained(tiny.whisper())
+    return byte_tokenizer()
 
 
 #: What the folders of a model name where the mapping has nothing, or another.
 _OF_FOLDERS = {
     **dict.fromkeys(("d_fine", "rt_detr_v2"), "RTDetrImageProcessor"),
     "dab-detr": "ConditionalDetrImageProcessor",
+    "siglip2_vision_model": "Siglip2ImageProcessor",
     "wav2vec2-bert": "SeamlessM4TFeatureExtractor",
 }
 
@@ -141,15 +181,15 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
     if hasattr(processor, "clusters"):
         processor.clusters = np.random.default_rng(0).uniform(-1, 1, (config.vocab_size - 1, 3))
     side = getattr(seen, "image_size", None) or 224
-    side = side if isinstance(side, int) else side[0]
-    for part in ("size", "crop_size"):
+    height, width = (side, side) if isinstance(side, int) else side
+    for part in ("size", "crop_size", "pad_size"):
         own = dict(getattr(processor, part, None) or {})
         if "height" in own:
-            setattr(processor, part, {"height": side, "width": side})
+            setattr(processor, part, {"height": height, "width": width})
         elif "longest_edge" in own:
-            setattr(processor, part, {"shortest_edge": side, "longest_edge": side * 2})
+            setattr(processor, part, {"shortest_edge": height, "longest_edge": height * 2})
         elif "shortest_edge" in own:
-            setattr(processor, part, {"shortest_edge": side})
+            setattr(processor, part, {"shortest_edge": height})
     return processor
 
 
@@ -158,6 +198,9 @@ def _extractor(config: t.PreTrainedConfig) -> Any:
     name = names.get(config.model_type, "Wav2Vec2FeatureExtractor")
     kind = getattr(t, name)
     sizes = {each: getattr(config, each) for each in ("num_mel_bins", "max_length") if hasattr(config, each)}
+    heard = getattr(config, "encoder_config", getattr(config, "audio_config", None))
+    if hasattr(heard, "num_mel_bins"):
+        sizes["feature_size"] = heard.num_mel_bins
     return kind(**{each: size for each, size in sizes.items() if each in inspect.signature(kind).parameters})
 
 
@@ -189,7 +232,9 @@ def _piped(task: str) -> Reference:
         for each in inputs:
             try:
                 with torch.inference_mode():
-                    answers.append(to_json(pipe(_decoded(task, each, pipe), **parameters)))
+                    answer = to_json(pipe(_decoded(task, each, pipe), **parameters))
+                # What else is in it is of the model's inside (Cohere's has the number of a piece).
+                answers.append({"text": answer["text"]} if task == "automatic-speech-recognition" else answer)
             except Exception as error:
                 answers.append(error)
         return answers

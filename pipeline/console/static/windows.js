@@ -10,7 +10,7 @@ import { narrow, term } from "./filter.js";
 import { Lines } from "./lines.js";
 import { clock, full, inFilter, zone } from "./time.js";
 
-const EVERY_MS = 5000;
+const EVERY_MS = 5000, COLUMNS = 40;
 let root, asked = 0, drawn = "";
 
 export function start(element) {
@@ -50,6 +50,17 @@ export async function update() {
 const PANES = { early: "so far", recount: "recounted" };
 const at = (text) => Date.parse(text) / 1000;
 
+/** A column a window and a place for each that is missing, `step` seconds apart; the newest 40. */
+function columnsOf(windows, step) {
+  const columns = [];
+  for (const w of windows.slice(-COLUMNS)) {
+    const start = at(w.window_start), last = columns.at(-1);
+    if (last && step) for (let time = Math.max(last.start + step, start - COLUMNS * step); time < start - step / 2; time += step) columns.push({ start: time, tick: clock(time), shares: {} });
+    columns.push({ start, tick: clock(start), shares: w.labels || {} });
+  }
+  return columns.slice(-COLUMNS);
+}
+
 function show(windows) {
   const title = h("h1.sr", {}, "Windows");
   if (!windows) return fill(root, title, empty("No summary table", "Start the job and the console with --summary_table: each window is then a row with its counts, its labels, its latency, and how far it is from the ten before."));
@@ -59,7 +70,7 @@ function show(windows) {
   const steps = points.slice(1).map((p, i) => p[0] - points[i][0]).sort((a, b) => a - b);
   const onRange = (from, to) => narrow([`since:${inFilter(from)}`, `until:${inFilter(to + 1)}`]);
   const lines = (title, series, options) => { const chart = new Lines(title, series, { ...options, onRange, gap: 1.5 * (steps[Math.floor(steps.length / 2)] || 60) }); setTimeout(() => chart.draw(points)); return h("section.card", {}, chart.element); };
-  const columns = windows.slice(-40).map((w) => ({ tick: clock(at(w.window_start)), shares: w.labels || {} }));
+  const columns = columnsOf(windows, steps[Math.floor(steps.length / 2)]);
   const verdicts = windows.map((w, i) => verdict(w.psi_label, w.chance_label ?? chanceOf(windows, i)));
   return fill(root, title,
     h("div.two", {},

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.query import LOCATION, view_fields
 from pipeline.emulators.bigquery.refs import DatasetRef, Table, TableRef
+from pipeline.emulators.bigquery.resources import check_etag, etag, merged, only, replacing, selected, stamped
 from pipeline.emulators.bigquery.results import page_of
 from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.bigquery.types import Field, parse_schema
@@ -37,11 +34,12 @@ class Projects:
 
     def list(self, request: Request) -> dict[str, Any]:
         names = sorted({ref.project for ref in self.store.datasets})
+        page, token = page_of(names, request)
         projects = [
             {"kind": "bigquery#project", "id": name, "projectReference": {"projectId": name}, "friendlyName": name}
-            for name in names
+            for name in page
         ]
-        return {"kind": "bigquery#projectList", "projects": projects, "totalItems": len(projects)}
+        return {"kind": "bigquery#projectList", "projects": projects, "totalItems": len(names), **token}
 
 
 class Datasets:
@@ -52,8 +50,10 @@ class Datasets:
         if request.query.get("filter"):
             raise not_here("filter")
         refs = sorted(ref for ref in self.store.datasets if ref.project == request.project)
+        if not request.flag("all"):
+            refs = [ref for ref in refs if not ref.dataset.startswith("_")]
         page, token = page_of(refs, request)
-        shown = [_only(_DATASET_SUMMARY, self._shown(ref)) for ref in page]
+        shown = [only(_DATASET_SUMMARY, self._shown(ref)) for ref in page]
         return {"kind": "bigquery#datasetList", "datasets": shown, **token}
 
     def insert(self, request: Request) -> dict[str, Any]:
@@ -64,22 +64,28 @@ class Datasets:
             )
         ref = DatasetRef(request.project, name)
         check_dataset(request.body)
-        self.store.create_dataset(ref, _stamped(_merged({}, request.body), created=True))
+        self.store.create_dataset(ref, stamped(merged({}, request.body), created=True))
         return self._shown(ref)
 
     def get(self, request: Request) -> dict[str, Any]:
-        return self._shown(request.dataset)
+        """``datasetView`` has who may do what and all the rest, one of them alone, or both."""
+        shown, view = self._shown(request.dataset), request.query.get("datasetView", "")
+        if view == "METADATA":
+            shown.pop("access")
+        return only(("kind", "id", "etag", "datasetReference", "access"), shown) if view == "ACL" else shown
 
     def patch(self, request: Request) -> dict[str, Any]:
         old = self.store.dataset(request.dataset)
-        _check_etag(old, request)
+        if request.query.get("updateMode", "UPDATE_FULL") not in ("UPDATE_FULL", "UPDATE_MODE_UNSPECIFIED"):
+            raise not_here("updateMode")
+        check_etag(old, request)
         check_dataset(request.body)
-        self.store.update_dataset(request.dataset, _stamped(_merged(old, request.body)))
+        self.store.update_dataset(request.dataset, stamped(merged(old, request.body)))
         return self._shown(request.dataset)
 
     def update(self, request: Request) -> dict[str, Any]:
         """Replaces the whole resource, where ``patch`` changes what it names."""
-        return self.patch(replace(request, body=_replacing(self.store.dataset(request.dataset), request.body)))
+        return self.patch(replace(request, body=replacing(self.store.dataset(request.dataset), request.body)))
 
     def delete(self, request: Request) -> dict[str, Any]:
         self.store.delete_dataset(request.dataset, request.flag("deleteContents"))
@@ -93,7 +99,7 @@ class Datasets:
             **resource,
             "kind": "bigquery#dataset",
             "id": str(ref),
-            "etag": _etag(resource),
+            "etag": etag(resource),
             "datasetReference": {"projectId": ref.project, "datasetId": ref.dataset},
         }
 
@@ -105,7 +111,7 @@ class Tables:
     def list(self, request: Request) -> dict[str, Any]:
         tables = self.store.tables_of(request.dataset)
         page, token = page_of(tables, request)
-        shown = [_only(_TABLE_SUMMARY, self._shown(table, count=False)) for table in page]
+        shown = [only(_TABLE_SUMMARY, self._shown(table, count=False)) for table in page]
         return {"kind": "bigquery#tableList", "tables": shown, "totalItems": len(tables), **token}
 
     def insert(self, request: Request) -> dict[str, Any]:
@@ -115,30 +121,31 @@ class Tables:
                 "invalid", f'Invalid table ID "{name}". Table IDs must be letters, numbers, underscores and dashes.'
             )
         ref = TableRef(*request.dataset, name)
-        resource = self._checked(ref, _stamped(_merged({}, request.body), created=True))
+        resource = self._checked(ref, stamped(merged({}, request.body), created=True))
         return self._shown(self.store.create_table(ref, resource))
 
     def get(self, request: Request) -> dict[str, Any]:
-        shown = self._shown(self.store.table(request.table))
+        shown = self._shown(self.store.table(request.table), request.query.get("view") != "BASIC")
         wanted = {name.strip().lower() for name in request.query.get("selectedFields", "").split(",") if name.strip()}
         if wanted and "schema" in shown:
-            fields = [field for field in shown["schema"]["fields"] if field["name"].lower() in wanted]
-            shown["schema"] = {"fields": fields}
+            shown["schema"] = {"fields": selected(shown["schema"]["fields"], wanted)}
         return shown
 
     def patch(self, request: Request) -> dict[str, Any]:
         old = self.store.table(request.table)
-        _check_etag(old.resource, request)
+        if request.flag("autodetect_schema"):
+            raise not_here("autodetect_schema")
+        check_etag(old.resource, request)
         # A null removes, but a table is never without a schema: `bq update` sends null for "as it is".
         changes = {key: value for key, value in request.body.items() if key != "schema" or value is not None}
-        resource = self._checked(request.table, _stamped(_merged(old.resource, changes)))
+        resource = self._checked(request.table, stamped(merged(old.resource, changes)))
         if ("view" in resource) != ("view" in old.resource):
             raise BigQueryError("invalid", f"Cannot make a view of a table or a table of a view: {old.ref}")
         return self._shown(self.store.update_table(request.table, resource))
 
     def update(self, request: Request) -> dict[str, Any]:
         """Replaces the whole resource but for the schema, where ``patch`` changes what it names."""
-        return self.patch(replace(request, body=_replacing(self.store.table(request.table).resource, request.body)))
+        return self.patch(replace(request, body=replacing(self.store.table(request.table).resource, request.body)))
 
     def delete(self, request: Request) -> dict[str, Any]:
         self.store.delete_table(request.table)
@@ -151,7 +158,7 @@ class Tables:
             **table.resource,
             "kind": "bigquery#table",
             "id": str(ref),
-            "etag": _etag(table.resource),
+            "etag": etag(table.resource),
             "type": "VIEW" if view else "TABLE",
             "tableReference": {"projectId": ref.project, "datasetId": ref.dataset, "tableId": ref.table},
             **({"numRows": str(self.store.count(table))} if count and not view else {}),
@@ -191,41 +198,3 @@ def _canonical(described: Mapping[str, Any], field: Field) -> dict[str, Any]:
     """A column as the client described it, with type and mode as the service writes them."""
     nested = [_canonical(d, f) for d, f in zip(described.get("fields") or (), field.fields, strict=False)]
     return {**described, "type": field.type, "mode": field.mode, **({"fields": nested} if nested else {})}
-
-
-def _only(keys: tuple[str, ...], resource: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in resource.items() if key in keys}
-
-
-def _merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``old`` with ``changes``, objects within objects too: labels not named stay. A null removes."""
-    merged = dict(old)
-    for key, value in changes.items():
-        if isinstance(value, Mapping):
-            before = merged.get(key)
-            merged[key] = _merged(before if isinstance(before, Mapping) else {}, value)
-        else:
-            merged[key] = value
-    return {key: value for key, value in merged.items() if value is not None}
-
-
-def _replacing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes that make ``new`` of ``old``: what it does not name goes, labels one by one."""
-    kept = ("schema", "view", "creationTime")
-    gone = {key: None for key in old if key not in new and key not in kept}
-    labels = dict.fromkeys(set(old.get("labels") or {}) - set(new.get("labels") or {}))
-    return {**gone, **new, **({"labels": {**labels, **new["labels"]}} if new.get("labels") else {})}
-
-
-def _stamped(resource: Mapping[str, Any], created: bool = False) -> dict[str, Any]:
-    now = str(time.time_ns() // 1_000_000)
-    return {**resource, **({"creationTime": now} if created else {}), "lastModifiedTime": now}
-
-
-def _etag(resource: Mapping[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(resource, option=orjson.OPT_SORT_KEYS)).hexdigest()[:22]
-
-
-def _check_etag(resource: Mapping[str, Any], request: Request) -> None:
-    if request.if_match not in (None, "*", _etag(resource)):
-        raise BigQueryError("conditionNotMet", "Precondition check failed.")

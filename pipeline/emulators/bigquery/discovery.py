@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.emulators.bigquery.methods import METHODS
+from pipeline.emulators.bigquery.methods import METHODS, SYSTEM
 
 _PATH_PARAMETER = re.compile(r"{(\w+)}")
 
@@ -51,10 +51,7 @@ def discovery_document(root: str) -> dict[str, Any]:
         "basePath": "/bigquery/v2/",
         "baseUrl": f"{root}/bigquery/v2/",
         "batchPath": "batch/bigquery/v2",
-        "parameters": {
-            name: {"type": "string", "location": "query"}
-            for name in ("alt", "fields", "key", "oauth_token", "prettyPrint", "quotaUser", "trace", "userIp")
-        },
+        "parameters": {name: {"type": "string", "location": "query"} for name in SYSTEM},
         "schemas": {"Json": {"id": "Json", "type": "object"}},
         "resources": resources,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,9 @@ from pipeline.emulators.bigquery.jobs import Job, Jobs, dml_statistics
 from pipeline.emulators.bigquery.methods import Request
 from pipeline.emulators.bigquery.results import PAGE_ROWS, page_of, rows_page
 from pipeline.emulators.bigquery.store import Store
+from pipeline.emulators.bigquery.unsupported import query_of
+
+_END_OF_TIME = 10**17
 
 
 class JobMethods:
@@ -17,36 +21,51 @@ class JobMethods:
         self.jobs = Jobs(store)
 
     def list(self, request: Request) -> dict[str, Any]:
-        page, token = page_of(self.jobs.of(request.project), request)
-        return {"kind": "bigquery#jobList", "jobs": [{**job.resource(), "state": "DONE"} for job in page], **token}
+        """Newest first. All jobs are over, and all are one user's; none has children."""
+        states = request.query.get("stateFilter", "done").lower().split(",")
+        first, last = request.number("minCreationTime", 0), request.number("maxCreationTime", _END_OF_TIME)
+        over = "done" in states and not request.query.get("parentJobId")
+        jobs = [job for job in self.jobs.of(request.project) if over and first <= int(job.created * 1000) <= last]
+        page, token = page_of(jobs, request)
+        full = request.query.get("projection", "").lower() == "full"
+        shown = [{**job.resource(), "state": "DONE"} for job in page]
+        if not full:
+            shown = [{name: value for name, value in job.items() if name != "configuration"} for job in shown]
+        return {"kind": "bigquery#jobList", "jobs": shown, **token}
 
     def insert(self, request: Request) -> dict[str, Any]:
-        job_id = (request.body.get("jobReference") or {}).get("jobId")
+        reference = request.body.get("jobReference") or {}
         configuration = request.body.get("configuration") or {}
-        return self.jobs.run(request.project, configuration, job_id, request.media).resource()
+        job_id, location = reference.get("jobId"), reference.get("location")
+        return self.jobs.run(request.project, configuration, job_id, request.media, location).resource()
 
     def get(self, request: Request) -> dict[str, Any]:
-        return self.jobs.get(request.project, request.path["jobId"]).resource()
+        return self._job(request).resource()
 
     def cancel(self, request: Request) -> dict[str, Any]:
         """Jobs are over when ``jobs.insert`` returns: there is never anything left to cancel."""
         return {"kind": "bigquery#jobCancelResponse", "job": self.get(request)}
 
     def delete(self, request: Request) -> dict[str, Any]:
-        self.jobs.forget(request.project, request.path["jobId"])
+        self.jobs.forget(self._job(request))
         return {}
 
     def query(self, request: Request) -> dict[str, Any]:
-        """``jobs.insert`` and ``jobs.getQueryResults`` in one."""
+        """``jobs.insert`` and ``jobs.getQueryResults`` in one; the same again for the same ``requestId``."""
         body = request.body
-        job = self.jobs.run(request.project, {"query": body, "dryRun": bool(body.get("dryRun"))})
+        named = body.get("requestId")
+        job_id = named and f"job_{hashlib.sha256(named.encode()).hexdigest()[:32]}"
+        job = self.jobs.run(request.project, query_of(body), job_id, location=body.get("location"), again=True)
         options = {f"formatOptions.{name}": str(value) for name, value in (body.get("formatOptions") or {}).items()}
         if body.get("maxResults") is not None:
             options["maxResults"] = str(body["maxResults"])
         return {**_results(job, Request(request.path, options, {})), "kind": "bigquery#queryResponse"}
 
     def getQueryResults(self, request: Request) -> dict[str, Any]:
-        return _results(self.jobs.get(request.project, request.path["jobId"]), request)
+        return _results(self._job(request), request)
+
+    def _job(self, request: Request) -> Job:
+        return self.jobs.get(request.project, request.path["jobId"], request.query.get("location"))
 
 
 def _results(job: Job, request: Request) -> dict[str, Any]:

@@ -7,15 +7,16 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pipeline.emulators.bigquery.destination import destination_of, write
 from pipeline.emulators.bigquery.errors import BigQueryError, not_found
 from pipeline.emulators.bigquery.loads import read_load
 from pipeline.emulators.bigquery.query import LOCATION, Answer, Loaded, Statement, execute
 from pipeline.emulators.bigquery.store import Store
-from pipeline.emulators.bigquery.unsupported import check_query, not_here
+from pipeline.emulators.bigquery.unsupported import check_job, not_here
 
 #: Jobs remembered, and the size of all their results; beyond, the oldest are forgotten. The latest is always kept.
 JOBS = 500
@@ -33,11 +34,12 @@ class Job:
     ended: float
     answer: Answer | None = None
     error: BigQueryError | None = None
+    location: str = LOCATION
 
     @property
     def reference(self) -> dict[str, str]:
         """The ``JobReference``."""
-        return {"projectId": self.project, "jobId": self.id, "location": LOCATION}
+        return {"projectId": self.project, "jobId": self.id, "location": self.location}
 
     @property
     def result_bytes(self) -> int:
@@ -57,7 +59,7 @@ class Job:
             statistics |= {"totalBytesProcessed": "0", "query": _statistics(self.answer)}
         return {
             "kind": "bigquery#job",
-            "id": f"{self.project}:{LOCATION}.{self.id}",
+            "id": f"{self.project}:{self.location}.{self.id}",
             "jobReference": self.reference,
             "configuration": self.configuration,
             "statistics": statistics,
@@ -102,64 +104,81 @@ class Jobs:
     store: Store
     _jobs: OrderedDict[tuple[str, str], Job] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    #: One lock a job id that is being run: two requests with one id are one after the other.
+    _turns: WeakValueDictionary[tuple[str, str], Any] = field(default_factory=WeakValueDictionary)
 
     def run(
-        self, project: str, configuration: Mapping[str, Any], job_id: str | None = None, media: bytes | None = None
+        self,
+        project: str,
+        configuration: Mapping[str, Any],
+        job_id: str | None = None,
+        media: bytes | None = None,
+        location: str | None = None,
+        again: bool = False,
     ) -> Job:
         """Runs a query or load job to its end. A failed one is a failed job; a dry run raises and is not remembered.
 
-        Raises ``duplicate`` for a job id that was used before and ``notImplemented`` for jobs of other kinds.
+        A job id that was used before gives its job if it is asked for ``again``, and is not run twice. Raises
+        ``duplicate`` for it otherwise, and ``notImplemented`` for jobs of other kinds.
         """
-        dry_run = bool(configuration.get("dryRun"))
         kind = next((kind for kind in _RUNNERS if isinstance(configuration.get(kind), Mapping)), None)
         if kind is None:
             raise BigQueryError(
                 "notImplemented", "the embedded BigQuery runs query and load jobs only, not copy or extract jobs"
             )
+        check_job(configuration, kind)
         job_id = job_id or f"job_{uuid.uuid4().hex}"
-        if (project, job_id) in self._jobs:
-            raise BigQueryError("duplicate", f"Already Exists: Job {project}:{LOCATION}.{job_id}")
-        created = time.time()
+        with self._lock:
+            turn = self._turns.setdefault((project, job_id), threading.Lock())
+        with turn:
+            old = self._jobs.get((project, job_id))
+            if old and again:
+                return old
+            if old:
+                raise BigQueryError("duplicate", f"Already Exists: Job {project}:{old.location}.{job_id}")
+            begun = Job(project, job_id, configuration, time.time(), 0.0, location=location or LOCATION)
+            return self._run(begun, kind, media)
+
+    def _run(self, job: Job, kind: str, media: bytes | None) -> Job:
+        configuration, dry_run = job.configuration, bool(job.configuration.get("dryRun"))
         answer, error = None, None
         try:
-            answer = _RUNNERS[kind](self.store, project, configuration[kind], dry_run, media)
+            answer = _RUNNERS[kind](self.store, job.project, configuration[kind], dry_run, media)
         except BigQueryError as failure:
             # What is the server's own fault is no job that failed: the request may be sent again.
             if dry_run or failure.code >= 500:
                 raise
             error = failure
         configuration = {"jobType": kind.upper(), **configuration}
-        job = Job(project, job_id, configuration, created, time.time(), answer, error)
+        job = replace(job, configuration=configuration, ended=time.time(), answer=answer, error=error)
         if not dry_run:
             with self._lock:
-                self._jobs[project, job_id] = job
+                self._jobs[job.project, job.id] = job
                 held = sum(other.result_bytes for other in self._jobs.values())
                 while len(self._jobs) > JOBS or (held > RESULT_BYTES and len(self._jobs) > 1):
                     _, oldest = self._jobs.popitem(last=False)
                     held -= oldest.result_bytes
         return job
 
-    def get(self, project: str, job_id: str) -> Job:
-        """A job by its id; raises ``notFound``."""
-        try:
-            return self._jobs[project, job_id]
-        except KeyError:
-            raise not_found("Job", f"{project}:{LOCATION}.{job_id}") from None
+    def get(self, project: str, job_id: str, location: str | None = None) -> Job:
+        """A job by its id, and its location if one is named; raises ``notFound``."""
+        job = self._jobs.get((project, job_id))
+        if job is None or (location or job.location).upper() != job.location.upper():
+            raise not_found("Job", f"{project}:{location or LOCATION}.{job_id}")
+        return job
 
     def of(self, project: str) -> list[Job]:
         """The project's jobs, newest first."""
         with self._lock:
             return [job for job in reversed(self._jobs.values()) if job.project == project]
 
-    def forget(self, project: str, job_id: str) -> None:
+    def forget(self, job: Job) -> None:
         """Drops a job and its results."""
-        self.get(project, job_id)
         with self._lock:
-            self._jobs.pop((project, job_id), None)
+            self._jobs.pop((job.project, job.id), None)
 
 
 def _query(store: Store, project: str, configuration: Mapping[str, Any], dry_run: bool, media: bytes | None) -> Answer:
-    check_query(configuration)
     target = destination_of(configuration)
     answer = execute(store, _statement(project, configuration), dry_run)
     if target is None or dry_run:

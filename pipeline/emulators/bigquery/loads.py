@@ -18,7 +18,6 @@ from pipeline.emulators.bigquery.types import Field, parse_schema
 from pipeline.emulators.bigquery.unsupported import check_schema, not_here
 from pipeline.emulators.bigquery.values import parse_timestamp
 
-_NOT_HERE = ("timePartitioning", "rangePartitioning", "clustering", "schemaUpdateOptions", "hivePartitioningOptions")
 csv.field_size_limit(64 * 1024 * 1024)
 _NAME = re.compile(r"\W", re.ASCII)
 
@@ -34,9 +33,6 @@ def read_load(
     kind = configuration.get("sourceFormat") or "CSV"
     if kind not in ("CSV", "NEWLINE_DELIMITED_JSON", "PARQUET"):
         raise not_here(f"sourceFormat {kind}")
-    for option in _NOT_HERE:
-        if configuration.get(option):
-            raise not_here(f"{option} of a load job")
     if (configuration.get("encoding") or "UTF-8").upper() not in ("UTF-8", "UTF8"):
         raise not_here(f"encoding {configuration['encoding']}")
     described = (configuration.get("schema") or {}).get("fields")
@@ -102,6 +98,10 @@ def _read_csv(
         ]
     except (csv.Error, TypeError) as error:
         raise _bad(f"the file is not CSV: {error}") from None
+    if not configuration.get("allowQuotedNewlines") and any(
+        re.search(r"[\r\n]", cell) for line in lines for cell in line
+    ):
+        raise _bad("a value has a line end within quotes, and allowQuotedNewlines is not set")
     skip = _count(configuration, "skipLeadingRows")
     null = str(configuration.get("nullMarker") or "")
     body = lines[skip:]

@@ -12,14 +12,21 @@ from typing import Any
 
 from pipeline.emulators.bigquery.errors import BigQueryError
 from pipeline.emulators.bigquery.refs import DatasetRef, TableRef
+from pipeline.emulators.bigquery.unsupported import not_here
 
 _PROJECT = "projects/{projectId}"
 _DATASET = _PROJECT + "/datasets/{datasetId}"
 _TABLE = _DATASET + "/tables/{tableId}"
 _PAGING = ("maxResults", "pageToken")
 _ROWS = (*_PAGING, "startIndex", "formatOptions.useInt64Timestamp", "formatOptions.timestampOutputFormat")
+_JOBS = ("allUsers", "projection", "stateFilter", "minCreationTime", "maxCreationTime", "parentJobId")
+#: Parameters of every Google API, which change the form of an answer at most.
+SYSTEM = (
+    *("alt", "fields", "key", "oauth_token", "access_token", "prettyPrint", "quotaUser", "trace", "userIp"),
+    *("$.xgafv", "callback", "uploadType", "upload_protocol"),
+)
 
-#: name: (HTTP method, path, query parameters)
+#: name: (HTTP method, path, query parameters); each of these is heeded, or changes no answer here
 METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "projects.list": ("GET", "projects", _PAGING),
     "datasets.list": ("GET", _PROJECT + "/datasets", (*_PAGING, "all", "filter")),
@@ -36,12 +43,12 @@ METHODS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "tables.delete": ("DELETE", _TABLE, ()),
     "tabledata.insertAll": ("POST", _TABLE + "/insertAll", ()),
     "tabledata.list": ("GET", _TABLE + "/data", (*_ROWS, "selectedFields")),
-    "jobs.list": ("GET", _PROJECT + "/jobs", (*_PAGING, "allUsers", "projection", "stateFilter")),
+    "jobs.list": ("GET", _PROJECT + "/jobs", (*_PAGING, *_JOBS)),
     "jobs.insert": ("POST", _PROJECT + "/jobs", ()),
     "jobs.query": ("POST", _PROJECT + "/queries", ()),
     "jobs.getQueryResults": ("GET", _PROJECT + "/queries/{jobId}", (*_ROWS, "timeoutMs", "location")),
-    "jobs.get": ("GET", _PROJECT + "/jobs/{jobId}", ("location",)),
-    "jobs.cancel": ("POST", _PROJECT + "/jobs/{jobId}/cancel", ("location",)),
+    "jobs.get": ("GET", _PROJECT + "/jobs/{jobId}", ("location", "projection")),
+    "jobs.cancel": ("POST", _PROJECT + "/jobs/{jobId}/cancel", ("location", "projection")),
     "jobs.delete": ("DELETE", _PROJECT + "/jobs/{jobId}/delete", ("location",)),
 }
 
@@ -56,6 +63,9 @@ _TABLE_BODY = {
 _QUERY_BODY = {
     "query": "",
     "defaultDataset": {"projectId": "", "datasetId": ""},
+    "labels": {},
+    "location": "",
+    "requestId": "",
     "queryParameters": [{"name": "", "parameterType": {}, "parameterValue": {}}],
     "formatOptions": {},
     "destinationTable": {},
@@ -71,7 +81,10 @@ _BODIES: dict[str, dict[str, Any]] = {
     "tables.patch": _TABLE_BODY,
     "tables.update": _TABLE_BODY,
     "tabledata.insertAll": {"rows": [{"json": {}}]},
-    "jobs.insert": {"jobReference": {"jobId": ""}, "configuration": {"query": _QUERY_BODY, "load": _LOAD_BODY}},
+    "jobs.insert": {
+        "jobReference": {"jobId": "", "location": ""},
+        "configuration": {"query": _QUERY_BODY, "load": _LOAD_BODY},
+    },
     "jobs.query": _QUERY_BODY,
 }
 _KINDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
@@ -82,6 +95,13 @@ def check_body(method: str, body: Any) -> Mapping[str, Any]:
     _check_shape(body, _BODIES.get(method, {}), "")
     checked: Mapping[str, Any] = body
     return checked
+
+
+def check_parameters(method: str, query: Mapping[str, str]) -> None:
+    """Raises ``notImplemented`` for a query parameter that would be left out of account."""
+    for name in query:
+        if name not in METHODS[method][2] and name not in SYSTEM:
+            raise not_here(f"the parameter {name} of {method}")
 
 
 def _check_shape(value: Any, example: Any, path: str) -> None:

@@ -17,7 +17,7 @@ import orjson
 from pipeline.emulators.bigquery.api import Api
 from pipeline.emulators.bigquery.discovery import discovery_document
 from pipeline.emulators.bigquery.errors import BigQueryError
-from pipeline.emulators.bigquery.methods import METHODS, Request, check_body
+from pipeline.emulators.bigquery.methods import METHODS, Request, check_body, check_parameters
 from pipeline.emulators.bigquery.tabledata import MAX_REQUEST_BYTES
 from pipeline.emulators.bigquery.uploads import Reply, Uploads
 from pipeline.emulators.guard import refusal
@@ -146,7 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _call(self, body: bytes) -> Reply:
         url = urlsplit(self.path)
-        query = dict(parse_qsl(url.query))
+        query: dict[str, str] = {}
+        for key, value in parse_qsl(url.query):  # what is repeated is a list
+            query[key] = f"{query[key]},{value}" if key in query else value
         if url.path in _DISCOVERY_PATHS:
             return Reply(200, {}, discovery_document(self.server.url))
         upload = self.server.uploads.call(self.command, url.path, query, dict(self.headers.items()), body)
@@ -157,6 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
             if method == self.command and match:
                 path = {key: unquote(value) for key, value in match.groupdict().items()}
                 parsed = check_body(name, _parse(body))
+                check_parameters(name, query)
                 request = Request(path, query, parsed, len(body), self.headers.get("If-Match"))
                 return Reply(200, {}, self.server.api.call(name, request))
         # A client may take a 404 for a resource that is not there, which it is glad of when it deletes.

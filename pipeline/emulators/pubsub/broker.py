@@ -19,6 +19,7 @@ from pipeline.emulators.pubsub.schemas import DELETED_SCHEMA, Schemas
 from pipeline.emulators.pubsub.settings import (
     MUTABLE_SUBSCRIPTION,
     MUTABLE_TOPIC,
+    as_asked,
     check,
     check_topic,
     complete,
@@ -75,7 +76,7 @@ class Broker:
         limits.check_name(topic.name, "topics")
         if topic.name in self.topics:
             raise exists(topic.name)
-        self._check_topic(topic)
+        self._check_topic(as_asked(topic))
         self.topics[topic.name] = topic
         self._journal.save("topics", topic.name, topic.SerializeToString())
         return topic
@@ -126,7 +127,7 @@ class Broker:
         if config.name in self.subscriptions:
             raise exists(config.name)
         self.topic(config.topic)
-        self._check(config)
+        self._check(as_asked(config))
         subscription = self._attach(config)
         self._save(subscription)
         return config

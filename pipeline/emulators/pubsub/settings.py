@@ -13,12 +13,18 @@ _UNSUPPORTED = (
     "bigquery_config.drop_unknown_fields",
     "bigquery_config.use_table_schema",
     "bigquery_config.use_topic_schema",
+    "bigtable_config",
     "cloud_storage_config",
     "enable_exactly_once_delivery",
     "ingestion_data_source_settings",
+    "kms_key_name",
+    "message_storage_policy",
     "message_transforms",
-    "push_config.push_endpoint",
+    "push_config",
+    "tags",
 )
+#: What the service itself says of a topic or subscription; said by a client, it is not heard.
+_OUTPUT_ONLY = ("analytics_hub_subscription_info", "detached", "satisfies_pzs", "topic_message_retention_duration")
 #: What is not here can be asked for by an update too, and is refused as that.
 _REFUSED = {path.split(".")[0] for path in _UNSUPPORTED}
 MUTABLE_TOPIC = {*_REFUSED, "labels", "message_retention_duration", "schema_settings"}
@@ -67,6 +73,14 @@ def complete(config: Any) -> None:
         if not config.retry_policy.HasField("maximum_backoff"):
             config.retry_policy.maximum_backoff.seconds = 600
     config.state = types.Subscription.State.ACTIVE
+
+
+def as_asked(config: Any) -> Any:
+    """``config``, cleared of what only the service says: a client that sends back what it got changes nothing by it."""
+    for name in _OUTPUT_ONLY:
+        if name in config.DESCRIPTOR.fields_by_name:
+            config.ClearField(name)
+    return config
 
 
 def check_supported(config: Any) -> None:

@@ -18,7 +18,7 @@ from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
 from transforms.models.task_table import TASKS, find
-from transforms.models.tasks.audio import AudioClassification, SpeechRecognition
+from transforms.models.tasks.audio import AudioClassification, AudioTask, SpeechRecognition
 from transforms.models.tasks.base import Loading, Task
 from transforms.models.tasks.classify import TextClassification, ZeroShotClassification
 from transforms.models.tasks.embeddings import FeatureExtraction
@@ -31,11 +31,13 @@ from transforms.models.tasks.rewriting import Summarization, Text2TextGeneration
 from transforms.models.tasks.similarity import SentenceSimilarity
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.text_generation import TextGeneration
+from transforms.models.tasks.together import measure_files
 from transforms.models.tasks.tokens import FillMask, TokenClassification
 from transforms.models.tasks.trial import try_out
 from transforms.models.tasks.vision import (
     ImageClassification,
     ImageFeatureExtraction,
+    ImageTask,
     ObjectDetection,
     ZeroShotImageClassification,
 )
@@ -128,6 +130,8 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         with task.model.running():
             if isinstance(task, TextTask):
                 measure(task)
+            elif isinstance(task, ImageTask | AudioTask):
+                measure_files(task)
             tried = probe(task)
             if tried is not None:
                 task.model = task.model.settle(tried, spec.engine != "auto")

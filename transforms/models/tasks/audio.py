@@ -14,7 +14,7 @@ from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidParameter, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
-from transforms.models.tasks.base import Loading, Prepared, Task, Watch, label_function, non_finite, to_numpy
+from transforms.models.tasks.base import Loading, Prepared, Task, Watch, by_row, label_function, non_finite, to_numpy
 from transforms.models.tasks.media import read_each
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizer import load_tokenizer
@@ -57,6 +57,10 @@ class AudioTask(Task):
     def one(self, ask: Ask, sound: np.ndarray) -> Prepared | ElementError:
         """An element of one recording, or what is wrong with it."""
         raise NotImplementedError
+
+    def raw(self, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+        """What the model makes of each of ``batch``, for measuring."""
+        return by_row(self.forward(batch), len(batch))
 
 
 class AudioClassification(AudioTask):
@@ -153,8 +157,8 @@ class SpeechRecognition(AudioTask):
             return self._decode_frames(batch)
         return self._run_pipeline(batch)
 
-    def _decode_frames(self, batch: Sequence[Prepared]) -> list[Any]:
-        """CTC: the likeliest token of each frame, padding left out, then transformers' own decoding."""
+    def raw(self, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+        """The frames of each recording, for measuring; only of models that ``pads``."""
         rate = self.extractor.sampling_rate
         inputs = self.extractor(
             [prepared.rows for prepared in batch],
@@ -166,14 +170,18 @@ class SpeechRecognition(AudioTask):
         logits = self.model.forward(
             input_values=inputs["input_values"].to(self.dtype), attention_mask=inputs["attention_mask"]
         ).logits
-        frames = self.frames(inputs["attention_mask"].sum(-1)).tolist()
+        counts = self.frames(inputs["attention_mask"].sum(-1)).tolist()
+        return [own[:count] for own, count in zip(logits, counts, strict=True)]
+
+    def _decode_frames(self, batch: Sequence[Prepared]) -> list[Any]:
+        """CTC: the likeliest token of each frame, padding left out, then transformers' own decoding."""
         answers: list[Any] = []
-        for own, count, prepared in zip(logits, frames, batch, strict=True):
-            if not own[:count].isfinite().all():
+        for frames, prepared in zip(self.raw(batch), batch, strict=True):
+            if not frames.isfinite().all():
                 answers.append(non_finite())
                 continue
             stamps = prepared.ask.parameters.get("return_timestamps") or None
-            tokens = own[None, :count].argmax(-1).cpu()
+            tokens = frames[None].argmax(-1).cpu()
             answers.append(self.pipeline.postprocess([{"tokens": tokens}], return_timestamps=stamps))
         return answers
 
@@ -189,7 +197,8 @@ class SpeechRecognition(AudioTask):
         answers: list[Any] = self.pipeline(sounds, batch_size=len(sounds), **given)
         if self.watch.seen:
             raise non_finite()  # beside others: the batch is halved until the culprit stands alone
-        return answers
+        # What else comes along is of the model's inside (Cohere's has the number of a piece).
+        return [{name: answer[name] for name in ("text", "chunks") if name in answer} for answer in answers]
 
     def finish(self, outputs: list[Any], batch: Sequence[Prepared]) -> list[Any]:
         return outputs

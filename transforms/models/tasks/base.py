@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +16,7 @@ from transforms.models.backends.architectures import model_classes
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
+from transforms.models.sharing import Sharing
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
 
@@ -74,6 +75,8 @@ class Task(ABC):
         self.device, self.dtype = loading.place.device, loading.place.dtype
         source = Source(loading.folder, loading.config, self.entry.name, self.auto, self.may_miss)
         self.model = loading.engine.load(source, loading.place)
+        #: Which elements may share a forward, as it was measured.
+        self.sharing = Sharing()
 
     @classmethod
     def architectures(cls) -> set[str]:
@@ -105,7 +108,8 @@ class Task(ABC):
 
     def planned(self, prepared: Prepared) -> Size:
         """What ``prepared`` costs, and beside which others it may run."""
-        return prepared.size
+        group = self.sharing.group(prepared.size.length, prepared.tokens)
+        return prepared.size if group is None else replace(prepared.size, group=(prepared.size.group, group))
 
     @abstractmethod
     def forward(self, batch: Sequence[Prepared]) -> Any:
@@ -185,6 +189,18 @@ def label_function(config: Any) -> str:
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
     """``tensor`` on the CPU in float32."""
     return tensor.float().cpu().numpy()
+
+
+def by_row(outputs: Any, count: int) -> list[torch.Tensor]:
+    """The arrays and tensors that a task's ``outputs`` hold for each of ``count`` rows, a row's own together.
+
+    Raises:
+      ValueError: one holds another number of rows.
+    """
+    several = [each for each in (outputs if isinstance(outputs, (tuple, list)) else [outputs]) if each is not None]
+    if any(len(each) != count for each in several):
+        raise ValueError(f"{len(several[0])} answers to {count} inputs")
+    return [torch.as_tensor(each[i]) for i in range(count) for each in several]
 
 
 def non_finite() -> NonFinite:

@@ -68,24 +68,26 @@ def _longer(row: Any, length: int) -> Any:
 
 
 def _of_files(task: ImageTask | AudioTask) -> Probe | None:
-    made = list(_tries(task))
+    made = list(tries(task))
     if not made:
         return None
+    share = task.sharing.which == "all"
     batches: dict[Any, list[Prepared]] = {}
     for each in made:
         batches.setdefault(task.planned(each).group, []).append(each)
-    together = [own * 2 for own in batches.values()]
+    together = [own * 2 for own in batches.values()] if share else []
 
     def answers() -> list[torch.Tensor]:
         return [tensor for batch in [*([each] for each in made), *together] for tensor in _tensors(task.forward(batch))]
 
     usual = made[0]
-    batch = [usual] * max(1, _TIMED // usual.size.length)
+    batch = [usual] * (max(1, _TIMED // usual.size.length) if share else 1)
     return Probe(answers, lambda: _tensors(task.forward(batch)), False)
 
 
-def _tries(task: ImageTask | AudioTask) -> Iterator[Prepared]:
-    random, ask = np.random.default_rng(0), Ask(b"", task.entry.tried_with({}))
+def tries(task: ImageTask | AudioTask, seed: int = 0) -> Iterator[Prepared]:
+    """Recordings or pictures of several sizes, of the noise of ``seed``, as ``task`` prepares them."""
+    random, ask = np.random.default_rng(seed), Ask(b"", task.entry.tried_with({}))
     with contextlib.suppress(ElementError):  # a processor may refuse them for their shape
         if isinstance(task, AudioTask):
             for seconds in _SECONDS:

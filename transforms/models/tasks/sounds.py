@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 
@@ -15,6 +16,12 @@ MAX_SAMPLES = 1800 * 48_000
 #: Codings of which libsndfile decodes what is there. Of the others it decodes the last block whole, if cut off or not,
 #: and so the memory that was to hold it.
 _STREAMS = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_")
+
+#: A recording after another's: of OGG a stream's first page after other pages, of MP3 a second count of frames.
+#: libsndfile would read the first alone. Of FLAC and WAV it refuses what comes after.
+_ANOTHER = re.compile(
+    rb"OggS\0[\0\1\4\5].*OggS\0[\2\6]|(?:Xing|Info)\0\0\0[\0-\x0f].*(?:Xing|Info)\0\0\0[\0-\x0f]", re.DOTALL
+)
 
 #: Samples read at once, all channels together.
 _BLOCK = 1 << 20
@@ -59,6 +66,8 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if not file.subtype.startswith(_STREAMS) and not _is_whole_wav(data):
             raise InvalidInput(f"inputs is audio in {file.subtype} that was cut off, or is not in a WAV file")
+        if file.format in ("OGG", "MPEG", "MP3") and _ANOTHER.search(data):
+            raise InvalidInput("inputs is several recordings in one file, one after the other; send each by itself")
         # soundfile seeks after each read, at which a FLAC fails that does not say its length: a pipe wrote it.
         file.seekable = lambda: False
         # In blocks, so that many channels are never in memory at once.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
 from transforms.models.inputs import Ask
-from transforms.models.sharing import Sharing, vocabulary
+from transforms.models.sharing import vocabulary
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.tokenizer import load_tokenizer, max_tokens
 from transforms.models.tasks.tokenizing import Encoder, Row, Text
@@ -33,7 +32,6 @@ class TextTask(Task):
         super().__init__(loading)
         self.tokenizer = load_tokenizer(loading.folder)
         self.encoder = Encoder(self.tokenizer, self.max_length(), self.strategy)
-        self.sharing = Sharing()
         #: Tokens that the model has a vector for, where its tokenizer knows more (tokens added, and never trained).
         known = vocabulary(self.model.module)
         self.known = known if known is not None and len(self.tokenizer) > known else None
@@ -87,10 +85,6 @@ class TextTask(Task):
             f"{what} longer than the model's {self.encoder.max_length} tokens;"
             " shorten it, or let it be cut (on_too_long=truncate, parameters.truncate=true)"
         )
-
-    def planned(self, prepared: Prepared) -> Size:
-        group = self.sharing.group(prepared.size.length, prepared.tokens)
-        return prepared.size if group is None else replace(prepared.size, group=(prepared.size.group, group))
 
     def forward(self, batch: Sequence[Prepared]) -> Any:
         return self.logits([prepared.rows for prepared in batch])

@@ -24,6 +24,7 @@ from transforms.models.tasks.base import (
     Prepared,
     Scores,
     Task,
+    by_row,
     finite_rows,
     label_function,
     non_finite,
@@ -79,12 +80,18 @@ class ImageTask(Task):
         pixels = made["pixel_values"]
         parts = {name: each for name, each in made.items() if name in self.beside and isinstance(each, torch.Tensor)}
         length = max(1, pixels.shape[-1] * pixels.shape[-2] // PIXELS_A_TOKEN)
-        group = (tuple(tuple(each.shape[1:]) for each in parts.values()), self.group(ask))
+        # Who cuts a picture into several has as many as it has places for.
+        alike = (tuple(tuple(each.shape[1:]) for each in parts.values()), self.group(ask))
+        group: Hashable = alike if len(pixels) == 1 else object()
         return Prepared(ask, (parts, (image.height, image.width)), Size(length, len(pixels), group))
 
     def group(self, ask: Ask) -> Hashable:
         """What must be equal, beside the size, for two messages to share a forward."""
         return None
+
+    def raw(self, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+        """What the model makes of each of ``batch``, for measuring."""
+        return by_row(self.forward(batch), len(batch))
 
     def pixels(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """The images of ``batch`` as tensors on the device: what the model is given."""
@@ -138,12 +145,8 @@ class ImageFeatureExtraction(ImageTask):
 
     def forward(self, batch: Sequence[Prepared]) -> tuple[np.ndarray, np.ndarray | None]:
         outputs = self.model.forward(**self.pixels(batch))
-        hidden, pooled = to_numpy(outputs[0]), getattr(outputs, "pooler_output", None)
-        if len(hidden) != sum(prepared.size.rows for prepared in batch) and len(batch) > 1:
-            # Pixtral puts the pictures of a batch into one row.
-            alone = [self.forward([prepared]) for prepared in batch]
-            return np.concatenate([one for one, _ in alone]), None
-        return hidden, None if pooled is None else to_numpy(pooled)
+        pooled = getattr(outputs, "pooler_output", None)
+        return to_numpy(outputs[0]), None if pooled is None else to_numpy(pooled)
 
     def finish(self, outputs: tuple[np.ndarray, np.ndarray | None], batch: Sequence[Prepared]) -> list[Any]:
         hidden, pooled = outputs
@@ -153,7 +156,8 @@ class ImageFeatureExtraction(ImageTask):
             if pool and pooled is None:
                 answers.append(InvalidParameter("parameters.pool=True: this model has no pooled output; leave it out"))
                 continue
-            features = (pooled if pool else hidden)[i : i + 1]  # type: ignore[index]
+            found: np.ndarray = pooled if pool and pooled is not None else hidden
+            features = found if len(batch) == 1 else found[i : i + 1]
             answers.append(features if np.isfinite(features).all() else non_finite())
         return answers
 
@@ -201,6 +205,11 @@ class ObjectDetection(ImageTask):
     def forward(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
         outputs = self.model.forward(**self.pixels(batch))
         return outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
+
+    def raw(self, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+        # The order of the regions is no part of an answer, and turns on the last digit where two score alike.
+        logits, boxes = self.forward(batch)
+        return by_row((logits.sort(1).values, boxes.sort(1).values), len(batch))
 
     def finish(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Sequence[Prepared]) -> list[Any]:
         logits, boxes = outputs
