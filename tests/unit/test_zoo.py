@@ -76,6 +76,21 @@ def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architec
     assert found.verdict == verdict, found
 
 
+def test_a_picture_that_its_processor_cuts_is_whole(tmp_path: Path) -> None:
+    """As many rows as parts, as transformers gives them, alone and beside pictures of other shapes."""
+    build(tmp_path, "image-feature-extraction", "ViTModel")
+    cut = t.GotOcr2ImageProcessorPil(crop_to_patches=True, max_patches=4, size={"height": 32, "width": 32})
+    cut.save_pretrained(tmp_path)
+    model = HuggingFaceModelHandler(
+        str(tmp_path), "image-feature-extraction", device="cpu", engine="torch"
+    ).load_model()
+    requests = [Request(tiny.png(tiny.picture(*size)), {}) for size in ((64, 32), (32, 32), (128, 32))]
+    together = model.answer(requests).outcomes
+    assert [one.prediction.shape[0] for one in together] == [3, 1, 5]
+    for request, one in zip(requests, together, strict=True):
+        assert np.allclose(one.prediction, model.answer([request]).outcomes[0].prediction, atol=1e-5)
+
+
 def gpt2(folder: Path, tokenizer: Any, pad: int | None) -> None:
     """A classifier that reads its answer where the last token stands that is not padding."""
     torch.manual_seed(5)
