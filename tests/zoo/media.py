@@ -192,7 +192,8 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
         if "height" in own:
             setattr(processor, part, {"height": height, "width": width})
         elif "longest_edge" in own:
-            setattr(processor, part, {"shortest_edge": height, "longest_edge": height * 2})
+            both = {"shortest_edge": height, "longest_edge": height * 2}
+            setattr(processor, part, both if "shortest_edge" in own else {"longest_edge": height})
         elif "shortest_edge" in own:
             setattr(processor, part, {"shortest_edge": height})
     if config.model_type == "lw_detr":  # its windows part a picture of one size evenly
