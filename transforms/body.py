@@ -23,6 +23,9 @@ RAW_TYPES = ("image/", "audio/")
 #: Nesting beyond this no model reads, and what recurses into it (pickle, to begin with) fails at some hundred levels.
 MAX_DEPTH = 100
 
+#: Digits that may be a whole number of over 64 bits, which is read to a float.
+LONG = re.compile(rb"\d{19}")
+
 #: Most gzip members, one after the other, in one body.
 _MEMBERS = 100
 
@@ -145,22 +148,31 @@ def text(data: bytes, charset: str | None) -> str:
     return read.removeprefix("\ufeff")
 
 
-def json_value(data: bytes, charset: str | None) -> Any:
-    """``data`` as JSON in ``charset``, or in what its first bytes tell.
+def json_text(data: bytes, charset: str | None) -> bytes:
+    """``data``, JSON in ``charset`` or in what its first bytes tell, in UTF-8.
 
     Raises:
-        Unreadable: it is not, or is nested too deep.
+        Unreadable: it is no text of that charset.
     """
     # UTF-8 without a mark is what JSON is, and is read as it is. A NUL among its first bytes tells UTF-16 or UTF-32.
     other = charset is not None and charset.lower() not in ("utf-8", "utf8")
     if other or data[:1] in _MARKED or 0 in data[:4]:
         if charset is None and 0 in data[:4]:
             try:
-                data = data.decode(json.detect_encoding(data)).encode()
+                return data.decode(json.detect_encoding(data)).encode()
             except UnicodeError:
                 raise Unreadable("the body is not JSON: it is no text") from None
-        else:
-            data = text(data, charset).encode()
+        return text(data, charset).encode()
+    return data
+
+
+def json_value(data: bytes, charset: str | None) -> Any:
+    """``data`` as JSON in ``charset``, or in what its first bytes tell.
+
+    Raises:
+        Unreadable: it is not, or is nested too deep.
+    """
+    data = json_text(data, charset)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -74,6 +74,8 @@ def test_a_job_reads_every_envelope(servers, minilm, tmp_path):
     good_ids, bad_ids = publish(resources.input_topic, good), publish(resources.input_topic, bad)
     with job(resources, f"--model={minilm}", "--task=feature-extraction", log=tmp_path / "log") as process:
         ledger = collect(resources, len(good) + len(bad))
+        later_ids = publish(resources.input_topic, later := _revised(avro))
+        after = collect(resources, len(later))
         assert drain(process) == 0, (tmp_path / "log").read_text()
     assert {m.attributes["message_id"] for m in ledger.results} == set(good_ids)
     assert len({json.dumps(json.loads(m.data)["prediction"]) for m in ledger.results}) == 1
@@ -86,6 +88,23 @@ def test_a_job_reads_every_envelope(servers, minilm, tmp_path):
         assert name in letter.attributes["dead_letter_error"] and letter.data == message.data
         assert letter.attributes["dead_letter_stage"] == "decode"
         assert message.attributes.items() <= letter.attributes.items()
+    # Revisions that came, and one that went, while the job ran: each message by its own.
+    assert {m.attributes["message_id"] for m in after.results} == set(later_ids[:2])
+    (letter,) = after.dead_letters
+    assert letter.attributes["dead_letter_message_id"] == later_ids[2]
+    assert f"{avro.name}@{later[2].attributes[sm.REVISION]}" in letter.attributes["dead_letter_error"]
+
+
+def _revised(schema: types.Schema) -> list[Message]:
+    """Messages of ``schema``, of a newer revision, and of one that is deleted again."""
+    wider = {**sm.TICKET, "fields": [{"name": "lang", "type": "string"}, *sm.TICKET["fields"]]}
+    client = clients.pubsub(SchemaServiceClient)
+    change = types.Schema(name=schema.name, type_=AVRO, definition=json.dumps(wider))
+    newer, gone = (client.commit_schema(name=schema.name, schema=change) for _ in range(2))
+    client.delete_schema_revision(name=f"{schema.name}@{gone.revision_id}")
+    body = sm.avro({"lang": "en", "inputs": "hi"}, wider)
+    old = Message(sm.avro({"inputs": "hi"}), marks(schema, "BINARY"))
+    return [old, Message(body, marks(newer, "BINARY")), Message(body, marks(gone, "BINARY"))]
 
 
 def test_a_definition_is_asked_for_once_a_revision(servers):

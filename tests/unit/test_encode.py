@@ -154,6 +154,14 @@ def test_a_body_is_kept_as_it_was_read(data, attributes, path):
     assert kept_by("body", data, attributes, input_path=path) == {"body": {"ticket": {"text": "h\u00e9"}, "id": 7}}
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_body_keeps_every_digit(wrapped):
+    """A whole number of more than 64 bits, which a reader makes a float of: in a body, and in an event's data."""
+    own = {"inputs": "hi", "id": 123456789012345678901234567890, "least": -(2**64), "most": 2**64 - 1}
+    event = {"specversion": "1.0", "id": "1", "source": "x", "type": "t", "data": own}
+    assert kept_by("body", json.dumps(event if wrapped else own).encode()) == {"body": own}
+
+
 def test_a_text_is_its_own_body():
     """As it was read, in whatever charset it was sent."""
     kept = kept_by("body", "h\u00e9".encode("latin-1"), {"content-type": "text/plain; charset=latin-1"}, "h\u00e9")

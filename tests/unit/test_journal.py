@@ -29,15 +29,16 @@ def where(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def die_with(where: Path, who: list[str], forward: list[int] | None, signum: int = signal.SIGKILL) -> None:
-    """A process that has ``who`` in work, ``forward`` of them in a forward, and is ended."""
+def die_with(where: Path, who: list[str], *forwards: list[int], signum: int = signal.SIGKILL) -> None:
+    """A process that has ``who`` in work, those of ``forwards`` in one each (or all in preparation), and is ended."""
     code = f"""
-import os, sys
+import contextlib, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from transforms.models.journal import Journal
-with Journal(Path({str(where)!r})).in_work({who!r}) as entry:
-    entry.forward({forward!r})
+with Journal(Path({str(where)!r})).in_work({who!r}) as entry, contextlib.ExitStack() as running:
+    for each in {list(forwards)!r}:
+        running.enter_context(entry.forward(each))
     os.kill(os.getpid(), {int(signum)})
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == -signum
@@ -54,7 +55,7 @@ def test_the_dead_are_told_from_the_living(where: Path) -> None:
 
 def test_while_they_are_prepared_all_are_blamed(where: Path) -> None:
     """A picture may kill its decoder: before the first forward, everything in work may have done it."""
-    die_with(where, ["a", "b"], None, signal.SIGSEGV)
+    die_with(where, ["a", "b"], signum=signal.SIGSEGV)
     assert Journal(where).deaths() == {"a": 1, "b": 1}
 
 
@@ -62,6 +63,12 @@ def test_between_forwards_nobody_is_blamed(where: Path) -> None:
     """A process that is killed from outside while it waits has no culprit."""
     die_with(where, ["a", "b"], [])
     assert Journal(where).deaths() == {}
+
+
+def test_whoever_was_in_a_forward_is_blamed(where: Path) -> None:
+    """Forwards that run side by side die together, and none of them is known to have done it."""
+    die_with(where, ["a", "b", "c"], [0], [2])
+    assert Journal(where).deaths() == {"a": 1, "c": 1}
 
 
 def test_only_who_was_alone_is_blamed_twice(where: Path) -> None:
@@ -171,7 +178,7 @@ def test_what_kills_one_model_is_not_blamed_by_another(where: Path) -> None:
 def test_memory_of_deaths_is_bounded(where: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest are kept."""
     monkeypatch.setattr("transforms.models.journal._REMEMBERED", 3)
-    die_with(where, list("abcde"), None)
+    die_with(where, list("abcde"))
     journal = Journal(where)
     journal.deaths()
     assert len(json.loads((where / "deaths.json").read_bytes())) == 3

@@ -347,3 +347,18 @@ def test_a_wav_that_lies_about_its_length(said: int, before: bytes) -> None:
     except InvalidInput:
         return
     assert np.array_equal(part, whole[: len(part)])
+
+
+@pytest.mark.parametrize(
+    ("form", "kind"), [("FLAC", None), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", None), ("WAV", None)]
+)
+def test_two_recordings_in_one_file_are_refused(form: str, kind: str | None) -> None:
+    """Of some the library would read the first alone, and say nothing of the other."""
+    import soundfile
+
+    one, other = io.BytesIO(), io.BytesIO()
+    soundfile.write(one, tiny.tone(1.0), 16_000, format=form, subtype=kind)
+    soundfile.write(other, tiny.tone(0.5, 220.0), 16_000, format=form, subtype=kind)
+    assert len(sounds.decode_audio(one.getvalue(), 16_000)) == 16_000
+    with pytest.raises(InvalidInput, match="inputs is"):
+        sounds.decode_audio(one.getvalue() + other.getvalue(), 16_000)

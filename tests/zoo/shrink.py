@@ -86,6 +86,8 @@ OWN: dict[str, dict[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
     "levit": {"image_size": 64, "patch_size": 16},
     "lilt": {"hidden_size": 48},
+    "lw_detr": {"projector_scale_factors": [1.0], "group_detr": 1},
+    "lw_detr_vit": {"image_size": 64},
     "mobilevitv2": {"image_size": 128},
     "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "embedding_size": 32},
     "nemotron_h": {"n_groups": 1},
@@ -101,6 +103,7 @@ OWN: dict[str, dict[str, Any]] = {
     "speech-encoder-decoder": {"decoder_start_token_id": 1, "pad_token_id": 0},
     "moonshine_streaming": {"num_key_value_heads": HEADS},
     "mimi": {"upsample_groups": 16, "num_filters": 8, "codebook_dim": 16, "vector_quantization_hidden_dimension": 16},
+    "beit": {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]},
     "detr": {"encoder_attention_heads": 8, "decoder_attention_heads": 8},
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
     "granitemoehybrid": {
@@ -130,6 +133,7 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 16},
     "reformer": {"axial_pos_shape": [16, 8], "axial_pos_embds_dim": [32, 32], "attn_layers": ["local", "lsh"]},
     "xlnet": {"d_head": HEAD},
+    "zoedepth": {"bottleneck_features": 32},
     "zamba2": {"mamba_expand": 1, "attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * HEAD},
     "xlstm": {"qk_dim_factor": 1.0},
     "zamba": {

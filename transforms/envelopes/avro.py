@@ -47,10 +47,42 @@ class Avro:
     def read_json(self, data: bytes) -> Any:
         """The same, of Avro's JSON encoding."""
         value = body.json_value(data, None)
+        self._check_unions(self._schema, value)
         # The reader takes lines, each a value: written anew, it is one.
         (read,) = fastavro.json_reader(io.StringIO(orjson.dumps(value).decode()), self._schema)
         fastavro.validate(read, self._schema, strict=True)  # the reader believes the types of scalars
         return read
+
+    def _check_unions(self, schema: Any, value: Any) -> None:
+        """Refuses a value of a union with more than the one member that names its type: the reader takes the last."""
+        if isinstance(schema, str):
+            schema = self._named.get(schema, schema)
+        if isinstance(schema, list):
+            if not isinstance(value, dict):
+                return
+            if len(value) != 1:
+                raise Unreadable(f"has a union's value with {len(value)} members; it has one, named by its type")
+            ((name, value),) = value.items()
+            schema = next((each for each in schema if _name(each) == name), "null")
+            schema = self._named.get(schema, schema) if isinstance(schema, str) else schema
+        kind = schema.get("type") if isinstance(schema, dict) else schema
+        if kind in ("record", "error") and isinstance(value, dict):
+            for each in schema["fields"]:
+                if each["name"] in value:
+                    self._check_unions(each["type"], value[each["name"]])
+        elif kind == "array" and isinstance(value, list):
+            for each in value:
+                self._check_unions(schema["items"], each)
+        elif kind == "map" and isinstance(value, dict):
+            for each in value.values():
+                self._check_unions(schema["values"], each)
+        elif isinstance(kind, (dict, list)):
+            self._check_unions(kind, value)
+
+
+def _name(branch: Any) -> str:
+    """What a value of a union's ``branch`` is named by in JSON."""
+    return str(branch.get("name", branch.get("type")) if isinstance(branch, dict) else branch)
 
 
 def _without_logical_types(schema: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from google.protobuf import descriptor_pool, json_format, message_factory
@@ -11,6 +12,9 @@ from transforms import body
 from transforms.body import Unreadable
 from transforms.envelopes.avro import MAX_VALUES
 from transforms.envelopes.protoc import Unsound, compiled
+
+#: Base64 with its padding or without; of one character over whole groups nothing can be read.
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/_-]{4})*(?:[A-Za-z0-9+/_-]{2}(?:==)?|[A-Za-z0-9+/_-]{3}=?)?")
 
 
 class Protobuf:
@@ -39,7 +43,25 @@ class Protobuf:
         value = body.json_value(data, None)
         if not isinstance(value, dict):
             raise Unreadable("is no JSON object")
+        _check_bytes(self._message.DESCRIPTOR, value)
         return _value_of(json_format.ParseDict(value, self._message(), max_recursion_depth=body.MAX_DEPTH))
+
+
+def _check_bytes(message: Any, value: Any) -> None:
+    """Refuses ``bytes`` that are not base64, of either alphabet: the parser drops what it does not know of them."""
+    fields = {name: field for field in message.fields for name in (field.name, field.json_name)}
+    for name, own in value.items() if isinstance(value, dict) else ():
+        field = fields.get(name)
+        if field is None:
+            continue
+        many = isinstance(own, dict) if _is_map(field) else isinstance(own, list)
+        each = list(own.values() if isinstance(own, dict) else own) if many else [own]
+        of = field.message_type.fields_by_name["value"] if _is_map(field) else field
+        for one in each:
+            if of.message_type is not None:
+                _check_bytes(of.message_type, one)
+            elif of.type == FieldDescriptor.TYPE_BYTES and isinstance(one, str) and not _BASE64.fullmatch(one):
+                raise Unreadable(f"has bytes in {field.name!r} that are not base64")
 
 
 def _value_of(message: Any) -> Any:

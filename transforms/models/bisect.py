@@ -7,9 +7,10 @@ Work that raises on several elements is halved until the culprit stands alone: k
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transforms.barrier import tell
 from transforms.errors import BundleError, quoted
@@ -23,6 +24,9 @@ from transforms.models.errors import (
     is_out_of_memory,
 )
 from transforms.models.errors import cut as cut_text
+
+if TYPE_CHECKING:
+    from transforms.models.backends.lanes import Lanes
 
 _LOG = logging.getLogger(__name__)
 
@@ -108,57 +112,117 @@ def run_planned(
     budget: Budget,
     max_size: int,
     counts: ForwardCounts,
+    lanes: Lanes | None = None,
 ) -> list[Any]:
     """Runs ``forward`` over all of ``sizes`` in micro-batches; returns one result or ``ElementError`` each, in order.
 
-    ``forward`` takes indices and returns one result each. When memory runs out the budget is halved and the
-    micro-batch cut again. An element that fails alone is blamed, and the budget its failure cost is given back: a
-    message that can never fit must not slow down all that follow.
+    ``forward`` takes indices and returns one result each; where there are ``lanes``, and enough to do for all of them,
+    it is called on each, from several threads at once. When memory runs out the budget is halved and the micro-batch
+    cut again. An element that fails alone is blamed, and the budget its failure cost is given back: a message that can
+    never fit must not slow down all that follow.
     """
-    results: list[Any] = [None] * len(sizes)
     at_start = budget.tokens
-    pending = [_Pending(batch) for batch in reversed(cut(sizes, budget.tokens, max_size, budget.padding))]
-    while pending:
-        batch = pending.pop()
-        indices = batch.indices
-        own = [sizes[index] for index in indices]
-        tokens = cost(own)
-        if tokens > budget.tokens and len(indices) > 1:
-            parts = cut(own, budget.tokens, max_size, budget.padding)
-            pending += [_Pending([indices[i] for i in part], batch.budget_before) for part in reversed(parts)]
-            continue
-        counts.forwards += 1
-        counts.padded_tokens += tokens
-        counts.padding += tokens - sum(size.length * size.rows for size in own)
-        failure: Exception | None = None
-        try:
-            answers = dict(zip(indices, forward(indices), strict=True))
-        except Exception as error:
-            if is_device_lost(error):
-                raise
-            failure = error.with_traceback(None)  # the traceback keeps the tensors of the failed forward alive
-        if failure is None:
-            for index, answer in answers.items():
-                results[index] = answer
-            continue
-        starved = is_out_of_memory(failure)
-        counts.out_of_memory += starved
-        if len(indices) == 1:
-            results[indices[0]] = blame(failure)
-            if starved and batch.budget_before:
-                budget.tokens = max(budget.tokens, batch.budget_before)
-        elif starved:
-            before = batch.budget_before or budget.tokens
-            budget.tokens = min(budget.tokens, max(1, tokens // 2))
-            pending.append(_Pending(indices, before))
-        else:
-            counts.bisections += 1
-            middle = len(indices) // 2
-            pending += [_Pending(part, batch.budget_before) for part in (indices[middle:], indices[:middle])]
+    run = _Run(forward, sizes, budget, max_size, counts)
+    if lanes is None or not run.divide(lanes):
+        run.work()
+    else:
+        lanes.run(run.work)
     if budget.tokens < at_start:
         _LOG.warning(
             "memory ran out above %d padded tokens a micro-batch (was %d); keeping to that from now on",
             budget.tokens,
             at_start,
         )
-    return results
+    return run.results
+
+
+class _Run:
+    """The micro-batches of one run, and the results of those that are done."""
+
+    def __init__(
+        self,
+        forward: Callable[[list[int]], list[Any]],
+        sizes: Sequence[Size],
+        budget: Budget,
+        max_size: int,
+        counts: ForwardCounts,
+    ) -> None:
+        self.results: list[Any] = [None] * len(sizes)
+        self._forward, self._sizes, self._budget, self._max_size = forward, sizes, budget, max_size
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._pending = [_Pending(batch) for batch in reversed(self._cut(sizes, budget.tokens))]
+
+    def _cut(self, sizes: Sequence[Size], tokens: int) -> list[list[int]]:
+        return cut(sizes, tokens, self._max_size, self._budget.padding)
+
+    def divide(self, lanes: Lanes) -> bool:
+        """Cuts the micro-batches to the size that suits ``lanes``; whether there are enough for all of them."""
+        share = lanes.share(sum(size.length * size.rows for size in self._sizes), self._budget.tokens)
+        parts = self._cut(self._sizes, share)
+        if len(parts) <= lanes.count:
+            return False
+        self._pending = [_Pending(batch) for batch in reversed(parts)]
+        return True
+
+    def work(self) -> None:
+        """Runs micro-batches until none is left to begin; from several threads, each runs some.
+
+        Raises:
+          RuntimeError: the device is lost.
+        """
+        while (batch := self._next()) is not None:
+            failure: Exception | None = None
+            answers: dict[int, Any] = {}
+            try:
+                answers = dict(zip(batch.indices, self._forward(batch.indices), strict=True))
+            except Exception as error:
+                if is_device_lost(error):
+                    with self._lock:
+                        self._pending.clear()
+                    raise
+                failure = error.with_traceback(None)  # the traceback keeps the tensors of the failed forward alive
+            for index, answer in answers.items():
+                self.results[index] = answer
+            if failure is not None:
+                with self._lock:
+                    self._failed(batch, failure)
+
+    def _next(self) -> _Pending | None:
+        """A micro-batch within the budget, counted; None where none is left."""
+        with self._lock:
+            while self._pending:
+                batch = self._pending.pop()
+                own = [self._sizes[index] for index in batch.indices]
+                tokens = cost(own)
+                if tokens > self._budget.tokens and len(own) > 1:
+                    parts = self._cut(own, self._budget.tokens)
+                    self._push(batch, [[batch.indices[i] for i in part] for part in parts])
+                    continue
+                self._counts.forwards += 1
+                self._counts.padded_tokens += tokens
+                self._counts.padding += tokens - sum(size.length * size.rows for size in own)
+                return batch
+            return None
+
+    def _push(self, batch: _Pending, parts: Sequence[list[int]]) -> None:
+        self._pending += [_Pending(part, batch.budget_before) for part in reversed(parts)]
+
+    def _failed(self, batch: _Pending, failure: Exception) -> None:
+        """Blames the one element of ``batch``, or has it run again in smaller ones."""
+        indices, budget = batch.indices, self._budget
+        starved = is_out_of_memory(failure)
+        self._counts.out_of_memory += starved
+        if len(indices) == 1:
+            self.results[indices[0]] = blame(failure)
+            if starved and batch.budget_before:
+                budget.tokens = max(budget.tokens, batch.budget_before)
+        elif starved:
+            before = batch.budget_before or budget.tokens
+            tokens = cost([self._sizes[index] for index in indices])
+            budget.tokens = min(budget.tokens, max(1, tokens // 2))
+            self._pending.append(_Pending(indices, before))
+        else:
+            self._counts.bisections += 1
+            middle = len(indices) // 2
+            self._push(batch, [indices[:middle], indices[middle:]])

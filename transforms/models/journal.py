@@ -4,7 +4,7 @@ Each process writes the messages that it has in work to a file of its own in a f
 outlives the process. A lock on the file tells the living from the dead. What a dead process had in work is run alone
 from then on, and a message that has killed ``max_deaths`` processes is not run again.
 
-The first death blames everything that was in the micro-batch; any later one only counts for a message that was alone.
+The first death blames everything that was in a forward; any later one only counts for a message that was alone.
 A file is written twice a micro-batch, a few microseconds each; nothing is synchronised to the disk, since a write
 outlives the process as it is, and a machine that dies takes its messages' acknowledgements with it.
 """
@@ -173,10 +173,12 @@ class Journal:
 
 
 class Entry:
-    """The file of one batch at a time: at its head the indices in the forward now, behind it all identities."""
+    """The file of one batch at a time: at its head the indices in a forward now, behind it all identities."""
 
     def __init__(self, file: int | None) -> None:
         self._file = file
+        self._lock = threading.Lock()
+        self._running: list[Sequence[int]] = []
 
     @classmethod
     def create(cls, where: Path) -> Entry:
@@ -186,11 +188,29 @@ class Entry:
         return cls(file) if Path(path).exists() else cls.create(where)
 
     def begin(self, who: Sequence[str]) -> None:
+        """All of ``who`` are being prepared."""
         self._put(json.dumps(list(who)).encode(), _HEAD)
-        self.forward(None)
+        self._say(None)
 
-    def forward(self, indices: Sequence[int] | None) -> None:
-        """Which of the batch run now: all of them (None) while they are prepared, or those of a micro-batch."""
+    def prepared(self) -> None:
+        """None of them is in anything now."""
+        self._say(())
+
+    @contextlib.contextmanager
+    def forward(self, indices: Sequence[int]) -> Iterator[None]:
+        """Those at ``indices`` are in a forward while the block runs; others may be in theirs."""
+        with self._lock:
+            self._running.append(indices)
+            self._say([index for each in self._running for index in each])
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(indices)
+                self._say([index for each in self._running for index in each])
+
+    def _say(self, indices: Sequence[int] | None) -> None:
+        """Which of the batch may kill the process now; all of them for None."""
         head = b"null" if indices is None else json.dumps(list(indices)).encode()
         self._put(head.ljust(_HEAD) if len(head) <= _HEAD else b"null".ljust(_HEAD), 0)
 

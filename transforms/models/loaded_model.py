@@ -52,10 +52,11 @@ class _Answer:
 
 
 class LoadedModel:
-    """One model in memory. Safe to call from several threads: forwards run one at a time, on all cores.
+    """One model in memory. Safe to call from several threads: one batch is in the model at a time, on all cores.
 
-    They run on ``thread``, which should have loaded the model too. OpenMP keeps a team of threads for each thread that
+    It is on ``thread``, which should have loaded the model too. OpenMP keeps a team of threads for each thread that
     computes; with two teams, more threads than cores, all of them sleep between any two operations (a fifth slower).
+    The micro-batches of a large batch run side by side on the task's ``lanes``, where it has them.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class LoadedModel:
         self.parameters = parameters
         self.max_batch_size = max_batch_size
         self.budget = budget
-        self._preparing = threading.Lock()
+        self._preparing, self._finishing = threading.Lock(), threading.Lock()
         self._thread = thread
         self._supervisor = supervisor
         self._ahead: Ahead | None = None
@@ -188,7 +189,8 @@ class LoadedModel:
                 return self.task.tokens_written(outputs[place]) if writes else None
 
             try:
-                answers = self.task.finish(outputs, batch)
+                with self._finishing:
+                    answers = self.task.finish(outputs, batch)
             except Exception as error:
                 # Of several it is found by halving; a forward's own errors are the model's, this one is not.
                 if len(batch) > 1 or isinstance(error, ElementError | BundleError):
@@ -202,7 +204,8 @@ class LoadedModel:
             ]
 
         sizes = [self.task.planned(one) for one in ready]
-        run = self._thread.submit(run_planned, forward, sizes, self.budget, self.max_batch_size, counts)
+        size, lanes = self.max_batch_size, self.task.lanes
+        run = self._thread.submit(run_planned, forward, sizes, self.budget, size, counts, lanes)
         try:
             results = iter(run.result())
         except RuntimeError as error:

@@ -70,7 +70,7 @@ def measure(task: TextTask) -> None:
     """
     rows = sample(task)
     # An engine without a module keeps nothing between two forwards.
-    before, weights = _state(task.model.module), _versions(task.model.module)
+    before, weights = state(task.model.module), _versions(task.model.module)
     try:
         rows = _answered(task, rows)
         alone = [task.raw([row])[0] for row in rows]
@@ -215,7 +215,7 @@ def distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> fl
     return worst
 
 
-def _state(model: torch.nn.Module | None) -> list[tuple[dict[str, Any], str, Any]]:
+def state(model: torch.nn.Module | None) -> list[tuple[dict[str, Any], str, Any]]:
     """Everything that a forward could put in another's place: attributes, buffers, and whole modules."""
     found: list[tuple[dict[str, Any], str, Any]] = []
     for module in model.modules() if model is not None else ():

@@ -99,17 +99,13 @@ class Supervisor:
         """All of the requests in work are prepared while the block runs."""
         with self._limited(PREPARE_S, "the preparation of a batch", ""):
             yield
-        entry.forward(())
+        entry.prepared()
 
     @contextlib.contextmanager
     def forward(self, entry: Entry, indices: Sequence[int]) -> Iterator[None]:
         """One forward of the requests at ``indices`` of those in work."""
-        entry.forward(indices)
-        try:
-            with self._limited(self._max_forward_s, "a forward", " (max_forward_s)"):
-                yield
-        finally:
-            entry.forward(())
+        with entry.forward(indices), self._limited(self._max_forward_s, "a forward", " (max_forward_s)"):
+            yield
 
     @contextlib.contextmanager
     def _limited(self, limit_s: float | None, what: str, why: str) -> Iterator[None]:

@@ -28,6 +28,26 @@ _LOG = logging.getLogger(__name__)
 #: The module of each engine; ``auto`` picks the first that takes the task.
 ENGINES = {"openvino": "transforms.models.backends.openvino", "torch": "transforms.models.backends.torch"}
 
+#: Parameters below which neither another engine nor forwards side by side are tried: such a model's forward is calls
+#: more than products, and is over before the seconds that a conversion takes are won back.
+LEAST_PARAMETERS = 5_000_000
+#: Tasks whose answer is one forward of the model.
+ONE_FORWARD = frozenset(
+    (
+        "text-classification",
+        "token-classification",
+        "zero-shot-classification",
+        "fill-mask",
+        "question-answering",
+        "feature-extraction",
+        "sentence-similarity",
+        "text-ranking",
+        "image-classification",
+        "image-feature-extraction",
+        "audio-classification",
+    )
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -57,12 +77,12 @@ class Source:
 class Probe:
     """A task's own inputs to try its model with.
 
-    ``answers`` is what the model makes of short and long ones, alone and together; ``turn`` runs one forward of the
-    usual size; ``changes`` says whether a forward leaves something in the model.
+    ``answers`` is what the model makes of short and long ones, alone and together; ``turn`` is one forward of the usual
+    size; ``changes`` says whether a forward leaves something in the model.
     """
 
     answers: Callable[[], list[torch.Tensor]]
-    turn: Callable[[], object]
+    turn: Callable[[], list[torch.Tensor]]
     changes: bool
 
 
@@ -71,7 +91,7 @@ class Model(ABC):
 
     ``module`` is the transformers model itself, for what more than one forward is needed: generation, and tasks on
     ``transformers.pipeline``. An engine that has none refuses these tasks. ``generates`` says whether it can.
-    ``engine`` is the name of what ran the last forward.
+    ``engine`` is the name of what ran this thread's last forward.
     """
 
     module: Any = None
@@ -95,6 +115,10 @@ class Model(ABC):
         module = self.module
         tensors = [*module.parameters(), *module.buffers()] if module is not None else []
         return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
+
+    def ready(self, lanes: int) -> bool:
+        """Readies it for forwards on so many threads at once, each on a core of its own; whether it can do that."""
+        return all(each.device.type == "cpu" for each in self.module.parameters())
 
     def settle(self, probe: Probe, asked: bool) -> Model:
         """The model to answer with, once its task is ready: itself, or one that was tried against it and is better.

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 import transformers
 
 from transforms.models.backends import Source
+from transforms.models.backends.lanes import on_lane
 from transforms.models.files import hash_folder
 
 _LOG = logging.getLogger(__name__)
@@ -65,10 +67,12 @@ class Outputs(dict[str, torch.Tensor]):
 
 
 class Converted:
-    """A compiled model; for inputs like those of ``calls``, with which it is checked."""
+    """A model, compiled by ``compiled``; for inputs like those of ``calls``, with which it is checked."""
 
-    def __init__(self, compiled: Any, calls: Sequence[Call], outputs: Sequence[str]) -> None:
-        self._request = compiled.create_infer_request()
+    def __init__(self, compiled: Callable[[int], Any], calls: Sequence[Call], outputs: Sequence[str]) -> None:
+        self._compiled = compiled
+        self._whole, self._beside = compiled(1), None
+        self._requests = threading.local()
         self._outputs = outputs
         self._names = list(calls[0][0])
         self._shapes = {name: {call[name].shape[1:] for call, _ in calls} for name in self._names}
@@ -89,11 +93,23 @@ class Converted:
             for name, tensor in inputs.items()
         )
 
+    def ready(self, lanes: int) -> None:
+        """Readies it for forwards on so many lanes at once."""
+        self._beside = self._compiled(lanes)
+
+    def _request(self) -> Any:
+        """This thread's own."""
+        if not hasattr(self._requests, "own"):
+            compiled = self._beside if on_lane() and self._beside is not None else self._whole
+            self._requests.own = compiled.create_infer_request()
+        return self._requests.own
+
     def forward(self, inputs: Mapping[str, torch.Tensor]) -> Outputs:
         plain = [(each.float() if each.dtype == torch.bfloat16 else each).numpy() for each in inputs.values()]
-        self._request.infer(plain, share_inputs=True)
+        request = self._request()
+        request.infer(plain, share_inputs=True)
         # The request's own memory is written over by the next forward.
-        found = (torch.from_numpy(self._request.get_output_tensor(i).data.copy()) for i in range(len(self._outputs)))
+        found = (torch.from_numpy(request.get_output_tensor(i).data.copy()) for i in range(len(self._outputs)))
         return Outputs(zip(self._outputs, found, strict=True))
 
 
@@ -102,18 +118,19 @@ def convert(module: Any, source: Source, dtype: torch.dtype, calls: Sequence[Cal
     inputs, given = max(calls, key=lambda call: len(next(iter(call[0].values()))))
     outputs = [name for name, value in given.items() if isinstance(value, torch.Tensor)]
     made = _kept(_key(module, source, inputs, outputs), lambda: _trace(module, inputs, outputs))
-    compiled = _core().compile_model(
-        made,
-        "CPU",
-        {
-            "PERFORMANCE_HINT": "LATENCY",
+
+    def compiled(streams: int) -> Any:
+        """For so many forwards at once, which share out the cores."""
+        settings = {
+            "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
             # A thread that is bound to a busy core waits for it, with another one free.
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": _SHAPES,
-        },
-    )
+        }
+        return _core().compile_model(made, "CPU", settings)
+
     return Converted(compiled, calls, outputs)
 
 

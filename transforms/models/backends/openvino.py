@@ -10,6 +10,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from transforms.models.backends import Engine, Model, Place, Probe, Source
+from transforms.models import memory
+from transforms.models.backends import LEAST_PARAMETERS, ONE_FORWARD, Engine, Model, Place, Probe, Source
 from transforms.models.backends.convert import Call, Converted, convert, unsupported
 from transforms.models.backends.device import times_faster
 from transforms.models.backends.pack import unpack, unpacked
@@ -33,31 +35,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-#: Tasks whose answer is one forward of the model.
-TASKS = frozenset(
-    (
-        "text-classification",
-        "token-classification",
-        "zero-shot-classification",
-        "fill-mask",
-        "question-answering",
-        "feature-extraction",
-        "sentence-similarity",
-        "text-ranking",
-        "image-classification",
-        "image-feature-extraction",
-        "audio-classification",
-    )
-)
-
 #: How far the answers may lie from torch's, as a share of their size: rounding in float32 is a thousandth of it.
 FLOAT32_TOLERANCE = 3.5e-4
 #: In bfloat16 both are compared with float32: OpenVINO's may lie so many times as far from it as torch's.
 BFLOAT16_TOLERANCE = 1.5
 
-#: Parameters below which ``auto`` stays with torch: such a model's forward is calls more than products, and is over
-#: before the seconds that a conversion takes are won back.
-LEAST_PARAMETERS = 5_000_000
 #: How many times faster it must be for ``auto``: what is held twice should be worth it.
 _WORTH_IT = 1.05
 
@@ -71,15 +53,21 @@ class OpenVINOModel(Model):
         self.real = real
         self.module, self.generates = real.module, real.generates
         self._source, self._place = source, place
+        self._last = threading.local()
         self._converted: Converted | None = None
+        self._copies = 0
         self._calls: list[Call] | None = None
+
+    @property
+    def engine(self) -> str:  # type: ignore[override]
+        return getattr(self._last, "engine", self._NAME)
 
     def forward(self, **inputs: torch.Tensor) -> Any:
         converted = self._converted
         if converted is not None and converted.takes(inputs):
-            self.engine = self._NAME
+            self._last.engine = self._NAME
             return converted.forward(inputs)
-        self.engine = "torch"
+        self._last.engine = "torch"
         outputs = self.real.forward(**inputs)
         if self._calls is not None:
             self._calls.append((inputs, outputs))
@@ -87,13 +75,21 @@ class OpenVINOModel(Model):
 
     def bytes(self) -> int:
         # What was converted is held beside what it was converted from.
-        return self.real.bytes() + (super().bytes() if self._converted else 0)
+        return self.real.bytes() + super().bytes() * self._copies
 
     def running(self) -> AbstractContextManager[Any]:
         return self.real.running()
 
     def positions(self) -> int | None:
         return self.real.positions()
+
+    def ready(self, lanes: int) -> bool:
+        free = memory.available() / 2 / self._place.copies
+        if self._converted is None or self.bytes() + super().bytes() > free:
+            return False
+        self._converted.ready(lanes)
+        self._copies = 2
+        return True
 
     def settle(self, probe: Probe, asked: bool) -> Model:
         size = sum(each.numel() for each in self.module.parameters())
@@ -113,6 +109,7 @@ class OpenVINOModel(Model):
                 why = "" if self._converted else self._tried(probe, timed=False)
         _LOG.info("%s (%.1f s)", f"torch answers: {why}" if why else "OpenVINO answers", time.perf_counter() - started)
         if not why:
+            self._copies = 1
             return self
         self._converted = None
         return self.real
@@ -191,7 +188,7 @@ class OpenVINOEngine(Engine):
     def refusal(self, entry: TaskEntry) -> str:
         if importlib.util.find_spec("openvino") is None:
             return "openvino is not installed (pip install 'beam-hf-inference[openvino]')"
-        return "" if entry.name in TASKS else "its answer is more than one forward of the model"
+        return "" if entry.name in ONE_FORWARD else "its answer is more than one forward of the model"
 
     def place(self, spec: ModelSpec) -> Place:
         if spec.engine != self.name:

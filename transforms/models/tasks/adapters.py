@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -10,7 +11,8 @@ from typing import Any
 
 import transformers
 
-from transforms.models.backends import pick_engine
+from transforms.models.backends import ONE_FORWARD, pick_engine
+from transforms.models.backends.lanes import pick
 from transforms.models.errors import ModelLoadError, foreign
 from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
@@ -133,6 +135,8 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
             tried = probe(task)
             if tried is not None:
                 task.model = task.model.settle(tried, spec.engine != "auto")
+                if entry.name in ONE_FORWARD:
+                    task.lanes = pick(task.model, tried, place.dtype, f"{entry.name} by {_shape(config)}")
         try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:
@@ -144,6 +148,11 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         raise ModelLoadError(
             f"`model={spec.model}`: cannot be loaded for {entry.name}: {type(error).__name__}: {first}"
         ) from error
+
+
+def _shape(config: Any) -> str:
+    """A name for all that a model's speed depends on, beside its engine."""
+    return hashlib.sha256(config.to_json_string(use_diff=False).encode()).hexdigest()[:16]
 
 
 def _name_labels(config: Any) -> None:

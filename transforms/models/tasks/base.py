@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from transforms.models.inputs import Ask
 from transforms.models.sharing import Sharing
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
+
+if TYPE_CHECKING:
+    from transforms.models.backends.lanes import Lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Task(ABC):
     auto: ClassVar[tuple[tuple[str, str], ...]]
     #: Whether a tokenizer must be there.
     reads_text: ClassVar[bool] = False
+    #: Where several forwards run at once; None where one does, on all cores.
+    lanes: Lanes | None = None
     #: Elements to pre-process at once; images and audio take memory long before they are in a forward.
     chunk: ClassVar[int] = 100_000
 

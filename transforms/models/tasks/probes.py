@@ -82,7 +82,7 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
 
     usual = made[0]
     batch = [usual] * (max(1, _TIMED // usual.size.length) if share else 1)
-    return Probe(answers, lambda: task.forward(batch), False)
+    return Probe(answers, lambda: _tensors(task.forward(batch)), False)
 
 
 def tries(task: ImageTask | AudioTask, seed: int = 0) -> Iterator[Prepared]:

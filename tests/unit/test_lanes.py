@@ -1,0 +1,177 @@
+"""Forwards side by side: each on a core of its own, every answer in its place, and none another than one at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_models as tiny
+import torch
+from zoo.judge import unlike
+
+from transforms.models.backends import lanes as lanes_
+from transforms.models.backends import torch as torch_engine
+from transforms.models.backends.lanes import LEAST_TOKENS, Lanes, on_lane
+from transforms.models.batching import Size
+from transforms.models.bisect import Budget, ForwardCounts, run_planned
+from transforms.models.errors import ModelError, OutOfMemory
+from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.loaded_model import LoadedModel
+from transforms.records import Failure, Prediction, Request
+
+
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[Lanes]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield Lanes(2)
+    torch.set_num_threads(before)
+
+
+def run(
+    lanes: Lanes | None, forward: Callable[[list[int]], list[Any]], sizes: list[Size], tokens: int = 1024
+) -> tuple[list[Any], ForwardCounts]:
+    counts = ForwardCounts()
+    return run_planned(forward, sizes, Budget(tokens), 512, counts, lanes), counts
+
+
+def test_a_lane_computes_on_one_core_and_nobody_else_does(lanes: Lanes) -> None:
+    """What a thread sets, torch gives to those that come after it: they must not become lanes too."""
+    found: list[tuple[int, bool]] = []
+    lanes.run(lambda: found.append((torch.get_num_threads(), on_lane())))
+    assert found == [(1, True)] * 2
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(lambda: (torch.get_num_threads(), on_lane())).result() == (2, False)
+    assert (torch.get_num_threads(), on_lane()) == (2, False)
+
+
+def test_micro_batches_run_at_once_and_come_back_in_order(lanes: Lanes) -> None:
+    """Two forwards wait for each other here, so one at a time would never end."""
+    both = threading.Barrier(2, timeout=20)
+    sizes = [Size(length) for length in (300, 301, 290, 280)]
+
+    def forward(indices: list[int]) -> list[Any]:
+        both.wait()
+        return [(i, threading.current_thread().name) for i in indices]
+
+    results, counts = run(lanes, forward, sizes)
+    assert [i for i, _ in results] == [0, 1, 2, 3] and counts.forwards == 4
+    assert {name.partition("_")[0] for _, name in results} == {"lane"}
+
+
+def test_little_work_is_one_forward_on_all_cores(lanes: Lanes) -> None:
+    """Where there is not a micro-batch for each lane and one more, the cores share what there is."""
+    forward = lambda indices: [on_lane()] * len(indices)  # noqa: E731
+    assert run(lanes, forward, [Size(LEAST_TOKENS)] * 2)[0] == [False] * 2
+    assert run(lanes, forward, [Size(LEAST_TOKENS)] * 3)[0] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "share"), [(600, 1024, 256), (1500, 1024, 375), (9000, 1024, 512), (9, 64, 64)]
+)
+def test_what_is_divided_is_as_large_as_the_lanes_keep_busy(lanes: Lanes, tokens: int, most: int, share: int) -> None:
+    """Together they hold no more than one at a time would."""
+    assert lanes.share(tokens, most) == share
+
+
+def test_what_fails_on_a_lane_costs_only_itself(lanes: Lanes) -> None:
+    """A culprit is found by halving, memory that runs out makes smaller batches, and all others are answered."""
+    sizes = [Size(100 + i) for i in range(20)]
+
+    def forward(indices: list[int]) -> list[Any]:
+        if 13 in indices:
+            raise ValueError("no")
+        if 7 in indices:
+            raise MemoryError("none left")
+        return list(indices)
+
+    results, counts = run(lanes, forward, sizes)
+    assert isinstance(results[13], ModelError) and isinstance(results[7], OutOfMemory)
+    assert [each for i, each in enumerate(results) if i not in (7, 13)] == [i for i in range(20) if i not in (7, 13)]
+    assert counts.bisections and counts.out_of_memory > 1
+
+
+def test_a_lost_device_ends_all_lanes(lanes: Lanes) -> None:
+    """The other lane begins nothing more, and the caller hears it."""
+    begun: list[int] = []
+
+    def forward(indices: list[int]) -> list[Any]:
+        begun.extend(indices)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        run(lanes, forward, [Size(500)] * 10)
+    assert len(begun) <= 2
+
+
+def ask(model: LoadedModel, texts: list[str]) -> list[Prediction]:
+    outcomes = model.answer([Request(each) for each in texts]).outcomes
+    assert not any(isinstance(each, Failure) for each in outcomes), outcomes
+    return outcomes  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_answers_are_those_of_one_forward_at_a_time(
+    engine: str, minilm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real MiniLM, long and short texts, many micro-batches: the same numbers, whoever's forward was beside."""
+    pytest.importorskip(engine)
+    monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(lanes_, "_WORTH_IT", 0.0)
+    before = torch.get_num_threads()
+    words = {"device": "cpu", "dtype": "float32", "engine": engine}
+    model = HuggingFaceModelHandler(minilm, "feature-extraction", **words)._load()
+    torch.set_num_threads(before)
+    assert model.task.lanes is not None
+    texts = [tiny.text_of(1 + 37 * i % 41) for i in range(40)]
+    where: list[bool] = []
+    forward = model.task.forward
+    monkeypatch.setattr(model.task, "forward", lambda batch: (where.append(on_lane()), forward(batch))[1])
+    beside = ask(model, texts)
+    assert {each.model.engine for each in beside} == {engine}
+    assert len(where) > 2 and all(where)
+    model.task.lanes = None
+    whole = ask(model, texts)
+    pairs = zip(beside, whole, strict=True)
+    assert not [i for i, (one, other) in enumerate(pairs) if unlike(one.prediction, other.prediction)]
+
+
+class Keeping(torch.nn.Module):
+    """Keeps a number of its last forward."""
+
+    kept = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.kept = self.kept + 1
+        return inputs
+
+
+class Stretching(torch.nn.Linear):
+    """Turns its positions by other angles once a text is long, and keeps them."""
+
+    rope_type = "dynamic"
+
+
+@pytest.mark.parametrize("part", [Keeping(), Stretching(2, 2)])
+def test_a_model_that_keeps_something_has_no_lanes(
+    part: torch.nn.Module, minilm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one forward leaves in the model, another one beside it would read."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    real = torch_engine.TorchModel.forward
+
+    def keeping(self: Any, **inputs: Any) -> Any:
+        self.module.part = part
+        part(torch.zeros(2))
+        return real(self, **inputs)
+
+    monkeypatch.setattr(torch_engine.TorchModel, "forward", keeping)
+    before = torch.get_num_threads()
+    model = HuggingFaceModelHandler(minilm, "feature-extraction", device="cpu", dtype="float32", engine="torch")._load()
+    torch.set_num_threads(before)
+    assert model.task.lanes is None

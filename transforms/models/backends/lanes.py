@@ -1,0 +1,120 @@
+"""Forwards side by side: a CPU's cores each run one of their own, in place of all of them sharing one.
+
+The threads of one forward wait for each other after every operation, a hundred times a forward; where one core is also
+somebody else's, all wait for that one. Forwards that share nothing never wait (docs/performance.md has the figures).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+import torch
+
+from transforms.models.backends import LEAST_PARAMETERS, Model, Probe
+from transforms.models.backends.device import times_faster
+from transforms.models.backends.remembered import choice
+from transforms.models.sharing import distance, state
+
+_LOG = logging.getLogger(__name__)
+
+#: Padded tokens below which a forward is calls more than products, and is not made smaller.
+LEAST_TOKENS = 256
+#: How fast forwards side by side must be beside those on all cores: with all cores free they gain least.
+_WORTH_IT = 0.97
+
+_local = threading.local()
+
+
+def on_lane() -> bool:
+    """Whether this thread is a lane."""
+    return getattr(_local, "lane", False)
+
+
+class Lanes:
+    """``count`` threads, each of which computes on one core."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, "lane")
+        together, before = threading.Barrier(count), torch.get_num_threads()
+        wait([self._pool.submit(_become_a_lane, together) for _ in range(count)])
+        torch.set_num_threads(before)  # what a lane sets, threads to come would have too
+
+    def share(self, tokens: int, most: int) -> int:
+        """Padded tokens for each micro-batch of ``tokens`` in all, where one at a time may have ``most``.
+
+        Twice as many micro-batches as lanes, if that leaves them large enough, so that the last ones end together.
+        """
+        return min(most, max(LEAST_TOKENS, min(most // self.count, tokens // (2 * self.count))))
+
+    def run(self, work: Callable[[], None]) -> None:
+        """``work`` on each lane; raises what one of them raised, once all have ended."""
+        runs: list[Future[None]] = [self._pool.submit(work) for _ in range(self.count)]
+        wait(runs)
+        for each in runs:
+            each.result()
+
+
+def _become_a_lane(together: threading.Barrier) -> None:
+    _local.lane = True
+    torch.get_num_threads()  # or the thread's first product would set what all threads begin with
+    torch.set_num_threads(1)
+    together.wait()  # or one thread would take the turns of several
+
+
+@functools.cache
+def lanes(count: int) -> Lanes:
+    """The process's lanes, which all of its models share."""
+    return Lanes(count)
+
+
+def _stretches(module: torch.nn.Module) -> bool:
+    """Whether its angles of positions are others from some length on, which no short text shows."""
+    kind = getattr(module, "rope_type", None)
+    return isinstance(kind, str) and ("dynamic" in kind or kind == "longrope")
+
+
+def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | None:
+    """The lanes that ``model`` should run on; None where all cores should share each forward.
+
+    ``dtype`` is what it computes in. Measured once for ``about`` on this machine, and kept.
+    """
+    count, module = torch.get_num_threads(), model.module
+    if count < 2 or module is None or model.generates or probe.changes or any(map(_stretches, module.modules())):
+        return None
+    if sum(each.numel() for each in module.parameters()) < LEAST_PARAMETERS or not model.ready(count):
+        return None
+    found = lanes(count)
+
+    def turn() -> list[torch.Tensor]:
+        with model.running():
+            return probe.turn()
+
+    def beside() -> None:
+        found.run(lambda: answers.append(turn()))
+
+    answers: list[list[torch.Tensor]] = []
+    turn()  # what is made at the first forward is kept for all
+    before = state(module)
+    expected = turn()
+    if len(before) != len(state(module)) or any(owner.get(name) is not old for owner, name, old in before):
+        return None
+
+    def decide() -> tuple[str, str]:
+        gain = times_faster(lambda: [turn() for _ in range(count)], beside)
+        return ("side by side" if gain >= _WORTH_IT else "one at a time"), f"{gain:.2f} times as fast side by side"
+
+    about = f"forwards of {about}, {model.engine}, {dtype}"
+    which, why = choice(about, ("side by side", "one at a time"), decide)
+    if which == "side by side" and not answers:
+        beside()
+    far = max((distance(expected, each) for each in answers), default=0.0)
+    if not far <= math.sqrt(torch.finfo(dtype).eps):  # rounding is far below it
+        which, why = "one at a time", f"side by side its answers differ by {far:.1%}"
+    _LOG.info("forwards run %s on %d cores: %s", which, count, why)
+    return found if which == "side by side" else None
