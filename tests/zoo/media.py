@@ -106,11 +106,15 @@ def words(kind: type[t.PreTrainedConfig]) -> dict[str, Any]:
     for name, value in vars(default).items():
         if name in ("conv_dim", "tdnn_dim") and isinstance(value, (list, tuple)):
             found[name] = [32] * len(value)
-        elif name == "out_indices" and isinstance(value, (list, tuple)) and "num_hidden_layers" in vars(default):
+        elif (
+            name in ("out_indices", "backbone_out_indices")
+            and isinstance(value, (list, tuple))
+            and "num_hidden_layers" in vars(default)
+        ):
             found |= {name: list(range(len(value))), "num_hidden_layers": max(2, len(value))}
         elif name in _STAGES and isinstance(value, (list, tuple)) and value and isinstance(value[0], int):
             found[name] = _narrow(name, value)
-    if hasattr(default, "backbone_config"):
+    if getattr(default, "backbone_config", None) is not None:
         found["backbone_config"] = _backbone(default.backbone_config)
         found |= {name: value for name, value in _JOINED.items() if hasattr(default, name)}
     return found
@@ -120,7 +124,8 @@ def _backbone(own: Any) -> t.PreTrainedConfig:
     """A small one of ``own``'s kind where that is a row of equal layers, and else of convolutions."""
     if hasattr(own, "num_hidden_layers") and hasattr(own, "out_features"):
         names = [f"stage{i + 1}" for i in range(len(_BACKBONE))][-len(own.out_features) :]
-        return shrink(type(own), 64, num_hidden_layers=len(_BACKBONE), out_features=names)
+        kept = {each: getattr(own, each) for each in ("reshape_hidden_states",) if hasattr(own, each)}
+        return shrink(type(own), 64, num_hidden_layers=len(_BACKBONE), out_features=names, **kept)
     return t.ResNetConfig(
         embedding_size=16,
         hidden_sizes=_BACKBONE,
@@ -190,6 +195,8 @@ def _picture_processor(config: t.PreTrainedConfig) -> Any:
             setattr(processor, part, {"shortest_edge": height, "longest_edge": height * 2})
         elif "shortest_edge" in own:
             setattr(processor, part, {"shortest_edge": height})
+    if config.model_type == "lw_detr":  # its windows part a picture of one size evenly
+        processor.size = {"height": 256, "width": 256}
     return processor
 
 

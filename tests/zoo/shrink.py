@@ -86,6 +86,8 @@ OWN: dict[str, dict[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 12, "shape_size": 8},
     "levit": {"image_size": 64, "patch_size": 16},
     "lilt": {"hidden_size": 48},
+    "lw_detr": {"projector_scale_factors": [1.0], "group_detr": 1},
+    "lw_detr_vit": {"image_size": 64},
     "mobilevitv2": {"image_size": 128},
     "mobilebert": {"intra_bottleneck_size": 32, "true_hidden_size": 32, "embedding_size": 32},
     "nemotron_h": {"n_groups": 1},
@@ -131,6 +133,7 @@ OWN: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3, "attention_window_size": 16},
     "reformer": {"axial_pos_shape": [16, 8], "axial_pos_embds_dim": [32, 32], "attn_layers": ["local", "lsh"]},
     "xlnet": {"d_head": HEAD},
+    "zoedepth": {"bottleneck_features": 32},
     "zamba2": {"mamba_expand": 1, "attention_hidden_size": 2 * WIDTH, "attention_head_dim": 2 * HEAD},
     "xlstm": {"qk_dim_factor": 1.0},
     "zamba": {

@@ -17,11 +17,10 @@ MAX_SAMPLES = 1800 * 48_000
 #: and so the memory that was to hold it.
 _STREAMS = ("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW", "VORBIS", "OPUS", "MPEG_")
 
-#: A recording after another's: of OGG a stream's first page after other pages, of MP3 a second count of frames.
-#: libsndfile would read the first alone. Of FLAC and WAV it refuses what comes after.
-_ANOTHER = re.compile(
-    rb"OggS\0[\0\1\4\5].*OggS\0[\2\6]|(?:Xing|Info)\0\0\0[\0-\x0f].*(?:Xing|Info)\0\0\0[\0-\x0f]", re.DOTALL
-)
+#: What is followed by what, where a recording comes after another: of OGG any page but a stream's first, and then a
+#: first; of MP3 a count of frames, and another. libsndfile would read the first alone. Of FLAC and WAV it refuses two.
+_COUNT = re.compile(rb"(?:Xing|Info)\0\0\0[\0-\x0f]")
+_SEVERAL = ((re.compile(rb"OggS\0[\0\1\4\5]"), re.compile(rb"OggS\0[\2\6]")), (_COUNT, _COUNT))
 
 #: Samples read at once, all channels together.
 _BLOCK = 1 << 20
@@ -66,7 +65,7 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         if not file.subtype.startswith(_STREAMS) and not _is_whole_wav(data):
             raise InvalidInput(f"inputs is audio in {file.subtype} that was cut off, or is not in a WAV file")
-        if file.format in ("OGG", "MPEG", "MP3") and _ANOTHER.search(data):
+        if file.format in ("OGG", "MPEG", "MP3") and _is_several(data):
             raise InvalidInput("inputs is several recordings in one file, one after the other; send each by itself")
         # soundfile seeks after each read, at which a FLAC fails that does not say its length: a pipe wrote it.
         file.seekable = lambda: False
@@ -80,6 +79,12 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
                 raise InvalidInput(f"inputs is audio of more than {MAX_SAMPLES:,} samples; at most that many are taken")
             blocks.append(block.mean(axis=1))
         return np.concatenate(blocks) if blocks else np.empty(0, np.float32), file.samplerate
+
+
+def _is_several(data: bytes) -> bool:
+    """Whether ``data``, OGG or MP3, is recordings one after the other."""
+    found = ((first.search(data), then) for first, then in _SEVERAL)
+    return any(one is not None and then.search(data, one.end()) is not None for one, then in found)
 
 
 def _is_whole_wav(data: bytes) -> bool:
