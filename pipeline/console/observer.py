@@ -74,7 +74,12 @@ class Observer:
             "cases": self.book.case_counts(),
             "watches": {name: watch.error for name, watch in self.watches.items()},
             "job": job(
-                now, self.flow.last_end, waiting if known else None, oldest, metrics["age_s"] if metrics else None
+                now,
+                self.flow.last_end,
+                waiting if known else None,
+                oldest,
+                metrics["age_s"] if metrics else None,
+                away=any(watch.error for watch in self.watches.values()),
             ),
             "metrics": metrics,
             "windows": self._windows(metrics or {}),

@@ -11,12 +11,18 @@ STALE_S = 15.0
 
 
 def job(
-    now: float, last_end: float | None, waiting: int | None, oldest: float | None, metrics_age_s: float | None
+    now: float,
+    last_end: float | None,
+    waiting: int | None,
+    oldest: float | None,
+    metrics_age_s: float | None,
+    away: bool = False,
 ) -> dict[str, Any]:
     """``{"state", "words"}`` of the job: ``working``, ``idle``, ``silent``, ``gone`` or ``unknown``.
 
     ``last_end`` is when its last result or dead letter was published, ``waiting`` how many messages are on their way
-    (None where the input is not watched), ``oldest`` when the first of them was published.
+    (None where the input is not watched), ``oldest`` when the first of them was published. While Pub/Sub is ``away``
+    nobody knows what waits there.
     """
     since = None if last_end is None else max(0.0, now - last_end)
     last = "no result yet" if since is None else f"no result for {_span(since)}"
@@ -24,6 +30,8 @@ def job(
         return {"state": "gone", "words": f"its last metrics are {_span(metrics_age_s)} old; {last}{_wait(waiting)}"}
     if since is not None and since <= SILENT_S:
         return {"state": "working", "words": "results come"}
+    if away:
+        return {"state": "unknown", "words": f"{last}; what waits is not known"}
     if waiting and oldest is not None and now - oldest > SILENT_S:
         return {"state": "silent", "words": f"{last}{_wait(waiting)}"}
     if metrics_age_s is not None or waiting:

@@ -100,6 +100,8 @@ def test_what_is_delivered_twice_is_counted_once():
         ((1000, 999.0, 12, 998.0, 300.0), "gone", "its last metrics are 5 min old; no result for 1 s, 12 waiting"),
         ((1000, 960.0, None, None, None), "unknown", "no result for 40 s; the input is not watched"),
         ((1000, None, 0, None, None), "unknown", "no result yet, nothing waits"),
+        ((1000, 960.0, 0, None, 1.0, True), "unknown", "no result for 40 s; what waits is not known"),
+        ((1000, 960.0, 12, 950.0, None, True), "unknown", "no result for 40 s; what waits is not known"),
     ],
 )
 def test_the_job_is_said_to_be_what_is_known_of_it(arguments, state, words):

@@ -100,6 +100,22 @@ def test_times_are_of_one_zone_and_it_is_said(browser, servers):
         context.close()
 
 
+def test_a_time_before_the_clocks_change_is_told_in_the_zone_that_is_said(browser, console):
+    """Where clocks change, times of winter and summer are in the one offset that the page names."""
+    context = browser.new_context(timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.goto(f"http://{console.address}/")
+    page.click("#zone")
+    told = page.evaluate(
+        """async () => { const { full, zone } = await import("/static/time.js");
+        return [1784116800, 1800014400].map((moment) => {
+          const [date, time, offset] = full(moment).split(" ");
+          return offset === zone() && Date.parse(`${date}T${time}${offset.slice(3)}`) === 1000 * moment; }); }"""
+    )
+    assert told == [True, True]
+    context.close()
+
+
 def test_chance_alone_is_no_shift(page):
     """An index of 0.12 from eight labels of sixty messages is what chance makes; from sixty thousand it is a shift."""
     verdicts = page.evaluate(

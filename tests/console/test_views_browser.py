@@ -276,8 +276,8 @@ def test_what_is_shown_is_saved_and_copied(browser, filled, tmp_path):
     lines = Path(saved.value.path()).read_text("utf-8").splitlines()
     assert len(lines) == 2 and ids["labels"] in lines[1]
     hostile = """async () => { const { csv } = await import("/static/copy.js");
-    return csv([{ a: "=HYPERLINK(1)", b: 'say "hi", twice', c: -1, d: null }]); }"""
-    assert page.evaluate(hostile) == 'a,b,c,d\r\n\'=HYPERLINK(1),"say ""hi"", twice",-1,\r\n'
+    return csv([{ a: "=HYPERLINK(1)", b: 'say "hi", twice', c: -1, d: null, e: "a;=1", f: "a\\t=1" }]); }"""
+    assert page.evaluate(hostile) == 'a,b,c,d,e,f\r\n\'=HYPERLINK(1),"say ""hi"", twice",-1,,"a;=1","a\t=1"\r\n'
     page.click(".item .link")
     page.click("#story >> text=Copy link")
     page.wait_for_selector("#story >> text=Copied")

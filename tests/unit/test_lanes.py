@@ -15,7 +15,7 @@ from zoo.judge import unlike
 
 from transforms.models.backends import lanes as lanes_
 from transforms.models.backends import torch as torch_engine
-from transforms.models.backends.lanes import LEAST_TOKENS, Lanes, on_lane
+from transforms.models.backends.lanes import Lanes, on_lane
 from transforms.models.batching import Size
 from transforms.models.bisect import Budget, ForwardCounts, run_planned
 from transforms.models.errors import ModelError, OutOfMemory
@@ -36,7 +36,7 @@ def run(
     lanes: Lanes | None, forward: Callable[[list[int]], list[Any]], sizes: list[Size], tokens: int = 1024
 ) -> tuple[list[Any], ForwardCounts]:
     counts = ForwardCounts()
-    return run_planned(forward, sizes, Budget(tokens), 512, counts, lanes), counts
+    return run_planned(forward, sizes, Budget(tokens, 64), 512, counts, lanes), counts
 
 
 def test_a_lane_computes_on_one_core_and_nobody_else_does(lanes: Lanes) -> None:
@@ -63,17 +63,18 @@ def test_micro_batches_run_at_once_and_come_back_in_order(lanes: Lanes) -> None:
     assert {name.partition("_")[0] for _, name in results} == {"lane"}
 
 
-def test_little_work_is_one_forward_on_all_cores(lanes: Lanes) -> None:
-    """Where there is not a micro-batch for each lane and one more, the cores share what there is."""
+def test_uneven_work_is_one_forward_on_all_cores(lanes: Lanes) -> None:
+    """One long text beside a short one would leave a core waiting: the cores share what there is."""
     forward = lambda indices: [on_lane()] * len(indices)  # noqa: E731
-    assert run(lanes, forward, [Size(LEAST_TOKENS)] * 2)[0] == [False] * 2
-    assert run(lanes, forward, [Size(LEAST_TOKENS)] * 3)[0] == [True] * 3
+    assert run(lanes, forward, [Size(300)])[0] == [False]
+    assert run(lanes, forward, [Size(500), Size(20)])[0] == [False] * 2
+    assert run(lanes, forward, [Size(500), Size(480)])[0] == [True] * 2
 
 
 @pytest.mark.parametrize(
-    ("tokens", "most", "share"), [(600, 1024, 256), (1500, 1024, 375), (9000, 1024, 512), (9, 64, 64)]
+    ("tokens", "most", "share"), [(600, 1024, 330), (1500, 1024, 413), (9000, 1024, 512), (9, 64, 64), (9, 32, 32)]
 )
-def test_what_is_divided_is_as_large_as_the_lanes_keep_busy(lanes: Lanes, tokens: int, most: int, share: int) -> None:
+def test_each_round_has_a_micro_batch_for_every_lane(lanes: Lanes, tokens: int, most: int, share: int) -> None:
     """Together they hold no more than one at a time would."""
     assert lanes.share(tokens, most) == share
 

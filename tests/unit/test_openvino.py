@@ -146,6 +146,20 @@ def test_other_answers_are_not_given(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert "torch answers: OpenVINO's answers lie" in line and "more than 0.035%" in line
 
 
+def test_a_conversion_that_fails_leaves_the_log_as_it_is() -> None:
+    """OpenVINO has the root logger say errors alone while it converts, and forgets it where it raises."""
+
+    class Odd(torch.nn.Module):
+        def forward(self, inputs: torch.Tensor) -> dict[str, Any]:
+            return {"kept": torch.ops.aten.histc(inputs, 3)}
+
+    root = logging.getLogger()
+    before = (root.level, list(root.filters), list(root.handlers))
+    with pytest.raises(Exception, match=r"."):
+        convert._trace(Odd(), {"inputs": torch.ones(2)}, ["kept"])
+    assert (root.level, root.filters, root.handlers) == before
+
+
 def test_what_cannot_be_converted_stays_on_torch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

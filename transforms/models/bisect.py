@@ -157,13 +157,16 @@ class _Run:
         return cut(sizes, tokens, self._max_size, self._budget.padding)
 
     def divide(self, lanes: Lanes) -> bool:
-        """Cuts the micro-batches to the size that suits ``lanes``; whether there are enough for all of them."""
+        """Cuts the micro-batches to the size that suits ``lanes``, largest first; whether that keeps them all busy."""
         share = lanes.share(sum(size.length * size.rows for size in self._sizes), self._budget.tokens)
-        parts = self._cut(self._sizes, share)
-        if len(parts) <= lanes.count:
+        parts = sorted(self._cut(self._sizes, share), key=self._cost)
+        if not lanes.suit([self._cost(batch.indices) for batch in self._pending], list(map(self._cost, parts))):
             return False
-        self._pending = [_Pending(batch) for batch in reversed(parts)]
+        self._pending = [_Pending(batch) for batch in parts]
         return True
+
+    def _cost(self, indices: Sequence[int]) -> int:
+        return cost([self._sizes[index] for index in indices])
 
     def work(self) -> None:
         """Runs micro-batches until none is left to begin; from several threads, each runs some.
@@ -194,7 +197,7 @@ class _Run:
             while self._pending:
                 batch = self._pending.pop()
                 own = [self._sizes[index] for index in batch.indices]
-                tokens = cost(own)
+                tokens = self._cost(batch.indices)
                 if tokens > self._budget.tokens and len(own) > 1:
                     parts = self._cut(own, self._budget.tokens)
                     self._push(batch, [[batch.indices[i] for i in part] for part in parts])
@@ -219,8 +222,7 @@ class _Run:
                 budget.tokens = max(budget.tokens, batch.budget_before)
         elif starved:
             before = batch.budget_before or budget.tokens
-            tokens = cost([self._sizes[index] for index in indices])
-            budget.tokens = min(budget.tokens, max(1, tokens // 2))
+            budget.tokens = min(budget.tokens, max(1, self._cost(indices) // 2))
             self._pending.append(_Pending(indices, before))
         else:
             self._counts.bisections += 1

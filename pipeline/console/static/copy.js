@@ -31,7 +31,8 @@ export function csv(rows) {
     if (value === null || value === undefined) return "";
     let text = typeof value === "object" ? JSON.stringify(value) : String(value);
     if (typeof value !== "number" && /^[=+\-@\t\r\n＝＋－＠]/.test(text)) text = `'${text}`;
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    // Where the comma is for decimals a spreadsheet parts the line at semicolons, others at tabs.
+    return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return [names.map(cell), ...rows.map((row) => names.map((each) => cell(row[each])))].map((line) => line.join(",")).join("\r\n") + "\r\n";
 }

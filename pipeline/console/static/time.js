@@ -4,18 +4,22 @@ const KEY = "zone";
 let local = localStorage.getItem(KEY) === "local";
 const listeners = new Set();
 
-/** "UTC", or this machine's zone as it is now: "UTC+02:00". */
+/** How far the page's zone is from UTC, in seconds: for all of its times as it is now, on either side of a change of clocks. */
+const offsetNow = () => local ? -60 * new Date().getTimezoneOffset() : 0;
+let offset = offsetNow();
+
+/** "UTC", or this machine's zone: "UTC+02:00". */
 export function zone() {
   if (!local) return "UTC";
-  const minutes = -new Date().getTimezoneOffset(), hours = Math.floor(Math.abs(minutes) / 60);
-  return `UTC${minutes < 0 ? "−" : "+"}${pad(hours)}:${pad(Math.abs(minutes) % 60)}`;
+  const minutes = Math.abs(offset) / 60;
+  return `UTC${offset < 0 ? "−" : "+"}${pad(Math.floor(minutes / 60))}:${pad(minutes % 60)}`;
 }
 
-export const isLocal = () => local;
 export const onZone = (listener) => listeners.add(listener);
 
 export function switchZone() {
   local = !local;
+  offset = offsetNow();
   localStorage.setItem(KEY, local ? "local" : "utc");
   for (const listener of listeners) listener();
 }
@@ -23,10 +27,8 @@ export function switchZone() {
 const pad = (n) => String(n).padStart(2, "0");
 
 function parts(seconds) {
-  const at = new Date(seconds * 1000);
-  return local
-    ? [at.getFullYear(), at.getMonth() + 1, at.getDate(), at.getHours(), at.getMinutes(), at.getSeconds()]
-    : [at.getUTCFullYear(), at.getUTCMonth() + 1, at.getUTCDate(), at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds()];
+  const at = new Date((seconds + offset) * 1000);
+  return [at.getUTCFullYear(), at.getUTCMonth() + 1, at.getUTCDate(), at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds()];
 }
 
 /** 12:03:04, in the page's zone. */

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +149,21 @@ class _Plain(torch.nn.Module):
 def _trace(module: Any, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> Any:
     import openvino
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _log_as_it_is():
         warnings.simplefilter("ignore")  # of tracing in general: what it got wrong, the comparison finds
         return openvino.convert_model(_Plain(module, list(inputs), outputs), example_input=tuple(inputs.values()))
+
+
+@contextlib.contextmanager
+def _log_as_it_is() -> Iterator[None]:
+    """OpenVINO lets the process log errors alone while it converts, and for good where it cannot."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def _key(module: Any, source: Source, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> str:

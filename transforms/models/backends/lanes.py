@@ -10,7 +10,7 @@ import functools
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
@@ -22,8 +22,12 @@ from transforms.models.sharing import distance, state
 
 _LOG = logging.getLogger(__name__)
 
-#: Padded tokens below which a forward is calls more than products, and is not made smaller.
-LEAST_TOKENS = 256
+#: Padded tokens that a forward costs beside its own (MiniLM and BERT base), and below which none is made smaller.
+LEAST_TOKENS = 64
+#: How much more than its even share a lane may have to do, for the cores that wait meanwhile.
+_UNEVEN = 1.25
+#: A cut by length leaves so much of the last micro-batches empty.
+_SLACK = 1.1
 #: How fast forwards side by side must be beside those on all cores: with all cores free they gain least.
 _WORTH_IT = 0.97
 
@@ -48,9 +52,18 @@ class Lanes:
     def share(self, tokens: int, most: int) -> int:
         """Padded tokens for each micro-batch of ``tokens`` in all, where one at a time may have ``most``.
 
-        Twice as many micro-batches as lanes, if that leaves them large enough, so that the last ones end together.
+        All lanes together hold no more than that, and have a micro-batch each in every round, the last one too.
         """
-        return min(most, max(LEAST_TOKENS, min(most // self.count, tokens // (2 * self.count))))
+        each = max(1, most // self.count)
+        rounds = math.ceil(tokens / (each * self.count))
+        return min(most, max(LEAST_TOKENS, min(each, math.ceil(tokens * _SLACK / (rounds * self.count)))))
+
+    def suit(self, whole: Sequence[int], parts: Sequence[int]) -> bool:
+        """Whether ``parts`` are evener work for the lanes than ``whole`` for all cores together, in padded tokens."""
+        ends = [0] * self.count
+        for tokens in sorted(parts, reverse=True):
+            ends[ends.index(min(ends))] += tokens + LEAST_TOKENS
+        return max(ends) * self.count <= _UNEVEN * sum(tokens + LEAST_TOKENS for tokens in whole)
 
     def run(self, work: Callable[[], None]) -> None:
         """``work`` on each lane; raises what one of them raised, once all have ended."""
