@@ -112,9 +112,7 @@ def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | 
         found.run(lambda: answers.append(turn()))
 
     answers: list[list[torch.Tensor]] = []
-    turn()  # what is made at the first forward is kept for all
-    before = state(module)
-    expected = turn()
+    before, expected = state(module), turn()
     if len(before) != len(state(module)) or any(owner.get(name) is not old for owner, name, old in before):
         return None
 
