@@ -387,7 +387,9 @@ def clean(template, tmp_path_factory) -> Path:
     # As a worker's boot does it, but for the network.
     install = [*pip, "--no-deps", "--no-build-isolation", str(archive)]
     subprocess.run(install, check=True, timeout=120, env={**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")})
-    (site / "sitecustomize.py").write_text(
+    # Debian's Python has a sitecustomize of its own, which would be taken in place of one here.
+    (site / "loads.pth").write_text("import loads")
+    (site / "loads.py").write_text(
         "import logging, os\n"
         "from pathlib import Path\n"
         "class Loads(logging.Handler):\n"

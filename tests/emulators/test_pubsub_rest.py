@@ -151,12 +151,12 @@ def test_what_is_not_here(request: pytest.FixtureRequest, transport: str) -> Non
     with pytest.raises(exceptions.MethodNotImplemented, match="CreateSnapshot"):
         client.subscriber.create_snapshot(name=f"projects/{PROJECT}/snapshots/abc", subscription=name)
     push = {"push_endpoint": "https://example.com"}
-    with pytest.raises(exceptions.MethodNotImplemented, match="push_endpoint"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="push_config"):
         client.pair(push_config=push)
     change = {"name": name, "topic": topic, "push_config": push}
-    with pytest.raises(exceptions.MethodNotImplemented, match="push_endpoint"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="push_config"):
         client.subscriber.update_subscription(subscription=change, update_mask={"paths": ["push_config"]})
-    with pytest.raises(exceptions.MethodNotImplemented, match="push_endpoint"):
+    with pytest.raises(exceptions.MethodNotImplemented, match="push_config"):
         client.subscriber.modify_push_config(subscription=name, push_config=push)
     client.subscriber.modify_push_config(subscription=name, push_config={})
     exactly = {"name": name, "topic": topic, "enable_exactly_once_delivery": True}
