@@ -80,21 +80,29 @@ def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
         expected = REFERENCES[task](folder, inputs, parameters)
     except Exception as error:  # transformers has no pipeline for this one
         expected = [error] * len(inputs)
-    for each, answer, reference in zip(inputs, alone, expected, strict=True):
-        difference = against(answer, reference, task in _CUTS)
-        if difference:
-            return Verdict("wrong", f"transformers: {each!r:.30} {difference}")
-    found = _moved(model, inputs, parameters, alone)
-    if found and task in media.IMAGES:  # a choice among hundreds of regions: is it more than rounding?
+    found = _unlike(task, inputs, alone, expected) or _moved(model, inputs, parameters, alone)
+    if found and task in media.IMAGES:  # hundreds of regions, or of layers: is it more than rounding?
         model.task.model.module.double()
-        model.task.dtype = torch.float64
+        model.task.dtype, model.task.lanes = torch.float64, None
         model._thread.submit(_Exact().__enter__).result()  # a mode is of the thread that it was entered on
-        found = _moved(model, inputs, parameters, [_ask(model, [each], parameters)[0] for each in inputs])
+        alone = [_ask(model, [each], parameters)[0] for each in inputs]
+        with _Exact():
+            expected = media.REFERENCES[task](folder, inputs, parameters, torch.float64)
+        found = _unlike(task, inputs, alone, expected) or _moved(model, inputs, parameters, alone)
     if found:
         return Verdict("wrong", found)
     refused = sum(isinstance(answer, Failure) for answer in alone)
     why = f"{refused} of {len(alone)} texts refused" if refused else ""
     return Verdict({"all": "equal", "length": "grouped", "none": "alone"}[model.task.sharing.which], why)
+
+
+def _unlike(task: str, inputs: Sequence[Any], answers: Sequence[Any], expected: Sequence[Any]) -> str:
+    """Where an answer is another than transformers'; nothing where none is."""
+    for each, answer, reference in zip(inputs, answers, expected, strict=True):
+        difference = against(answer, reference, task in _CUTS)
+        if difference:
+            return f"transformers: {each!r:.30} {difference}"
+    return ""
 
 
 def _moved(model: LoadedModel, inputs: Sequence[Any], parameters: Mapping[str, Any], alone: Sequence[Any]) -> str:

@@ -226,16 +226,16 @@ def _sounds() -> list[bytes]:
     return [*map(tiny.wav, tones), tiny.wav(tiny.tone(1.0, 440.0, 8000), 8000)]
 
 
-Reference = Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]
+Reference = Callable[..., list[Any]]
 
 
 def _piped(task: str) -> Reference:
-    def reference(folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any]) -> list[Any]:
+    def reference(
+        folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any], dtype: torch.dtype = torch.float32
+    ) -> list[Any]:
         make: Any = t.pipeline
-        if task in IMAGES:
-            pipe = make(task, model=str(folder), image_processor=load_image_processor(folder), device="cpu")
-        else:
-            pipe = make(task, model=str(folder), device="cpu", dtype=torch.float32)
+        own = {"image_processor": load_image_processor(folder)} if task in IMAGES else {}
+        pipe = make(task, model=str(folder), device="cpu", dtype=dtype, **own)
         answers: list[Any] = []
         for each in inputs:
             try:
