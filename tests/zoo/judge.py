@@ -17,6 +17,7 @@ import transformers as t
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
+from transforms.models.backends.pack import unpack
 from transforms.models.bisect import Budget
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -82,6 +83,7 @@ def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
         expected = [error] * len(inputs)
     found = _unlike(task, inputs, alone, expected) or _moved(model, inputs, parameters, alone)
     if found and task in media.IMAGES:  # hundreds of regions, or of layers: is it more than rounding?
+        unpack(model.task.model.module)
         model.task.model.module.double()
         model.task.dtype, model.task.lanes = torch.float64, None
         model._thread.submit(_Exact().__enter__).result()  # a mode is of the thread that it was entered on
