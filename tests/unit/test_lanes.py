@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,10 @@ import tiny_models as tiny
 import torch
 from zoo.judge import unlike
 
+from transforms.models.backends import Model, Probe
 from transforms.models.backends import lanes as lanes_
 from transforms.models.backends import torch as torch_engine
+from transforms.models.backends.convert import Converted
 from transforms.models.backends.lanes import Lanes, on_lane
 from transforms.models.batching import Size
 from transforms.models.bisect import Budget, ForwardCounts, run_planned
@@ -109,6 +112,79 @@ def test_a_lost_device_ends_all_lanes(lanes: Lanes) -> None:
     assert len(begun) <= 2
 
 
+def test_nothing_to_run_is_no_error(lanes: Lanes) -> None:
+    """All messages of a batch may be wrong before any forward."""
+    assert run(lanes, lambda indices: list(indices), [])[0] == []
+
+
+def test_memory_that_ran_out_beside_another_forward_is_no_element_s_fault(lanes: Lanes) -> None:
+    """Each fits alone, and both together do not; one that never fits is blamed, and its budget given back."""
+    both = threading.Barrier(2, timeout=20)
+
+    def forward(indices: list[int]) -> list[Any]:
+        if on_lane():
+            both.wait()
+            raise MemoryError("two at once")
+        if indices == [0]:
+            raise MemoryError("never")
+        return list(indices)
+
+    results, counts = run(lanes, forward, [Size(500), Size(480)])
+    assert isinstance(results[0], OutOfMemory) and results[1] == 1 and counts.forwards == 4
+
+
+def test_an_element_over_the_budget_has_all_cores(lanes: Lanes) -> None:
+    """On one core its forward would take as many times as long as there are cores, and lanes hold a budget each."""
+    forward = lambda indices: [on_lane()] * len(indices)  # noqa: E731
+    assert run(lanes, forward, [Size(5000), Size(5000)])[0] == [False] * 2
+    assert run(lanes, forward, [Size(5000), Size(500), Size(480)])[0] == [False, True, True]
+
+
+class Trying(Model):
+    """Fails on a lane; notes what it was readied for."""
+
+    def __init__(self) -> None:
+        self.module, self.readied = torch.nn.Linear(3000, 2000), []
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        raise NotImplementedError
+
+    def running(self) -> Any:
+        return torch.inference_mode()
+
+    def positions(self) -> int | None:
+        return None
+
+    def ready(self, lanes: int) -> None:
+        self.readied.append(lanes)
+
+
+def test_what_raises_on_a_lane_is_loaded_and_gives_up_what_lanes_took(
+    lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A conversion that takes no second compilation, or a model that no second thread may run, still loads."""
+    monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path))
+
+    def turn() -> list[torch.Tensor]:
+        if on_lane():
+            raise RuntimeError("not from here")
+        return [torch.ones(2)]
+
+    model = Trying()
+    assert lanes_.pick(model, Probe(list, turn, False), torch.float32, "a model") is None
+    assert model.readied == [2, 1]
+
+
+def test_a_conversion_keeps_no_weights_but_the_compiled() -> None:
+    """What was converted is as large as the model, and in float32."""
+    made = Stretching(2, 2)
+    kept, compiled = weakref.ref(made), lambda streams, made=made: streams  # noqa: E731
+    converted = Converted(compiled, [({"inputs": torch.zeros(1, 2)}, None)], ["logits"])
+    del made, compiled
+    converted.ready(1)
+    assert kept() is None
+
+
 def ask(model: LoadedModel, texts: list[str]) -> list[Prediction]:
     outcomes = model.answer([Request(each) for each in texts]).outcomes
     assert not any(isinstance(each, Failure) for each in outcomes), outcomes
@@ -155,10 +231,16 @@ class Keeping(torch.nn.Module):
 class Stretching(torch.nn.Linear):
     """Turns its positions by other angles once a text is long, and keeps them."""
 
-    rope_type = "dynamic"
+    rope_type: str | dict[str, str] = "dynamic"
 
 
-@pytest.mark.parametrize("part", [Keeping(), Stretching(2, 2)])
+class StretchingByKind(Stretching):
+    """ModernBERT's and Gemma 3's have a way for each kind of layer."""
+
+    rope_type = {"full_attention": "longrope", "sliding_attention": "default"}
+
+
+@pytest.mark.parametrize("part", [Keeping(), Stretching(2, 2), StretchingByKind(2, 2)])
 def test_a_model_that_keeps_something_has_no_lanes(
     part: torch.nn.Module, minilm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,16 +117,17 @@ def run_planned(
     """Runs ``forward`` over all of ``sizes`` in micro-batches; returns one result or ``ElementError`` each, in order.
 
     ``forward`` takes indices and returns one result each; where there are ``lanes``, and enough to do for all of them,
-    it is called on each, from several threads at once. When memory runs out the budget is halved and the micro-batch
-    cut again. An element that fails alone is blamed, and the budget its failure cost is given back: a message that can
-    never fit must not slow down all that follow.
+    it is called on each, from several threads at once. An element over the budget has all cores, so that lanes hold no
+    more than a budget each. When memory runs out the budget is halved and the micro-batch cut again. An element that
+    fails with nothing beside it is blamed, and the budget its failure cost is given back: a message that can never fit
+    must not slow down all that follow.
     """
     at_start = budget.tokens
     run = _Run(forward, sizes, budget, max_size, counts)
-    if lanes is None or not run.divide(lanes):
-        run.work()
-    else:
+    if lanes is not None and run.divide(lanes):
         lanes.run(run.work)
+        run.undivide()
+    run.work()
     if budget.tokens < at_start:
         _LOG.warning(
             "memory ran out above %d padded tokens a micro-batch (was %d); keeping to that from now on",
@@ -152,6 +153,9 @@ class _Run:
         self._counts = counts
         self._lock = threading.Lock()
         self._pending = [_Pending(batch) for batch in reversed(self._cut(sizes, budget.tokens))]
+        self._divided = False
+        #: What is for one forward at a time, once the lanes are done.
+        self._later: list[_Pending] = []
 
     def _cut(self, sizes: Sequence[Size], tokens: int) -> list[list[int]]:
         return cut(sizes, tokens, self._max_size, self._budget.padding)
@@ -159,11 +163,18 @@ class _Run:
     def divide(self, lanes: Lanes) -> bool:
         """Cuts the micro-batches to the size that suits ``lanes``, largest first; whether that keeps them all busy."""
         share = lanes.share(sum(size.length * size.rows for size in self._sizes), self._budget.tokens)
-        parts = sorted(self._cut(self._sizes, share), key=self._cost)
-        if not lanes.suit([self._cost(batch.indices) for batch in self._pending], list(map(self._cost, parts))):
+        most = self._budget.tokens
+        parts = [batch for batch in sorted(self._cut(self._sizes, share), key=self._cost) if self._cost(batch) <= most]
+        whole = [tokens for batch in self._pending if (tokens := self._cost(batch.indices)) <= most]
+        if not parts or not lanes.suit(whole, list(map(self._cost, parts))):
             return False
-        self._pending = [_Pending(batch) for batch in parts]
+        self._later = [batch for batch in self._pending if self._cost(batch.indices) > most]
+        self._pending, self._divided = [_Pending(batch) for batch in parts], True
         return True
+
+    def undivide(self) -> None:
+        """What the lanes left is to run, one micro-batch at a time."""
+        self._pending, self._later, self._divided = self._later, [], False
 
     def _cost(self, indices: Sequence[int]) -> int:
         return cost([self._sizes[index] for index in indices])
@@ -216,7 +227,9 @@ class _Run:
         indices, budget = batch.indices, self._budget
         starved = is_out_of_memory(failure)
         self._counts.out_of_memory += starved
-        if len(indices) == 1:
+        if starved and len(indices) == 1 and self._divided:
+            self._later.append(batch)  # what ran beside it may have taken the memory
+        elif len(indices) == 1:
             self.results[indices[0]] = blame(failure)
             if starved and batch.budget_before:
                 budget.tokens = max(budget.tokens, batch.budget_before)

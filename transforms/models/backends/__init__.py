@@ -116,9 +116,14 @@ class Model(ABC):
         tensors = [*module.parameters(), *module.buffers()] if module is not None else []
         return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
 
-    def ready(self, lanes: int) -> bool:
-        """Readies it for forwards on so many threads at once, each on a core of its own; whether it can do that."""
-        return all(each.device.type == "cpu" for each in self.module.parameters())
+    def ready(self, lanes: int) -> None:
+        """Readies it for forwards on so many threads at once, each on a core of its own; with 1, gives up what that took.
+
+        Raises:
+          RuntimeError: it cannot do that.
+        """
+        if lanes > 1 and any(each.device.type != "cpu" for each in self.module.parameters()):
+            raise RuntimeError("it is not on the CPU")
 
     def settle(self, probe: Probe, asked: bool) -> Model:
         """The model to answer with, once its task is ready: itself, or one that was tried against it and is better.

@@ -70,7 +70,7 @@ class Converted:
     """A model, compiled by ``compiled``; for inputs like those of ``calls``, with which it is checked."""
 
     def __init__(self, compiled: Callable[[int], Any], calls: Sequence[Call], outputs: Sequence[str]) -> None:
-        self._compiled = compiled
+        self._compiled: Callable[[int], Any] | None = compiled
         self._whole, self._beside = compiled(1), None
         self._requests = threading.local()
         self._outputs = outputs
@@ -94,8 +94,10 @@ class Converted:
         )
 
     def ready(self, lanes: int) -> None:
-        """Readies it for forwards on so many lanes at once."""
-        self._beside = self._compiled(lanes)
+        """Readies it, once, for forwards on so many lanes at once; with 1, gives up what that took."""
+        compiled, self._compiled = self._compiled, None  # which holds the weights that were converted
+        self._requests = threading.local()
+        self._beside = compiled(lanes) if lanes > 1 and compiled is not None else None
 
     def _request(self) -> Any:
         """This thread's own."""

@@ -55,7 +55,7 @@ class Lanes:
         All lanes together hold no more than that, and have a micro-batch each in every round, the last one too.
         """
         each = max(1, most // self.count)
-        rounds = math.ceil(tokens / (each * self.count))
+        rounds = max(1, math.ceil(tokens / (each * self.count)))
         return min(most, max(LEAST_TOKENS, min(each, math.ceil(tokens * _SLACK / (rounds * self.count)))))
 
     def suit(self, whole: Sequence[int], parts: Sequence[int]) -> bool:
@@ -88,8 +88,8 @@ def lanes(count: int) -> Lanes:
 
 def _stretches(module: torch.nn.Module) -> bool:
     """Whether its angles of positions are others from some length on, which no short text shows."""
-    kind = getattr(module, "rope_type", None)
-    return isinstance(kind, str) and ("dynamic" in kind or kind == "longrope")
+    kind = str(getattr(module, "rope_type", ""))  # of some models one for each kind of layer
+    return "dynamic" in kind or "longrope" in kind
 
 
 def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | None:
@@ -97,10 +97,17 @@ def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | 
 
     ``dtype`` is what it computes in. Measured once for ``about`` on this machine, and kept.
     """
+    found = _pick(model, probe, dtype, about)
+    if found is None:
+        model.ready(1)
+    return found
+
+
+def _pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | None:
     count, module = torch.get_num_threads(), model.module
     if count < 2 or module is None or model.generates or probe.changes or any(map(_stretches, module.modules())):
         return None
-    if sum(each.numel() for each in module.parameters()) < LEAST_PARAMETERS or not model.ready(count):
+    if sum(each.numel() for each in module.parameters()) < LEAST_PARAMETERS:
         return None
     found = lanes(count)
 
@@ -111,21 +118,25 @@ def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | 
     def beside() -> None:
         found.run(lambda: answers.append(turn()))
 
-    answers: list[list[torch.Tensor]] = []
-    before, expected = state(module), turn()
-    if len(before) != len(state(module)) or any(owner.get(name) is not old for owner, name, old in before):
-        return None
-
     def decide() -> tuple[str, str]:
+        model.ready(count)
         gain = times_faster(lambda: [turn() for _ in range(count)], beside)
         return ("side by side" if gain >= _WORTH_IT else "one at a time"), f"{gain:.2f} times as fast side by side"
 
-    about = f"forwards of {about}, {model.engine}, {dtype}"
-    which, why = choice(about, ("side by side", "one at a time"), decide)
-    if which == "side by side" and not answers:
-        beside()
-    far = max((distance(expected, each) for each in answers), default=0.0)
-    if not far <= math.sqrt(torch.finfo(dtype).eps):  # rounding is far below it
-        which, why = "one at a time", f"side by side its answers differ by {far:.1%}"
+    answers: list[list[torch.Tensor]] = []
+    try:
+        before, expected = state(module), turn()
+        if len(before) != len(state(module)) or any(owner.get(name) is not old for owner, name, old in before):
+            return None
+        about = f"forwards of {about}, {model.engine}, {dtype}"
+        which, why = choice(about, ("side by side", "one at a time"), decide)
+        if which == "side by side" and not answers:
+            model.ready(count)
+            beside()
+        far = max((distance(expected, each) for each in answers), default=0.0)
+        if not far <= math.sqrt(torch.finfo(dtype).eps):  # rounding is far below it
+            which, why = "one at a time", f"side by side its answers differ by {far:.1%}"
+    except Exception as error:  # noqa: BLE001 (whatever cannot run side by side runs one at a time)
+        which, why = "one at a time", f"{type(error).__name__}: {str(error)[:200]}"
     _LOG.info("forwards run %s on %d cores: %s", which, count, why)
     return found if which == "side by side" else None

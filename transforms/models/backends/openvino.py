@@ -83,13 +83,13 @@ class OpenVINOModel(Model):
     def positions(self) -> int | None:
         return self.real.positions()
 
-    def ready(self, lanes: int) -> bool:
+    def ready(self, lanes: int) -> None:
         free = memory.available() / 2 / self._place.copies
-        if self._converted is None or self.bytes() + super().bytes() > free:
-            return False
-        self._converted.ready(lanes)
-        self._copies = 2
-        return True
+        if lanes > 1 and self.bytes() + super().bytes() > free:
+            raise RuntimeError("its weights once more would take over half of the memory")
+        if self._converted is not None:
+            self._converted.ready(lanes)
+            self._copies = min(lanes, 2)
 
     def settle(self, probe: Probe, asked: bool) -> Model:
         size = sum(each.numel() for each in self.module.parameters())
