@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import tiny_models as tiny
 import torch
 from zoo.judge import unlike
 
-from transforms.models.backends import Model, Probe
+from transforms.models.backends import Model, Place, Probe
 from transforms.models.backends import lanes as lanes_
 from transforms.models.backends import torch as torch_engine
 from transforms.models.backends.convert import Converted
@@ -24,6 +25,7 @@ from transforms.models.bisect import Budget, ForwardCounts, run_planned
 from transforms.models.errors import ModelError, OutOfMemory
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
+from transforms.models.tasks import probes
 from transforms.records import Failure, Prediction, Request
 
 
@@ -140,6 +142,39 @@ def test_an_element_over_the_budget_has_all_cores(lanes: Lanes) -> None:
     assert run(lanes, forward, [Size(5000), Size(500), Size(480)])[0] == [False, True, True]
 
 
+def test_copies_of_a_model_have_lanes_of_their_own() -> None:
+    """Beam holds all copies in one process, and each has its share of the cores: all four forwards run at once."""
+    all_four = threading.Barrier(4, timeout=20)
+    before = torch.get_num_threads()
+    own = Lanes(2, copies=2)
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(2) as copies:
+        for copy in [copies.submit(own.run, all_four.wait) for _ in range(2)]:
+            copy.result()
+
+
+class LastLength(torch.nn.Module):
+    """Keeps what it made for the last length, as the rotary angles of Wav2Vec2-Conformer are kept."""
+
+    length: int | None = None
+    angles: torch.Tensor | None = None
+
+    def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        if self.length != len(sound):
+            self.length, self.angles = len(sound), torch.ones(len(sound))
+        return sound * self.angles
+
+
+@pytest.mark.parametrize(("lengths", "changes"), [((5, 9, 7), True), ((5, 5), False), ((5,), False)])
+def test_what_is_kept_of_the_last_size_is_a_change(lengths: tuple[int, ...], changes: bool) -> None:
+    """Two lanes would read each other's; of one size, as most pictures are, nothing is kept anew."""
+    module = LastLength()
+    forward = lambda batch: module(batch[0])  # noqa: E731
+    task: Any = SimpleNamespace(model=SimpleNamespace(module=module), forward=forward)
+    made: Any = [torch.ones(length) for length in lengths]
+    assert probes._changes(task, made) is changes
+
+
 class Trying(Model):
     """Fails on a lane; notes what it was readied for."""
 
@@ -171,7 +206,7 @@ def test_what_raises_on_a_lane_is_loaded_and_gives_up_what_lanes_took(
         return [torch.ones(2)]
 
     model = Trying()
-    assert lanes_.pick(model, Probe(list, turn, False), torch.float32, "a model") is None
+    assert lanes_.pick(model, Probe(list, turn, False), Place(torch.device("cpu"), torch.float32, 1), "a model") is None
     assert model.readied == [2, 1]
 
 

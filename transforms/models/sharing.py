@@ -226,6 +226,11 @@ def state(model: torch.nn.Module | None) -> list[tuple[dict[str, Any], str, Any]
     return found
 
 
+def changed(before: Sequence[tuple[dict[str, Any], str, Any]], model: torch.nn.Module | None) -> bool:
+    """Whether anything in ``model`` is another than in ``before``, its state then."""
+    return len(before) != len(state(model)) or any(owner.get(name) is not old for owner, name, old in before)
+
+
 _KINDS = (str, int, float, bool, type(None), torch.Tensor)
 
 

@@ -117,7 +117,7 @@ class Model(ABC):
         return sum({each.data_ptr(): each.nbytes for each in tensors}.values())
 
     def ready(self, lanes: int) -> None:
-        """Readies it for forwards on so many threads at once, each on a core of its own; with 1, gives up what that took.
+        """Readies it for forwards on so many threads at once, each on a core of its own; 1 gives up what that took.
 
         Raises:
           RuntimeError: it cannot do that.

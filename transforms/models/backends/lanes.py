@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 
-from transforms.models.backends import LEAST_PARAMETERS, Model, Probe
+from transforms.models.backends import LEAST_PARAMETERS, Model, Place, Probe
 from transforms.models.backends.device import times_faster
 from transforms.models.backends.remembered import choice
-from transforms.models.sharing import distance, state
+from transforms.models.sharing import changed, distance, state
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ def on_lane() -> bool:
 
 
 class Lanes:
-    """``count`` threads, each of which computes on one core."""
+    """``count`` threads for each of a model's ``copies``, which Beam holds in one process, each on one core."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._pool = ThreadPoolExecutor(count, "lane")
-        together, before = threading.Barrier(count), torch.get_num_threads()
-        wait([self._pool.submit(_become_a_lane, together) for _ in range(count)])
+    def __init__(self, count: int, copies: int = 1) -> None:
+        self.count, every = count, count * copies
+        self._pool = ThreadPoolExecutor(every, "lane")
+        together, before = threading.Barrier(every), torch.get_num_threads()
+        wait([self._pool.submit(_become_a_lane, together) for _ in range(every)])
         torch.set_num_threads(before)  # what a lane sets, threads to come would have too
 
     def share(self, tokens: int, most: int) -> int:
@@ -66,7 +66,7 @@ class Lanes:
         return max(ends) * self.count <= _UNEVEN * sum(tokens + LEAST_TOKENS for tokens in whole)
 
     def run(self, work: Callable[[], None]) -> None:
-        """``work`` on each lane; raises what one of them raised, once all have ended."""
+        """``work`` on ``count`` lanes; raises what one of them raised, once all have ended."""
         runs: list[Future[None]] = [self._pool.submit(work) for _ in range(self.count)]
         wait(runs)
         for each in runs:
@@ -81,9 +81,9 @@ def _become_a_lane(together: threading.Barrier) -> None:
 
 
 @functools.cache
-def lanes(count: int) -> Lanes:
+def lanes(count: int, copies: int = 1) -> Lanes:
     """The process's lanes, which all of its models share."""
-    return Lanes(count)
+    return Lanes(count, copies)
 
 
 def _stretches(module: torch.nn.Module) -> bool:
@@ -92,24 +92,24 @@ def _stretches(module: torch.nn.Module) -> bool:
     return "dynamic" in kind or "longrope" in kind
 
 
-def pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | None:
-    """The lanes that ``model`` should run on; None where all cores should share each forward.
+def pick(model: Model, probe: Probe, place: Place, about: str) -> Lanes | None:
+    """The lanes that ``model`` should run on at ``place``; None where all cores should share each forward.
 
-    ``dtype`` is what it computes in. Measured once for ``about`` on this machine, and kept.
+    Measured once for ``about`` on this machine, and kept.
     """
-    found = _pick(model, probe, dtype, about)
+    found = _pick(model, probe, place.dtype, place.copies, about)
     if found is None:
         model.ready(1)
     return found
 
 
-def _pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes | None:
+def _pick(model: Model, probe: Probe, dtype: torch.dtype, copies: int, about: str) -> Lanes | None:
     count, module = torch.get_num_threads(), model.module
     if count < 2 or module is None or model.generates or probe.changes or any(map(_stretches, module.modules())):
         return None
     if sum(each.numel() for each in module.parameters()) < LEAST_PARAMETERS:
         return None
-    found = lanes(count)
+    found = lanes(count, copies)
 
     def turn() -> list[torch.Tensor]:
         with model.running():
@@ -126,7 +126,7 @@ def _pick(model: Model, probe: Probe, dtype: torch.dtype, about: str) -> Lanes |
     answers: list[list[torch.Tensor]] = []
     try:
         before, expected = state(module), turn()
-        if len(before) != len(state(module)) or any(owner.get(name) is not old for owner, name, old in before):
+        if changed(before, module):
             return None
         about = f"forwards of {about}, {model.engine}, {dtype}"
         which, why = choice(about, ("side by side", "one at a time"), decide)

@@ -56,7 +56,7 @@ def machine() -> str:
 def _read() -> dict[str, str]:
     try:
         found = json.loads(file().read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

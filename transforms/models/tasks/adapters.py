@@ -136,7 +136,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
             if tried is not None:
                 task.model = task.model.settle(tried, spec.engine != "auto")
                 if entry.name in ONE_FORWARD:
-                    task.lanes = pick(task.model, tried, place.dtype, f"{entry.name} by {_shape(config)}")
+                    task.lanes = pick(task.model, tried, place, f"{entry.name} by {_shape(config)}")
         try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:

@@ -14,7 +14,7 @@ from PIL import Image
 from transforms.models.backends import Probe
 from transforms.models.errors import ElementError
 from transforms.models.inputs import Ask
-from transforms.models.sharing import sample
+from transforms.models.sharing import changed, sample, state
 from transforms.models.tasks.audio import AudioTask
 from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.text import TextTask
@@ -82,7 +82,19 @@ def _of_files(task: ImageTask | AudioTask) -> Probe | None:
 
     usual = made[0]
     batch = [usual] * (max(1, _TIMED // usual.size.length) if share else 1)
-    return Probe(answers, lambda: _tensors(task.forward(batch)), False)
+    return Probe(answers, lambda: _tensors(task.forward(batch)), _changes(task, made))
+
+
+def _changes(task: ImageTask | AudioTask, made: Sequence[Prepared]) -> bool:
+    """Whether a forward of another size leaves something else in the model (Conformers keep the last one's angles)."""
+    one, other = made[0], made[1 % len(made)]
+    with contextlib.suppress(Exception):  # a model that cannot answer is told of once it is tried out
+        task.forward([one])
+        before = state(task.model.module)
+        task.forward([other])
+        task.forward([one])
+        return changed(before, task.model.module)
+    return False
 
 
 def tries(task: ImageTask | AudioTask, seed: int = 0) -> Iterator[Prepared]:
