@@ -62,9 +62,9 @@ class Avro:
                 return
             if len(value) != 1:
                 raise Unreadable(f"has a union's value with {len(value)} members; it has one, named by its type")
-            ((name, value),) = value.items()
-            schema = next((each for each in schema if _name(each) == name), "null")
-            schema = self._named.get(schema, schema) if isinstance(schema, str) else schema
+            ((name, own),) = value.items()
+            self._check_unions(next((each for each in schema if _name(each) == name), "null"), own)
+            return
         kind = schema.get("type") if isinstance(schema, dict) else schema
         if kind in ("record", "error") and isinstance(value, dict):
             for each in schema["fields"]:

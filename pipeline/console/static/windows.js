@@ -68,9 +68,10 @@ function show(windows) {
   if (!windows.length) return fill(root, title, empty("No window has ended yet", `Summaries are written to ${about.names["summary table"]} once a window is over.`));
   const points = windows.map((w) => [at(w.window_start), w.psi_label, w.psi_score, w.psi_input_bytes, w.messages, w.dead_letters, w.latency_p50_ms, w.latency_p95_ms, w.latency_p99_ms]);
   const steps = points.slice(1).map((p, i) => p[0] - points[i][0]).sort((a, b) => a - b);
+  const step = steps[Math.floor(steps.length / 2)];
   const onRange = (from, to) => narrow([`since:${inFilter(from)}`, `until:${inFilter(to + 1)}`]);
-  const lines = (title, series, options) => { const chart = new Lines(title, series, { ...options, onRange, gap: 1.5 * (steps[Math.floor(steps.length / 2)] || 60) }); setTimeout(() => chart.draw(points)); return h("section.card", {}, chart.element); };
-  const columns = columnsOf(windows, steps[Math.floor(steps.length / 2)]);
+  const lines = (title, series, options) => { const chart = new Lines(title, series, { ...options, onRange, gap: 1.5 * (step || 60) }); setTimeout(() => chart.draw(points)); return h("section.card", {}, chart.element); };
+  const columns = columnsOf(windows, step);
   const verdicts = windows.map((w, i) => verdict(w.psi_label, w.chance_label ?? chanceOf(windows, i)));
   return fill(root, title,
     h("div.two", {},

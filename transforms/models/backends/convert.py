@@ -93,6 +93,11 @@ class Converted:
             for name, tensor in inputs.items()
         )
 
+    @property
+    def copies(self) -> int:
+        """How often it holds the weights."""
+        return 1 if self._beside is None else 2
+
     def ready(self, lanes: int) -> None:
         """Readies it, once, for forwards on so many lanes at once; with 1, gives up what that took."""
         compiled, self._compiled = self._compiled, None  # which holds the weights that were converted

@@ -55,7 +55,6 @@ class OpenVINOModel(Model):
         self._source, self._place = source, place
         self._last = threading.local()
         self._converted: Converted | None = None
-        self._copies = 0
         self._calls: list[Call] | None = None
 
     @property
@@ -75,7 +74,7 @@ class OpenVINOModel(Model):
 
     def bytes(self) -> int:
         # What was converted is held beside what it was converted from.
-        return self.real.bytes() + super().bytes() * self._copies
+        return self.real.bytes() + super().bytes() * (self._converted.copies if self._converted else 0)
 
     def running(self) -> AbstractContextManager[Any]:
         return self.real.running()
@@ -89,7 +88,6 @@ class OpenVINOModel(Model):
             raise RuntimeError("its weights once more would take over half of the memory")
         if self._converted is not None:
             self._converted.ready(lanes)
-            self._copies = min(lanes, 2)
 
     def settle(self, probe: Probe, asked: bool) -> Model:
         size = sum(each.numel() for each in self.module.parameters())
@@ -109,7 +107,6 @@ class OpenVINOModel(Model):
                 why = "" if self._converted else self._tried(probe, timed=False)
         _LOG.info("%s (%.1f s)", f"torch answers: {why}" if why else "OpenVINO answers", time.perf_counter() - started)
         if not why:
-            self._copies = 1
             return self
         self._converted = None
         return self.real

@@ -132,11 +132,11 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
                 measure(task)
             elif isinstance(task, ImageTask | AudioTask):
                 measure_files(task)
-            tried = probe(task)
+            # What a probe runs takes long in a model that writes its answer, and there is nothing to choose for it.
+            tried = probe(task) if entry.name in ONE_FORWARD else None
             if tried is not None:
                 task.model = task.model.settle(tried, spec.engine != "auto")
-                if entry.name in ONE_FORWARD:
-                    task.lanes = pick(task.model, tried, place, f"{entry.name} by {_shape(config)}")
+                task.lanes = pick(task.model, tried, place, f"{entry.name} by {_shape(config)}")
         try_out(task, spec.defaults(entry))
         return task
     except ModelLoadError as error:
