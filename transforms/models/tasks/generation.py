@@ -80,11 +80,6 @@ def generate(
 
     ``held`` lets only some tokens follow.
     """
-    if model.config.is_encoder_decoder:
-        # What the decoder starts with is no answer; with BART and NLLB it is the same token as the end of one.
-        prompt = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
-    else:
-        prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
     watches = [watch, held] if held is not None else [watch]
@@ -102,7 +97,7 @@ def generate(
     bad = watch.rows(count)
     answers: list[list[Any]] = []
     for i in range(count):
-        own = [row[prompt:] for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
+        own = [row[watch.prompt :] for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
         late = clock.stopped and not all(_ended(row, tokenizer, model, decoding) for row in own)
         if bad[i]:
             answers.append([non_finite()])
@@ -158,13 +153,20 @@ class _Clock(StoppingCriteria):
 
 
 class _Watch(LogitsProcessor):
-    """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token)."""
+    """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token).
+
+    ``prompt`` is how many tokens stood before the first new one: what a decoder starts with, or the prompt as the model
+    itself took it (BLIP leaves its last token out).
+    """
 
     def __init__(self) -> None:
         self.bad: torch.Tensor | None = None
+        self.prompt = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         bad = (scores.isnan() | scores.isposinf()).any(dim=-1)
+        if self.bad is None:
+            self.prompt = input_ids.shape[1]
         self.bad = bad if self.bad is None else self.bad | bad
         # A NaN makes sampling raise for the whole batch; these rows are failed afterwards.
         return torch.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=-torch.inf)
