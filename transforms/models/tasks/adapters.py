@@ -13,7 +13,7 @@ import transformers
 
 from transforms.models.backends import ONE_FORWARD, pick_engine
 from transforms.models.backends.lanes import pick
-from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.errors import ModelLoadError, foreign, reason
 from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
@@ -142,7 +142,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
     except Exception as error:  # whatever the files of a folder make transformers raise is one line of a launch
-        first = foreign((str(error).strip().splitlines() or [""])[0])
+        first = foreign(reason(error))
         if "ignore_mismatched_sizes" in first:
             first = "its weights have other sizes than its config.json says; fetch it again"
         raise ModelLoadError(
