@@ -210,6 +210,21 @@ def test_what_raises_on_a_lane_is_loaded_and_gives_up_what_lanes_took(
     assert model.readied == [2, 1]
 
 
+def test_a_load_does_not_wait_for_long_forwards(lanes: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of billions would be tried for minutes, with nothing to gain."""
+    monkeypatch.setenv("BEAM_HF_CACHE", str(tmp_path))
+    monkeypatch.setattr(lanes_, "_LONGEST_S", 0)
+    turns: list[bool] = []
+
+    def turn() -> list[torch.Tensor]:
+        turns.append(on_lane())
+        return [torch.ones(2)]
+
+    model = Trying()
+    assert lanes_.pick(model, Probe(list, turn, False), Place(torch.device("cpu"), torch.float32, 1), "a model") is None
+    assert turns == [False, False] and model.readied == [1]
+
+
 def test_a_conversion_keeps_no_weights_but_the_compiled() -> None:
     """What was converted is as large as the model, and in float32."""
     made = Stretching(2, 2)

@@ -10,6 +10,7 @@ import functools
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
@@ -31,6 +32,9 @@ _UNEVEN = 1.25
 _SLACK = 1.1
 #: How fast forwards side by side must be beside those on all cores: with all cores free they gain least.
 _WORTH_IT = 0.97
+#: Seconds that measuring it may take, of some four forwards a core: whoever's forwards are so long waits little between
+#: their operations.
+_LONGEST_S = 30
 
 _local = threading.local()
 
@@ -114,6 +118,11 @@ def _pick(model: Model, probe: Probe, dtype: torch.dtype, copies: int, about: st
         found.run(lambda: answers.append(turn()))
 
     def decide() -> tuple[str, str]:
+        started = time.perf_counter()
+        turn()
+        took = time.perf_counter() - started
+        if 4 * count * took > _LONGEST_S:
+            return "one at a time", f"a forward of {took:.1f} s was too long to try it"
         model.ready(count)
         gain = times_faster(lambda: [turn() for _ in range(count)], beside)
         return ("side by side" if gain >= _WORTH_IT else "one at a time"), f"{gain:.2f} times as fast side by side"
