@@ -18,11 +18,11 @@ def stretched(module: torch.nn.Module | None) -> int | None:
     """
     found: list[int] = []
     for each in module.modules() if module is not None else ():
-        kinds = getattr(each, "rope_type", None)
-        said = getattr(getattr(each, "config", None), "rope_parameters", None) or {}
+        kinds: Any = getattr(each, "rope_type", None)
+        said: Any = getattr(getattr(each, "config", None), "rope_parameters", None) or {}
         for name, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
             if "dynamic" in str(kind):
-                found.append(each.original_max_seq_len)
+                found.append(vars(each)["original_max_seq_len"])
             elif kind == "longrope":
                 found.append((said[name] if name else said)["original_max_position_embeddings"])
     return min(found, default=None)
