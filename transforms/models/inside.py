@@ -22,9 +22,9 @@ def stretched(module: torch.nn.Module | None) -> int | None:
         said: Any = getattr(getattr(each, "config", None), "rope_parameters", None) or {}
         for name, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
             if "dynamic" in str(kind):
-                found.append(vars(each)["original_max_seq_len"])
+                found.append(vars(each).get("original_max_seq_len") or 0)
             elif kind == "longrope":
-                found.append((said[name] if name else said)["original_max_position_embeddings"])
+                found.append((said.get(name, {}) if name else said).get("original_max_position_embeddings") or 0)
     return min(found, default=None)
 
 

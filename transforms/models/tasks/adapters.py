@@ -125,6 +125,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
+        config.return_dict = True  # a folder may ask for tuples, as of models exported by TorchScript
         _name_labels(config)
         task = ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
         with task.model.running():
