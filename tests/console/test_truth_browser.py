@@ -10,7 +10,7 @@ import time
 import pytest
 from console_data import OWN_PROCESS, flags_of, go, publish_results, result, view
 from console_served import served
-from streams import fresh, text_message
+from streams import fresh, text_message, waited
 
 from pipeline import publish
 
@@ -32,6 +32,7 @@ def test_what_came_in_is_not_what_went_out(browser, servers):
         told = result("2", [{"label": "B", "score": 0.5}])
         told = type(told)(json.dumps({**json.loads(told.data), "inputs": "as asked"}).encode(), told.attributes)
         publish.publish_all(resources.output_topic, [result("1", [{"label": "A", "score": 0.5}]), told])
+        assert waited(lambda: server.observer.book.get("2"))
         page = browser.new_page()
         page.goto(f"http://{server.address}/#results/message/1")
         page.wait_for_selector("#story .part:has-text('What came in') >> text=the input topic is not watched")
