@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -17,6 +18,7 @@ import tiny_models as tiny
 import torch
 import transformers
 
+from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.vision import load_image_processor
@@ -259,6 +261,40 @@ def test_image_text_to_text_generates_what_the_pipeline_does(device: str) -> Non
 
 def _with_image(text: str, image: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"type": "image", **image}, {"type": "text", "text": text}]}]
+
+
+def test_prompts_share_a_forward_only_where_it_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vision-language model that reads what pads the shorter prompt answers each alone; the others together."""
+    folder = tiny.captioner()
+    picture = {"image": tiny.b64(tiny.png(tiny.picture(seed=5)))}
+    requests = [Request(_with_image(text, picture), GREEDY) for text in ("who", "describe all of it please", "what")]
+    load = lambda: HuggingFaceModelHandler(folder, device="cpu", engine="torch")._load()  # noqa: E731
+    assert load().task.sharing.which == "all"
+    forward = transformers.LlavaForConditionalGeneration.forward
+
+    @functools.wraps(forward)
+    def reads_padding(self: Any, attention_mask: Any = None, **inputs: Any) -> Any:
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(transformers.LlavaForConditionalGeneration, "forward", reads_padding)
+    engine = load()
+    assert engine.task.sharing.which == "none"
+    alone = [engine.answer([each]).outcomes[0].prediction for each in requests]
+    assert [each.prediction for each in engine.answer(requests).outcomes] == alone
+
+
+def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    """This one's cache is of another kind than LLaVA asks of it."""
+    shutil.copytree(tiny.captioner(), tmp_path, dirs_exist_ok=True)
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    size = config.text_config.vocab_size
+    text = transformers.RecurrentGemmaConfig(
+        **tiny.SIZES, vocab_size=size, num_key_value_heads=2, attention_window_size=64, lru_width=32
+    )
+    config.text_config = text
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(ModelLoadError, match="cannot answer an example of image-text-to-text: ValueError: `get_seq_"):
+        HuggingFaceModelHandler(str(tmp_path), device="cpu", engine="torch").load_model()
 
 
 def test_question_answering_finds_the_likeliest_span() -> None:

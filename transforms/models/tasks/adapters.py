@@ -131,7 +131,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         with task.model.running():
             if isinstance(task, TextTask):
                 measure(task)
-            elif isinstance(task, ImageTask | AudioTask):
+            elif isinstance(task, ImageTask | AudioTask | ImageTextToText):
                 measure_files(task)
             # What a probe runs takes long in a model that writes its answer, and there is nothing to choose for it.
             tried = probe(task) if entry.name in ONE_FORWARD else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transforms.models.chats import rendered
 from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
-from transforms.models.tasks.base import Loading, Prepared, Task
+from transforms.models.tasks.base import Loading, Prepared, Task, by_row
 from transforms.models.tasks.generation import Decoding, check_generation, generate, tokens_written
 from transforms.models.tasks.media import in_turn, read_all
 from transforms.models.tasks.pictures import decode_image
@@ -62,6 +62,16 @@ class ImageTextToText(Task):
         # The templates take a list of parts only.
         return [{**message, "content": _parts(message["content"])} for message in prompt], images
 
+    def examples(self, picture: str, words: str) -> Iterator[Any]:
+        """Inputs about ``picture``, in base64, that models take; some want it marked in the text."""
+        if self.processor.chat_template is not None:
+            parts = [{"type": "image", "image": picture}, {"type": "text", "text": words}]
+            yield [{"role": "user", "content": parts}]
+        yield {"image": picture, "text": words}
+        for name in ("boi_token", "image_token"):
+            if hasattr(self.processor, name):
+                yield {"image": picture, "text": f"{getattr(self.processor, name)}{words}"}
+
     def check_parameters(self, parameters: Mapping[str, Any]) -> None:
         check_generation(parameters)
 
@@ -86,6 +96,21 @@ class ImageTextToText(Task):
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
         decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
+        return generate(self.generator, self.tokenizer, self._inputs(batch), decoding, self.loading.spec.time_limit_s)
+
+    def raw(self, batch: Sequence[Prepared]) -> list[torch.Tensor]:
+        """The logits of each element's first two new tokens, for measuring: the second is of what the first kept."""
+        made = self.generator.generate(
+            **self._inputs(batch),
+            **{"max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False, "num_beams": 1},
+            return_dict_in_generate=True,
+            output_logits=True,
+            tokenizer=self.tokenizer,
+        )
+        return by_row(made.logits, len(batch))
+
+    def _inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
+        """The prompts and pictures of ``batch`` as tensors on the device: what the model is given."""
         pictures = [prepared.rows[1] for prepared in batch]
         inputs = self.processor(
             images=pictures if pictures[0] else None,
@@ -95,11 +120,10 @@ class ImageTextToText(Task):
             # A chat template writes the special tokens itself.
             **({} if isinstance(batch[0].ask.inputs[0], str) else {"add_special_tokens": False}),
         )
-        on_device = {
+        return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
             for name, value in inputs.items()
         }
-        return generate(self.generator, self.tokenizer, on_device, decoding, self.loading.spec.time_limit_s)
 
     def tokens_written(self, output: Any) -> int:
         return tokens_written(self.generator, self.tokenizer, output)

@@ -1,7 +1,8 @@
 """Which pictures and recordings may share a forward of a model, found by measuring it when it is loaded.
 
 What shares a forward is of one shape, and most models keep one apart from another; some join them (Pixtral puts the
-pictures of a batch into one row), or read what pads a recording. Two are answered alone and beside each other.
+pictures of a batch into one row), or read what pads a recording or the shorter of two prompts. Two are answered alone
+and beside each other.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.sharing import distance
 from transforms.models.tasks.audio import AudioTask, SpeechRecognition
 from transforms.models.tasks.base import Prepared
+from transforms.models.tasks.multimodal import ImageTextToText
 from transforms.models.tasks.probes import tries
 from transforms.models.tasks.vision import ImageTask
 
@@ -27,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 _LEAST = 2e-3
 
 
-def measure_files(task: ImageTask | AudioTask) -> None:
+def measure_files(task: ImageTask | AudioTask | ImageTextToText) -> None:
     """Sets the sharing with which each picture or recording is answered as if it were alone.
 
     Raises:
@@ -40,6 +42,7 @@ def measure_files(task: ImageTask | AudioTask) -> None:
     try:
         alone = [task.raw([each]) for each in batch]
     except Exception:  # noqa: BLE001 (a model that cannot answer is told of once it is tried out)
+        task.sharing.which = "none"
         return
     again = distance(alone[0], task.raw(batch[:1]))
     if not again <= limit:
@@ -54,7 +57,7 @@ def measure_files(task: ImageTask | AudioTask) -> None:
         _LOG.info("a batch changes its answers (%s): each input has a forward of its own", moved)
 
 
-def _alike(task: ImageTask | AudioTask) -> Sequence[Prepared]:
+def _alike(task: ImageTask | AudioTask | ImageTextToText) -> Sequence[Prepared]:
     """The first two of ``tries`` that may share a forward; none where the task's own way compares only texts."""
     if isinstance(task, SpeechRecognition) and not task.pads:
         return []
@@ -67,7 +70,9 @@ def _alike(task: ImageTask | AudioTask) -> Sequence[Prepared]:
     return []
 
 
-def _beside(task: ImageTask | AudioTask, batch: Sequence[Prepared], alone: Sequence[torch.Tensor]) -> float:
+def _beside(
+    task: ImageTask | AudioTask | ImageTextToText, batch: Sequence[Prepared], alone: Sequence[torch.Tensor]
+) -> float:
     """How far the answers of ``batch`` in one forward lie from those ``alone``."""
     try:
         return distance(alone, task.raw(batch))

@@ -15,6 +15,7 @@ from PIL import Image
 from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NonFinite, NotYet, reason
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Prepared, Task
+from transforms.models.tasks.multimodal import ImageTextToText
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,10 +32,18 @@ def try_out(task: Task, parameters: Mapping[str, Any]) -> None:
       ModelLoadError: it cannot answer, and could not answer any message.
     """
     entry = task.entry
+    answer, refused = None, None
     for example in _examples(task):
-        answer = _answer(task, example, parameters)
+        try:
+            answer = _answer(task, example, parameters)
+        except ModelLoadError as error:
+            refused = refused or error
+            continue
         if not isinstance(answer, InvalidInput):
+            refused = None
             break
+    if refused is not None:
+        raise refused
     if isinstance(answer, InvalidInput) and entry.is_file:
         raise ModelLoadError(f"the model takes no example of {entry.name}: {answer}")
     if isinstance(answer, NonFinite):
@@ -75,7 +84,11 @@ def _examples(task: Task) -> Iterator[Any]:
         yield from (_picture(*size) for size in ((256, 224), (512, 512), (640, 480)))
     elif entry.modality == "image":
         picture = base64.b64encode(_picture(256, 224)).decode()
-        yield {"image": picture, "text": _WORDS, "question": _WORDS}
+        yield from (
+            task.examples(picture, _WORDS)
+            if isinstance(task, ImageTextToText)
+            else [{"image": picture, "question": _WORDS}]
+        )
     elif entry.name == "fill-mask":
         yield f"{_WORDS} {getattr(task, 'tokenizer').mask_token}"  # noqa: B009 (a text task's own)
     else:
