@@ -30,8 +30,8 @@ from pipeline.console.spread import Spread
 _EVERY_S = 1.0
 #: Rows that one event or one search carries: what a person can look at.
 _NEWEST = 100
-#: Characters of a filter: more than an attribute of 256 and 1,024 bytes, quoted, which a click puts there.
-_FILTER = 4_000
+#: Characters of a filter: more than a cause or an attribute of some thousand bytes, quoted, which a click puts there.
+_FILTER = 8_000
 
 
 class Console:
@@ -49,9 +49,9 @@ class Console:
             Route("/api/events", self.events),
             Route("/api/results", self.results),
             Route("/api/samples", self.samples),
-            Route("/api/messages/{message_id:path}/picture", self.picture),
-            Route("/api/messages/{message_id:path}/draft", self.draft),
-            Route("/api/messages/{message_id:path}", self.message),
+            Route("/api/message", self.message),
+            Route("/api/picture", self.picture),
+            Route("/api/draft", self.draft),
             Route("/api/dead-letters", self.dead_letters),
             Route("/api/queries", self.queries),
             Route("/api/summaries", self.summaries),
@@ -116,7 +116,7 @@ class Console:
 
     async def message(self, request: Request) -> Response:
         """One message's whole story: what the topics told, and its audit rows."""
-        message_id, s = request.path_params["message_id"], self.observer.settings
+        message_id, s = _id(request), self.observer.settings
         story = self.observer.book.get(message_id)
         answer: dict[str, Any] = {"story": None, "audit": None, "audit_error": None}
         if story is not None:
@@ -131,13 +131,13 @@ class Console:
 
     async def picture(self, request: Request) -> Response:
         """The picture that came in with a message, as pixels and nothing else."""
-        story = self.observer.book.get(request.path_params["message_id"])
+        story = self.observer.book.get(_id(request))
         found = picture(story.source()) if story else None
         return Response(found[1], media_type=found[0]) if found else JSONResponse({"error": "no picture"}, 404)
 
     async def draft(self, request: Request) -> Response:
         """What of a dead letter can be edited."""
-        story = self.observer.book.get(request.path_params["message_id"])
+        story = self.observer.book.get(_id(request))
         if story is None or story.status != "dead_letter" or story.output is None:
             return JSONResponse({"error": "no dead letter that this console keeps"}, 404)
         return JSONResponse(actions.draft(story.output))
@@ -209,6 +209,11 @@ def _filter(request: Request) -> str:
     if len(text) > _FILTER:
         raise Refused(f"the filter has {len(text):,} characters, over {_FILTER:,}")
     return text
+
+
+def _id(request: Request) -> str:
+    """The message that is asked for; in the query, for an id such as ``..`` would be another path."""
+    return request.query_params.get("id", "")
 
 
 def _numbers(request: Request, name: str) -> list[int]:

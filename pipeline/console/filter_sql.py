@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from pipeline.console.actions import Refused
 from pipeline.console.filters import Term
+from pipeline.console.story import LABEL
 from pipeline.matchers import TableName
 
 _LABEL = "COALESCE(JSON_VALUE(prediction, '$[0].label'), JSON_VALUE(prediction, '$.label'))"
@@ -54,6 +55,8 @@ def _where(term: Term) -> str:
         return f"{_SCORE if term.key == 'score' else 'total_ms'} {term.op} {term.number!r}"
     if term.key == "status":
         return f"status = {_text(_STATUS.get(term.value.lower(), term.value))}"
+    if term.key == "label" and len(term.value) == LABEL:  # what the console keeps of a longer one
+        return f"STARTS_WITH(LOWER({_LABEL}), {_text(term.value.lower())})"
     if term.key in _COLUMNS:
         return f"LOWER({_COLUMNS[term.key]}) = {_text(term.value.lower())}"
     raise Refused(f"{term.key}: only this console knows that, the audit table does not")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.console.actions import Refused
-from pipeline.console.story import Story
+from pipeline.console.story import LABEL, Story
 
 #: What ``field:value`` may name, and what it is compared with; the SQL of the audit table is beside it.
 FIELDS: dict[str, Callable[[Story], str | None]] = {
@@ -68,7 +68,8 @@ class Term:
         if self.op == "=":
             return any(m.attributes.get(self.key) == self.value for m in (story.input, story.output) if m is not None)
         if self.op == ":" and self.key in FIELDS:
-            return (FIELDS[self.key](story) or "").lower() == self.value.lower()
+            known = FIELDS[self.key](story)
+            return known is not None and known.lower() == self.value.lower()
         assert self.number is not None
         if self.op == ":":
             return (
@@ -120,16 +121,16 @@ def _term(found: re.Match[str]) -> Term:
     if op == ":" and key in TIMES:
         return Term(key, op, value, negated, moment(f"{key}:{value}", value))
     if op == "=" or (op == ":" and key in FIELDS):
-        return Term(key, op, value, negated)
+        return Term(key, op, value[:LABEL] if (key, op) == ("label", ":") else value, negated)
     # Anything else with a sign in it, such as an address, is words.
     return Term("", "", value if not op else found[0].removeprefix("-"), negated)
 
 
 def _unquoted(text: str) -> str:
-    """``"a \\"b\\" c"`` as ``a "b" c``; what is in no quotes as it is."""
+    """``"a \\"b\\" c"`` as ``a "b" c``, and ``\\n`` as a line's end; what is in no quotes as it is."""
     if len(text) < 2 or not (text.startswith('"') and text.endswith('"')):
         return text
-    return re.sub(r"\\(.)", r"\1", text[1:-1])
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), text[1:-1])
 
 
 def _number(key: str, text: str) -> float:

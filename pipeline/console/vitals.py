@@ -18,31 +18,35 @@ def job(
     metrics_age_s: float | None,
     away: bool = False,
 ) -> dict[str, Any]:
-    """``{"state", "words"}`` of the job: ``working``, ``idle``, ``silent``, ``gone`` or ``unknown``.
+    """``{"state", "words"}`` of the job: ``working``, ``idle``, ``waiting``, ``silent``, ``gone`` or ``unknown``.
 
     ``last_end`` is when its last result or dead letter was published, ``waiting`` how many messages are on their way
     (None where the input is not watched), ``oldest`` when the first of them was published. While Pub/Sub is ``away``
     nobody knows what waits there.
     """
     since = None if last_end is None else max(0.0, now - last_end)
-    last = "no result yet" if since is None else f"no result for {_span(since)}"
+    comes = since is not None and since <= SILENT_S
+    last = "results come" if comes else "no result yet" if since is None else f"no result for {_span(since)}"
+    waits = _waits(waiting, away)
     if metrics_age_s is not None and metrics_age_s > STALE_S:
-        return {"state": "gone", "words": f"its last metrics are {_span(metrics_age_s)} old; {last}{_wait(waiting)}"}
-    if since is not None and since <= SILENT_S:
-        return {"state": "working", "words": "results come"}
+        return {"state": "gone", "words": f"no metrics for {_span(metrics_age_s)}; {last}{waits}"}
+    if comes:
+        return {"state": "working", "words": last}
+    if away or (not waiting and metrics_age_s is None):
+        state = "unknown"
+    elif not waiting:
+        state = "idle"
+    else:
+        state = "silent" if oldest is not None and now - oldest > SILENT_S else "waiting"
+    return {"state": state, "words": last + waits}
+
+
+def _waits(waiting: int | None, away: bool) -> str:
     if away:
-        return {"state": "unknown", "words": f"{last}; what waits is not known"}
-    if waiting and oldest is not None and now - oldest > SILENT_S:
-        return {"state": "silent", "words": f"{last}{_wait(waiting)}"}
-    if metrics_age_s is not None or waiting:
-        return {"state": "idle", "words": f"{last}{_wait(waiting) or ', nothing waits'}"}
-    if waiting == 0:
-        return {"state": "unknown", "words": f"{last}, nothing waits"}
-    return {"state": "unknown", "words": f"{last}; the input is not watched"}
-
-
-def _wait(waiting: int | None) -> str:
-    return f", {waiting:,} waiting" if waiting else ""
+        return "; what waits is not known"
+    if waiting is None:
+        return "; the input is not watched"
+    return f", {waiting:,} waiting" if waiting else ", nothing waits"
 
 
 def _span(seconds: float) -> str:

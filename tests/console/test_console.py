@@ -262,12 +262,12 @@ def test_one_messages_story_has_its_audit_row(client, resources):
     publish.publish_all(resources.output_topic, [Message(body, {"message_id": message_id})])
     row = {"message_id": message_id, "processed_time": "2026-01-31T12:00:00Z", "status": "ok"}
     audit_sink.BigQuerySink(resources.audit_table).insert([row], [message_id])
-    found = wait(client, f"/api/messages/{message_id}", lambda found: (found["story"] or {}).get("status") == "ok")
+    found = wait(client, f"/api/message?id={message_id}", lambda found: (found["story"] or {}).get("status") == "ok")
     assert found["story"]["label"] == "A" and found["story"]["attributes"] == {"colour": "blue"}
     assert found["audit"][0]["status"] == "ok"
     assert client.get("/api/results?q=colour=blue").json()["count"] == 1
     assert client.get("/api/results?q=colour=red").json()["count"] == 0
-    assert client.get("/api/messages/none-such").status_code == 404
+    assert client.get("/api/message?id=none-such").status_code == 404
 
 
 def test_the_sql_box_answers_and_explains(client, resources):

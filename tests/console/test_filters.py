@@ -61,6 +61,8 @@ def book() -> Book:
         ("task:text-classification", {"1", "2"}),
         ("id:3", {"3"}),
         ("3", {"3"}),
+        ('label:""', set()),
+        ('"odd:key"="v\\n"', set()),
         ('customer="Acme Ltd"', {"1"}),
         ("customer=acme", set()),
         ('"odd:key"=v', {"1"}),
@@ -109,8 +111,8 @@ def test_other_signs_are_words(q):
 
 def test_a_filter_that_is_cut_would_find_something_else():
     """A filter over the limit is refused, and a time that SQL has no year for."""
-    request = SimpleNamespace(query_params={"q": "-label:refund " * 300})
-    with pytest.raises(Refused, match="4,200 characters"):
+    request = SimpleNamespace(query_params={"q": "-label:refund " * 600})
+    with pytest.raises(Refused, match="8,400 characters"):
         app._filter(request)
     for q in ("since:99999999d", "age>99999999d"):
         with pytest.raises(Refused, match="years"):
@@ -124,6 +126,14 @@ def test_a_time_without_a_zone_is_utc():
     )
     assert parse("since:9:30")[0].number == parse("since:09:30")[0].number
     assert plain.number == zoned.number == there.number == 1_769_860_800
+
+
+def test_a_label_is_as_long_as_the_console_keeps_it():
+    """Of one of ten thousand characters two hundred are kept: as many are compared, here and as SQL."""
+    (term,) = parse("label:" + "x" * 5_000)
+    assert term.value == "x" * 200
+    assert "STARTS_WITH" in filter_sql.select(TABLE, [term])
+    assert "STARTS_WITH" not in filter_sql.select(TABLE, parse("label:x"))
 
 
 def test_the_same_cause_has_the_same_reason():

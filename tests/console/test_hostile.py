@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from console_data import go
+from console_data import fail, go, letter, result
 from streams import text_message
 
 from pipeline import publish
-from pipeline.console import audit, settings
+from pipeline.console import audit, filters, settings
 from pipeline.console.flow import read_metrics
 from pipeline.console.observer import Observer
 from pipeline.console.show import summary, whole
@@ -102,3 +102,111 @@ def test_any_result_has_its_story(page, resources) -> None:
     assert "20,000 numbers" in told["long vector"] and "NaN" in told["not a number"]
     assert "\\u202eevil" in told["names"] and "(blank)" in told["names"]
     assert "said" in told["an address"] and "NaN ×" not in told["boxes"]
+
+
+#: Names and values that a click must find again.
+HOSTILE = [
+    'say "hi"',
+    "a:b",
+    "a<=b",
+    "back\\slash\\",
+    'both \\" of them',
+    "two\nlines\r\nand\ttabs",
+    "\\n is no line",
+    "\u202eevil",
+    "=cmd()|' /C calc'!A0",
+    "-since",
+    "since",
+    "label",
+    "nel\x85 unit\x1f nbsp\xa0 bom\ufeff",
+    "__proto__",
+    "100%",
+    "a&q=b#c?d+e",
+    "سلام 🙂",
+    " blank ",
+]
+
+
+def test_a_click_writes_a_term_that_is_read_as_it_was_meant(page) -> None:
+    """The page quotes, the console reads: field, sign and value come back; the box keeps all of it."""
+    told = page.evaluate(
+        """async (words) => { const { term, termsOf } = await import("/static/filter.js");
+        const box = document.getElementById("search");
+        return words.map((each, i) => {
+          const terms = [term(each, words.at(i - 1), "="), term("label", each), term("reason", each)];
+          box.value = terms.join(" ");
+          return { q: box.value, same: JSON.stringify(termsOf(box.value)) === JSON.stringify(terms) }; }); }""",
+        HOSTILE,
+    )
+    for i, (each, found) in enumerate(zip(HOSTILE, told, strict=True)):
+        attribute, label, cause = filters.parse(found["q"])
+        assert (attribute.key, attribute.op, attribute.value) == (each, "=", HOSTILE[i - 1])
+        assert [(t.key, t.value, t.negated) for t in (label, cause)] == [
+            ("label", each, False),
+            ("reason", each, False),
+        ]
+        assert found["same"]
+
+
+def test_what_is_clicked_is_what_is_found(page, resources) -> None:
+    """A label, then an attribute of a dead letter: their rows and no others, after a reload, back and forward."""
+    labels = [each for each in HOSTILE if each.strip() == each]
+    ids = publish.publish_all(resources.input_topic, [text_message("x") for _ in labels])
+    publish.publish_all(
+        resources.output_topic,
+        [result(each, [{"label": label, "score": 0.5}]) for each, label in zip(ids, labels, strict=True)],
+    )
+    own = {each: each for each in ('odd "key"', "a:b", "-x", "since")}
+    other = dict.fromkeys(own, "another")
+    fail(resources, letter("h-1", own=own, error='no "x\\'), letter("h-2", own=other, error="-error:Odd"))
+
+    def shown(label: str) -> None:
+        only = "label => document.querySelector('.item:only-child .plain')?.title === `${label}: show these`"
+        page.wait_for_function(only, arg=label)
+
+    go(page, "results")
+    page.locator(f".item >> nth={len(labels) - 1}").wait_for()
+    for each in labels:
+        # Clicked from the page itself, one after the other: each takes the place of the one before.
+        page.evaluate(
+            """async (label) => { const { narrow, term } = await import("/static/filter.js");
+            narrow(term("label", label)); }""",
+            each,
+        )
+        shown(each)
+    address, typed = page.url, page.input_value("#search")
+    page.reload()
+    shown(labels[-1])
+    page.focus("#search")
+    page.keyboard.press("Enter")
+    assert (page.url, page.input_value("#search")) == (address, typed)
+    page.go_back()
+    shown(labels[-2])
+    assert page.input_value("#search") != typed
+    page.go_forward()
+    shown(labels[-1])
+    go(page, "dead-letters")
+    page.locator(".letter >> nth=1").wait_for()
+    for place in range(len(own)):
+        page.locator(".letter", has_text="h-1").locator(".attribute").nth(place).click()
+        page.locator(".letter:only-child", has_text="h-1").wait_for()
+    assert len(filters.parse(page.input_value("#search"))) == len(own)
+    page.click(".cause-name")
+    page.locator(".cause-name[aria-pressed=true]").wait_for()
+    page.locator(".letter:only-child", has_text="h-1").wait_for()
+    page.click(".cause-name")
+    page.locator(".cause-name[aria-pressed=false]").wait_for()
+    assert len(filters.parse(page.input_value("#search"))) == len(own)
+
+
+def test_no_id_is_another_path(page, resources) -> None:
+    """A result that says it is of message ``..``, or of one whose name ends like an address of ours, has its story."""
+    ids = ["..", ".", "x/picture", "message"]
+    publish.publish_all(resources.output_topic, [result(each, [{"label": "L", "score": 0.5}]) for each in ids])
+    go(page, "results")
+    page.locator(f".item >> nth={len(ids) - 1}").wait_for()
+    for place in range(len(ids)):
+        page.locator(".item .what .link").nth(place).click()
+        page.locator("#story .part", has_text="What went out").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#story").wait_for(state="hidden")

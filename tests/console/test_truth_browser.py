@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import pytest
 from console_data import OWN_PROCESS, flags_of, go, publish_results, result, view
 from console_served import served
-from streams import fresh, text_message
+from streams import fresh, text_message, waited
 
 from pipeline import publish
 
@@ -31,6 +32,7 @@ def test_what_came_in_is_not_what_went_out(browser, servers):
         told = result("2", [{"label": "B", "score": 0.5}])
         told = type(told)(json.dumps({**json.loads(told.data), "inputs": "as asked"}).encode(), told.attributes)
         publish.publish_all(resources.output_topic, [result("1", [{"label": "A", "score": 0.5}]), told])
+        assert waited(lambda: server.observer.book.get("2"))
         page = browser.new_page()
         page.goto(f"http://{server.address}/#results/message/1")
         page.wait_for_selector("#story .part:has-text('What came in') >> text=the input topic is not watched")
@@ -51,6 +53,34 @@ def test_three_lights_tell_console_pubsub_and_job_apart(page, console, resources
     assert "does not answer" in page.inner_text("#notice")
     os.kill(console.process.pid, signal.SIGCONT)
     page.wait_for_selector(".light.good[data-of=console]")
+
+
+def test_a_job_that_was_killed_is_not_said_to_run(browser, servers, tmp_path):
+    """Its metrics get old and messages wait: it was started, and is last heard of, until another job writes again."""
+    resources, metrics = fresh("console"), tmp_path / "metrics.json"
+
+    def write(age: float) -> None:
+        job = {"started": time.time() - 60, "device": "cpu"}
+        metrics.write_text(json.dumps({"time": time.time() - age, "job": job, "counters": {}, "distributions": {}}))
+
+    write(0)
+    with served(*flags_of(resources), f"--metrics_file={metrics}") as server:
+        page = browser.new_page()
+        page.goto(f"http://{server.address}/")
+        page.locator(".light.good[data-of=job]", has_text="no result yet, nothing waits").wait_for()
+        assert "Running since" in page.inner_text(".facts")
+        height = page.evaluate("document.querySelector('header').offsetHeight")
+        publish.publish_all(resources.input_topic, [text_message(f"waits {n}") for n in range(3)])
+        write(20)
+        page.locator(".light.bad[data-of=job]", has_text="no result yet, 3 waiting").wait_for()
+        shown = page.inner_text(".facts")
+        assert "Running since" not in shown and "Started" in shown and "Last heard of" in shown
+        assert page.is_visible(".tile.bad >> text=On their way")
+        assert page.evaluate("document.querySelector('header').offsetHeight") == height
+        write(0)
+        page.locator(".light:not(.bad)[data-of=job]").wait_for()
+        assert "Running since" in page.inner_text(".facts")
+        page.close()
 
 
 @pytest.mark.parametrize(

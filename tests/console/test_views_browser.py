@@ -370,6 +370,15 @@ def test_labels_keep_their_colours_and_charts_their_gaps(browser, filled):
         chart.draw([[0, 1], [10, 2], [50, 3], [60, null], [70, 4]]); return chart.data(); }"""
     )
     assert gaps == [[0, 10, 17.5, 50, 60, 70], [1, 2, None, 3, None, 4]]
+    axis = page.evaluate(
+        """async () => { const { Lines } = await import("/static/lines.js");
+        const chart = new Lines("x", [{ name: "a", className: "c1", at: 1 }]);
+        document.querySelector("main").append(chart.element);
+        chart.draw([[1800000000, 1]]);
+        await new Promise(requestAnimationFrame);
+        return [chart.chart.scales.x.min, chart.chart.scales.x.max]; }"""
+    )
+    assert axis == [1_799_999_970, 1_800_000_030]
     page.context.close()
 
 

@@ -138,7 +138,7 @@ def test_edited_and_replayed_over_http(client, shop):
     """What is edited on the page is published as a new message that names the old; the case is on its way."""
     fail(shop, letter("e-1", own={"batch": "edit"}))
     listed(client, "batch=edit", 1)
-    assert client.get("/api/messages/e-1/draft").json() == {"text": '{"inputs": 7}', "attributes": {"batch": "edit"}}
+    assert client.get("/api/draft?id=e-1").json() == {"text": '{"inputs": 7}', "attributes": {"batch": "edit"}}
     edit = {"text": '{"inputs": "seven"}', "attributes": {"batch": "edit", "mended": "by hand"}}
     answer = client.post("/api/replay", json={"message_ids": ["e-1"], "edit": edit}).json()
     (sent,) = pull(shop.input_subscription, 1, 60)
@@ -148,7 +148,7 @@ def test_edited_and_replayed_over_http(client, shop):
     assert client.get("/api/dead-letters?q=batch=edit is:replayed").json()["count"] == 1
     publish.publish_all(shop.output_topic, [result(sent.message_id, [], **sent.attributes)])
     listed(client, "batch=edit is:mended", 1)
-    thread = client.get(f"/api/messages/{sent.message_id}").json()["story"]["case"]
+    thread = client.get(f"/api/message?id={sent.message_id}").json()["story"]["case"]
     assert thread["root"] == "e-1" and thread["steps"][-1]["what"] == "became a result"
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, models
 from zoo.build import build, enliven
-from zoo.judge import judge
+from zoo.judge import differ, judge
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -151,6 +151,43 @@ def test_what_one_batch_leaves_is_taken_back(tmp_path: Path) -> None:
     assert isinstance(first, Prediction) and isinstance(later, Prediction)
     np.testing.assert_array_equal(first.prediction, later.prediction)
     np.testing.assert_allclose(first.prediction, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("head", "task", "parameters", "beyond"),
+    [
+        ("SequenceClassification", "text-classification", {"top_k": None}, 140),
+        ("CausalLM", "text-generation", {"max_new_tokens": 4}, 70),
+    ],
+)
+def test_positions_that_are_stretched_beyond_a_length(
+    tmp_path: Path, head: str, task: str, parameters: dict[str, Any], beyond: int
+) -> None:
+    """A text under that length and one over it, which a forward counts by the longer, are answered as each alone."""
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.model_max_length = 10**30
+    torch.manual_seed(5)
+    rope = {"short_factor": [1.0] * 8, "long_factor": [float(3 + i) for i in range(8)], "rope_theta": 1e4}
+    config = t.Phi3Config(
+        **tiny.SIZES,
+        vocab_size=len(tokenizer),
+        original_max_position_embeddings=beyond,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "longrope", "original_max_position_embeddings": beyond, **rope},
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    model = getattr(t, f"Phi3For{head}")(config)
+    enliven(model)
+    model.eval().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), task, device="cpu", dtype="float32", engine="torch")._load()
+    assert engine.task.sharing.which == "all"
+    asks = [Request(tiny.text_of(60)[: beyond + more], parameters) for more in (-9, -6, -3, -1, 0, 1, 1, 4, -60)]
+    alone = [engine.answer([one]).outcomes[0] for one in asks]
+    for one, other in zip(alone, engine.answer(asks).outcomes, strict=True):
+        assert differ(one, other) == ""
 
 
 def letters_only() -> Any:

@@ -24,13 +24,13 @@ export function saveButtons(name, rows, more = null) {
     h("button", { type: "button", onclick: () => save(`${name}.json`, "application/json", JSON.stringify(rows(), null, 1)) }, "JSON"));
 }
 
-/** RFC 4180. A text that a spreadsheet would take for a formula is marked as text: it came in a message. */
+/** RFC 4180. A text that a spreadsheet would take for a formula is marked as text: it came in a message. A number is none. */
 export function csv(rows) {
   const names = [...new Set(rows.flatMap(Object.keys))];
   const cell = (value) => {
     if (value === null || value === undefined) return "";
     let text = typeof value === "object" ? JSON.stringify(value) : String(value);
-    if (typeof value !== "number" && /^[=+\-@\t\r\n＝＋－＠]/.test(text)) text = `'${text}`;
+    if (!/^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) && /^[=+\-@\t\r\n＝＋－＠]/.test(text)) text = `'${text}`;
     // Where the comma is for decimals a spreadsheet parts the line at semicolons, others at tabs.
     return /[",;\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };

@@ -9,19 +9,20 @@ const HELP = [
   ["since:15m until:12:30", "a time range, in UTC"], ["\"not my order\"", "words of input, label or error"], ["-label:refund", "turns a term round"],
 ];
 
-/** A value as the language quotes it. */
-export const quoted = (value) => /^[^\s"=<>:]+$/.test(value) ? value : `"${value.replace(/[\\"]/g, "\\$&")}"`;
-export const term = (field, value, op = ":") => `${/^[^\s"=<>:]+$/.test(field) ? field : `"${field.replace(/[\\"]/g, "\\$&")}"`}${op}${quoted(String(value))}`;
+/** A name or a value as the language quotes it; a box of one line has no room for a line's end. */
+const quoted = (text) => /^[\p{L}\p{M}\p{N}_.\/@][\p{L}\p{M}\p{N}_.\/@-]*$/u.test(text) ? text : `"${text.replace(/[\\"]/g, "\\$&").replaceAll("\n", "\\n").replaceAll("\r", "\\r")}"`;
+export const term = (field, value, op = ":") => `${quoted(field)}${op}${quoted(String(value))}`;
 
 const TERMS = /-?(?:(?:"(?:[^"\\]|\\.)*"|[^\s"=<>:]+)(?:<=|>=|<|>|=|:))?(?:"(?:[^"\\]|\\.)*"|[^\s]+)/g;
 export const termsOf = (q) => q.match(TERMS) || [];
-const field = (text) => /^-?([^\s"=<>:]+)(<=|>=|<|>|=|:)/.exec(text);
+/** What a term is about, its field and the kind of its sign; null for words. The attribute `label=` is not `label:`. */
+const about = (text) => /^-?((?:"(?:[^"\\]|\\.)*"|[^\s"=<>:]+)[<>=:])/.exec(text)?.[1] ?? null;
 
-/** Adds `terms` to the filter in place of those of the same fields, and goes to `view` if one is named. */
+/** Adds `terms` to the filter in place of those about the same, and goes to `view` if one is named. */
 export function narrow(terms, view = null) {
   const added = [].concat(terms);
-  const own = new Set(added.map((each) => field(each)?.[1] + (/[<>]/.exec(field(each)?.[2] || "")?.[0] || "")));
-  const kept = termsOf(address.read().q).filter((each) => !field(each) || !own.has(field(each)[1] + (/[<>]/.exec(field(each)[2])?.[0] || "")));
+  const own = new Set(added.map(about));
+  const kept = termsOf(address.read().q).filter((each) => !about(each) || !own.has(about(each)));
   address.go({ q: [...kept, ...added].join(" "), ...(view && { view, step: "" }) });
 }
 
@@ -49,7 +50,8 @@ export function show() {
   const { q } = address.read();
   if (!box || q === shown) return;
   shown = q;
-  if (document.activeElement !== box) box.value = q;
+  // What is being typed is the address already; anything else comes from a click, or from going back.
+  if (box.value.trim() !== q) box.value = q;
   clear.hidden = !q;
   fill(chips, termsOf(q).length > 1 && termsOf(q).map((each) => h("button.term", { type: "button", title: "take this term out", onclick: () => { const rest = termsOf(address.read().q).filter((one) => one !== each).join(" "); box.value = rest; put(rest); } }, each, h("span", { "aria-hidden": "true" }, " ×"))));
 }

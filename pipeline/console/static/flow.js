@@ -60,7 +60,7 @@ export function update({ figures }) {
   fill(tiles,
     tile("Results", count(figures.results), `${rate(figures.rates.results)}/s`),
     tile("Dead letters", count(dead), dead ? `${share(dead, dead + figures.results)} of what ended` : "none", dead ? "bad" : ""),
-    tile("On their way", count(backlog), backlog === null ? "the input is not watched" : figures.oldest_s !== null ? `oldest ${ms(figures.oldest_s * 1000)}` : "nothing waits", figures.job.state === "silent" ? "bad" : ""),
+    tile("On their way", count(backlog), backlog === null ? "the input is not watched" : figures.oldest_s !== null ? `oldest ${ms(figures.oldest_s * 1000)}` : "nothing waits", backlog && ["silent", "gone"].includes(figures.job.state) ? "bad" : ""),
     tile("Latency p50", ms(figures.latency.p50), "over the last minute"),
     tile("Latency p99", ms(figures.latency.p99), `p95 ${ms(figures.latency.p95)}`));
   keepFocus(place, () => job.show(place, state));

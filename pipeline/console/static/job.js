@@ -1,7 +1,7 @@
 // The job, at the top of the page: what serves, since when, and its last log lines.
 
 import { about } from "./api.js";
-import { h, fill, count } from "./dom.js";
+import { h, fill, count, ms } from "./dom.js";
 import { ago, full } from "./time.js";
 
 /** As much of a revision as tells it apart. */
@@ -17,6 +17,7 @@ export function tasksOf({ task, metrics }) {
 /** Tells only what the job wrote of itself (`--metrics_file`) and what its results say. */
 export function show(place, { figures }) {
   const job = figures.metrics?.job || {}, models = figures.models, log = figures.metrics?.log || [], tasks = tasksOf(figures);
+  const gone = figures.job.state === "gone";
   const open = place.querySelector("details")?.open;
   const facts = [
     models.length
@@ -27,7 +28,8 @@ export function show(place, { figures }) {
     job.device && ["Device", job.device],
     job.endpoint && ["Endpoint", job.endpoint],
     (job.subscription || about.names["input topic"]) && [job.subscription ? "Reads" : "Input topic", h("span", { title: job.subscription || about.names["input topic"] }, last(job.subscription || about.names["input topic"]))],
-    job.started && ["Running since", h("span", { title: full(job.started) }, `${full(job.started)}, ${ago(job.started, figures.now)}`)],
+    job.started && [gone ? "Started" : "Running since", h("span", { title: full(job.started) }, `${full(job.started)}, ${ago(job.started, figures.now)}`)],
+    gone && ["Last heard of", `${ms(1000 * figures.metrics.age_s)} ago`],
     job.models && ["Models file", h("span", { title: job.models }, last(job.models))],
   ].filter(Boolean);
   fill(place, h("h2.sr", {}, "The job"), h("dl.facts", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { dir: "auto" }, value)))),

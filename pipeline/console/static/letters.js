@@ -97,9 +97,9 @@ function draw() {
   const key = JSON.stringify([found, [...rows.values()], [...selected], address.read().q]);
   if (key === drawn && list.childElementCount) return;
   drawn = key;
-  const { counts, count: fit } = found, q = address.read().q, state = /(?:^| )is:(\w+)/.exec(q)?.[1] || "";
+  const { counts, count: fit } = found, q = address.read().q, terms = termsOf(q), state = terms.find((each) => each.startsWith("is:"))?.slice(3) || "";
   const total = STATES.reduce((sum, [each]) => sum + (counts[each] || 0), 0);
-  keepFocus(tabs, () => fill(tabs, STATES.map(([each, name]) => h("button.tab", { type: "button", "data-key": `tab ${each}`, "aria-pressed": String(each === state), onclick: () => each ? narrow(term("is", each)) : address.go({ q: termsOf(q).filter((one) => !one.startsWith("is:")).join(" ") }) }, name, " ", h("b", {}, count(each ? counts[each] || 0 : total))))));
+  keepFocus(tabs, () => fill(tabs, STATES.map(([each, name]) => h("button.tab", { type: "button", "data-key": `tab ${each}`, "aria-pressed": String(each === state), onclick: () => each ? narrow(term("is", each)) : address.go({ q: terms.filter((one) => !one.startsWith("is:")).join(" ") }) }, name, " ", h("b", {}, count(each ? counts[each] || 0 : total))))));
   keepFocus(groups, () => fill(groups, found.groups.length ? h("ul.causes-list", {}, found.groups.slice(0, 40).map(cause), left(found.groups, 40, " causes")) : h("p.note", {}, "Causes are told apart by stage, kind of error and reason.")));
   head.textContent = `${count(fit)} dead letter${fit === 1 ? "" : "s"}${q ? " that fit" : ""}`;
   more.hidden = !found.new;
@@ -111,8 +111,8 @@ function draw() {
 
 function cause(group) {
   const terms = [term("stage", group.stage), term("error", group.error_type), term("reason", group.reason)];
-  const chosen = terms.every((each) => address.read().q.includes(each));
-  return h("li.cause", {}, h("button.cause-name", { type: "button", "data-key": `cause ${terms.join(" ")}`, "aria-pressed": String(chosen), title: group.example, onclick: () => chosen ? address.go({ q: termsOf(address.read().q).filter((one) => !terms.includes(one)).join(" ") }) : narrow(terms) },
+  const now = termsOf(address.read().q), chosen = terms.every((each) => now.includes(each));
+  return h("li.cause", {}, h("button.cause-name", { type: "button", "data-key": `cause ${terms.join(" ")}`, "aria-pressed": String(chosen), title: group.example, onclick: () => chosen ? address.go({ q: now.filter((one) => !terms.includes(one)).join(" ") }) : narrow(terms) },
     h("span.pill.bad", {}, group.stage), " ", h("strong", {}, group.error_type), h("span.reason", { dir: "auto" }, group.reason || "without a reason")),
   h("b.cause-count", { title: `${count(group.count)} in all, ${count(group.waiting)} waiting` }, count(group.count)),
   h("small.cause-note", {}, `${count(group.waiting)} waiting, last ${ago(group.last)}`));

@@ -94,7 +94,7 @@ export class Lines {
       width, height, padding: [8, 24, 0, 0], legend: { show: false }, focus: { alpha: 1 },
       cursor: { drag: { x: Boolean(this.onRange), y: false, setScale: false }, points: { size: 6 }, y: false },
       scales: {
-        x: { time: true, range: (u, min, max) => this.span || (min === max ? [min - 30, max + 30] : [min, max]) },
+        x: { time: true, range: (u) => this.span || ends(u.data[0]) },
         y: { range: (u, min, max) => [0, Math.max(this.least, max ?? 0, ...this.marks.filter((mark) => mark < 1.6 * (max ?? 0)), 1e-9) * 1.08] },
       },
       axes: [
@@ -147,6 +147,9 @@ export class Lines {
     this.chart.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
   }
 }
+
+/** From the first time to the last: of a single one, uPlot itself would make years. */
+const ends = (times) => times[0] === times.at(-1) ? [times[0] - 30, times[0] + 30] : [times[0], times.at(-1)];
 
 /** Whether a value stands between two gaps: a line would not show it. */
 const alone = (values) => values.length < 100 && values.some((v, i) => v !== null && (values[i - 1] ?? null) === null && (values[i + 1] ?? null) === null);

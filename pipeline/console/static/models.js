@@ -11,13 +11,13 @@ let drawn = "";
 
 /** Tells what the job wrote of its models (`--metrics_file`), beside what its results say. */
 export function show(place, { figures }) {
-  const told = figures.metrics?.models, key = JSON.stringify([told, figures.variants]);
+  const told = figures.metrics?.models, gone = figures.job.state === "gone", key = JSON.stringify([told, figures.variants, gone]);
   place.hidden = !told;
   if (key === drawn && place.childElementCount) return;
   drawn = key;
   const scrolled = place.querySelector(".scroll")?.scrollLeft || 0;
   fill(place, told && [
-    h("div.card-head", {}, h("h2", {}, "Models"), h("span.note", { dir: "auto" }, `${told.file}, version `, h("code", {}, told.models_version), ` since ${full(told.since)}; ${count(told.memory.models)} in memory, ${bytes(told.memory.bytes)} of ${bytes(told.memory.most)}`)),
+    h("div.card-head", {}, h("h2", {}, "Models"), h("span.note", { dir: "auto" }, `${gone ? "What the job last said: " : ""}${told.file}, version `, h("code", {}, told.models_version), ` since ${full(told.since)}; ${count(told.memory.models)} in memory, ${bytes(told.memory.bytes)} of ${bytes(told.memory.most)}`)),
     told.refused && h("p.problem", { dir: "auto" }, h("strong", {}, `Refused since ${full(told.refused.since)}; what served goes on: `), told.refused.why),
     Object.entries(told.rule_errors || {}).map(([rule, { errors, error }]) => h("p.warning", { dir: "auto" }, h("code", {}, rule), ` raised on ${count(errors)} messages and found nothing: ${error}`)),
     h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Models" }, h("table", {},

@@ -10,7 +10,7 @@ export function pictureOf(text) {
   return text.startsWith("/9j/") ? `data:image/jpeg;base64,${text}` : null;
 }
 
-export const pictureAt = (id) => `/api/messages/${encodeURIComponent(id)}/picture`;
+export const pictureAt = (id) => `/api/picture?id=${encodeURIComponent(id)}`;
 const gone = (event) => event.target.remove();
 
 export const thumbnail = (story) => story.has_picture && h("img.thumb", { src: pictureAt(story.message_id), alt: "", loading: "lazy", width: 44, height: 44, onerror: gone });

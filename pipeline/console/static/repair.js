@@ -37,7 +37,7 @@ export function replay(body, n, done) {
 export async function edit(letter, done) {
   let draft;
   try {
-    draft = await get(`/api/messages/${encodeURIComponent(letter.message_id)}/draft`);
+    draft = await get(`/api/draft?id=${encodeURIComponent(letter.message_id)}`);
   } catch (error) {
     return question("It cannot be edited", h("p.problem", {}, error.message), "Close", async () => {});
   }

@@ -15,7 +15,7 @@ function lights(states) {
   place.classList.toggle("live", states[0][1] === "good" && states[1][1] !== "bad");
 }
 
-const KINDS = { working: "good", idle: "good", silent: "bad", gone: "bad", unknown: "unknown" };
+const KINDS = { working: "good", idle: "good", waiting: "unknown", silent: "bad", gone: "bad", unknown: "unknown" };
 
 export function heard(figures) {
   const watched = Object.values(figures.watches), broken = watched.filter(Boolean).length;

@@ -31,7 +31,7 @@ async function show(id) {
   if (!dialog.open) dialog.showModal();
   let found;
   try {
-    found = await get(`/api/messages/${encodeURIComponent(id)}`);
+    found = await get(`/api/message?id=${encodeURIComponent(id)}`);
   } catch (error) {
     found = { problem: error.message };
   }

@@ -148,7 +148,7 @@ async function look(each) {
   try {
     for (let pause = 60; !each.ended; pause = Math.min(1000, pause * 1.4)) {
       // A console that is away may be back within the patience, and knows what Pub/Sub kept for it.
-      const found = await get(`/api/messages/${encodeURIComponent(each.id)}`).catch((error) => ({ error }));
+      const found = await get(`/api/message?id=${encodeURIComponent(each.id)}`).catch((error) => ({ error }));
       const age = (performance.now() - each.began) / 1000;
       const whole = found.story?.status && (!about.names["audit table"] || found.audit?.length || found.audit_error || age > 10);
       each.ended = whole || age > PATIENCE_S || each.old;
