@@ -283,6 +283,31 @@ def test_prompts_share_a_forward_only_where_it_changes_no_answer(monkeypatch: py
     assert [each.prediction for each in engine.answer(requests).outcomes] == alone
 
 
+def test_a_model_that_leaves_out_the_end_of_its_prompt(tmp_path: Path) -> None:
+    """BLIP writes on from the prompt without its last mark: the first new token is in the answer all the same."""
+    tokenizer = tiny.word_tokenizer()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": None, "sep_token_id": 3}
+    words = {**tiny.SIZES, "encoder_hidden_size": 32, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
+    vision = {**tiny.SIZES, "image_size": 32, "patch_size": 8}
+    model = transformers.BlipForConditionalGeneration(
+        transformers.BlipConfig(text_config={**words, **marks}, vision_config=vision)
+    ).eval()
+    model.save_pretrained(tmp_path)
+    processor = transformers.BlipProcessor(
+        transformers.BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
+    )
+    processor.save_pretrained(tmp_path)
+    picture, text = tiny.picture(), "where is my order"
+    given = processor(images=picture, text=text, return_tensors="pt")
+    whole = model.generate(**given, max_new_tokens=5, do_sample=False)[0]
+    expected = tokenizer.decode(whole[given.input_ids.shape[1] - 1 :], skip_special_tokens=True)
+    inputs = {"image": tiny.b64(tiny.png(picture)), "text": text}
+    engine = HuggingFaceModelHandler(str(tmp_path), "image-text-to-text", device="cpu", dtype="float32").load_model()
+    (outcome,) = engine.answer([Request(inputs, {"max_new_tokens": 5})]).outcomes
+    assert outcome.prediction == [{"generated_text": expected}]
+
+
 def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     """This one's cache is of another kind than LLaVA asks of it."""
     shutil.copytree(tiny.captioner(), tmp_path, dirs_exist_ok=True)

@@ -91,7 +91,8 @@ class ImageTextToText(Task):
         decoding = Decoding(ask.parameters, self.generator.generation_config)
         length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (decoding.group(), len(images), isinstance(prompt, str))
+        encodes = bool(self.generator.config.is_encoder_decoder)
+        group = (decoding.group(object(), encodes), len(images), isinstance(prompt, str))
         return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
@@ -126,7 +127,7 @@ class ImageTextToText(Task):
         }
 
     def tokens_written(self, output: Any) -> int:
-        return tokens_written(self.generator, self.tokenizer, output)
+        return tokens_written(output)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
