@@ -17,6 +17,7 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers
+from tokenizers.processors import TemplateProcessing
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -259,6 +260,30 @@ def test_image_text_to_text_generates_what_the_pipeline_does(device: str) -> Non
     assert [one[0]["generated_text"] for one in ours] == [one[0]["generated_text"] for one in expected]
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_chat_with_images_begins_and_goes_on_as_in_the_pipeline(tmp_path: Path, writes: bool) -> None:
+    """What its tokenizer puts first stands there once, whoever writes it; an answer that was begun is gone on with."""
+    shutil.copytree(tiny.captioner(), tmp_path, dirs_exist_ok=True)
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path, backend="pil")
+    tokenizer = processor.tokenizer
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", tokenizer.eos_token_id)]
+    )
+    processor.chat_template = ("{{ bos_token }}" if writes else "") + processor.chat_template
+    processor.save_pretrained(tmp_path)
+    image = tiny.picture(seed=5)
+    begun = {"role": "assistant", "content": [{"type": "text", "text": "it is"}]}
+    more: list[list[Any]] = [[], [begun]]
+    reference = transformers.pipeline("image-text-to-text", model=str(tmp_path), processor=processor, device="cpu")
+    theirs = [[*_with_image("what is it", {"image": image}), *rest] for rest in more]
+    expected = [reference(text=chat, return_full_text=False, generate_kwargs=dict(GREEDY)) for chat in theirs]
+    picture = {"image": tiny.b64(tiny.png(image))}
+    mine = [Request([*_with_image("what is it", picture), *rest], GREEDY) for rest in more]
+    ours = answers(str(tmp_path), None, mine, device="cpu")
+    assert [one[0]["generated_text"] for one in ours] == [one[0]["generated_text"] for one in expected]
+
+
 def _with_image(text: str, image: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"type": "image", **image}, {"type": "text", "text": text}]}]
 
@@ -281,31 +306,6 @@ def test_prompts_share_a_forward_only_where_it_changes_no_answer(monkeypatch: py
     assert engine.task.sharing.which == "none"
     alone = [engine.answer([each]).outcomes[0].prediction for each in requests]
     assert [each.prediction for each in engine.answer(requests).outcomes] == alone
-
-
-def test_a_model_that_leaves_out_the_end_of_its_prompt(tmp_path: Path) -> None:
-    """BLIP writes on from the prompt without its last mark: the first new token is in the answer all the same."""
-    tokenizer = tiny.word_tokenizer()
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]
-    marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": None, "sep_token_id": 3}
-    words = {**tiny.SIZES, "encoder_hidden_size": 32, "vocab_size": len(tokenizer), "max_position_embeddings": 64}
-    vision = {**tiny.SIZES, "image_size": 32, "patch_size": 8}
-    model = transformers.BlipForConditionalGeneration(
-        transformers.BlipConfig(text_config={**words, **marks}, vision_config=vision)
-    ).eval()
-    model.save_pretrained(tmp_path)
-    processor = transformers.BlipProcessor(
-        transformers.BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer
-    )
-    processor.save_pretrained(tmp_path)
-    picture, text = tiny.picture(), "where is my order"
-    given = processor(images=picture, text=text, return_tensors="pt")
-    whole = model.generate(**given, max_new_tokens=5, do_sample=False)[0]
-    expected = tokenizer.decode(whole[given.input_ids.shape[1] - 1 :], skip_special_tokens=True)
-    inputs = {"image": tiny.b64(tiny.png(picture)), "text": text}
-    engine = HuggingFaceModelHandler(str(tmp_path), "image-text-to-text", device="cpu", dtype="float32").load_model()
-    (outcome,) = engine.answer([Request(inputs, {"max_new_tokens": 5})]).outcomes
-    assert outcome.prediction == [{"generated_text": expected}]
 
 
 def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path: Path) -> None:

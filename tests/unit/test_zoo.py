@@ -76,6 +76,20 @@ def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architec
     assert found.verdict == verdict, found
 
 
+@pytest.mark.parametrize(
+    ("architecture", "verdict"),
+    [
+        ("BlipForConditionalGeneration", "equal"),  # leaves out the last token of a prompt
+        ("GitForCausalLM", "equal"),
+    ],
+)
+def test_a_sample_of_pictures_with_texts(tmp_path: Path, architecture: str, verdict: str) -> None:
+    """Texts of several lengths with pictures of several sizes: the same comparison, of the text that is written."""
+    build(tmp_path, "image-text-to-text", architecture)
+    found = judge(tmp_path, "image-text-to-text")
+    assert found.verdict == verdict, found
+
+
 def test_a_picture_that_its_processor_cuts_is_whole(tmp_path: Path) -> None:
     """As many rows as parts, as transformers gives them, alone and beside pictures of other shapes."""
     build(tmp_path, "image-feature-extraction", "ViTModel")

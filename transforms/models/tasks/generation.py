@@ -112,12 +112,11 @@ def generate(
         if decoding.seed is not None:
             torch.manual_seed(decoding.seed)
         sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=watches).cpu()
-    # What stands before the new tokens is not always what was given: BLIP leaves out the end of it.
-    bad, prompt = watch.rows(count), watch.begun
+    bad = watch.rows(count)
     answers: list[list[Any]] = []
     trim = _Trim(model, tokenizer, kwargs)
     for i in range(count):
-        own = [trim(row[prompt:]) for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
+        own = [trim(row[watch.prompt :]) for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
         late = clock.stopped and not all(_ended(row, tokenizer, model, decoding) for row in own)
         if bad[i]:
             answers.append([non_finite()])
@@ -194,17 +193,18 @@ class _Clock(StoppingCriteria):
 class _Watch(LogitsProcessor):
     """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token).
 
-    ``begun`` is how many tokens stand before the first new one.
+    ``prompt`` is how many tokens stood before the first new one: what a decoder starts with, or the prompt as the model
+    itself took it (BLIP leaves its last token out).
     """
 
     def __init__(self) -> None:
         self.bad: torch.Tensor | None = None
-        self.begun = 0
+        self.prompt = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if self.bad is None:
-            self.begun = input_ids.shape[1]
         bad = (scores.isnan() | scores.isposinf()).any(dim=-1)
+        if self.bad is None:
+            self.prompt = input_ids.shape[1]
         self.bad = bad if self.bad is None else self.bad | bad
         # A NaN makes sampling raise for the whole batch; these rows are failed afterwards.
         return torch.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=-torch.inf)
