@@ -203,6 +203,41 @@ def test_positions_that_are_stretched_beyond_a_length(
         assert differ(one, other) == ""
 
 
+@pytest.mark.parametrize("spare", [0, 6])
+@pytest.mark.parametrize("given", [{}, {"repetition_penalty": 1.3}, {"repetition_penalty": 1.3, "num_beams": 2}])
+def test_an_end_that_is_a_token_of_texts(tmp_path: Path, spare: int, given: dict[str, Any]) -> None:
+    """What fills a row after its end is no part of the text, and no penalty falls on what is padded with."""
+    tokenizer = tiny.byte_tokenizer()
+    torch.manual_seed(3)
+    size = len(tokenizer) + spare
+    model = t.GPT2LMHeadModel(t.GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, bos_token_id=None))
+    enliven(model)
+    texts = [
+        "a",
+        "where is my order",
+        "good",
+        "the order was late and the invoice is wrong, please help me",
+        "hi there",
+    ]
+    written: list[int] = []
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        new = model.eval().generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+        written += new[0, ids.shape[1] + 3 :].tolist()
+    end = max(sorted(set(written)), key=written.count)
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = config.pad_token_id = end
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), "text-generation", device="cpu", dtype="float32")._load()
+    asks = [Request(text, {"max_new_tokens": 20, **given}) for text in texts]
+    alone = [engine.answer([one]).outcomes[0] for one in asks]
+    together = engine.answer(asks).outcomes
+    assert [one.prediction for one in together] == [one.prediction for one in alone]
+    assert len({len(one.prediction[0]["generated_text"]) - len(one.request.inputs) for one in alone}) > 1
+    assert max(one.batch_size for one in together) == (1 if given and not spare else len(asks))
+
+
 def letters_only() -> Any:
     """A tokenizer that drops what it does not know."""
     vocabulary = {letter: i for i, letter in enumerate(["<pad>", "<eos>", *"abcdefghijklmnopqrstuvwxyz "])}

@@ -181,7 +181,10 @@ def _pad_ids(task: TextTask, own: int | None) -> Iterator[int]:
     tokenizer = task.encoder.tokenizer
     size = vocabulary(task.model.module) or max(len(tokenizer), own or 0) + 1  # CANINE hashes its characters
     spare = size - 1 if size > len(tokenizer) else None
-    found = (own, spare, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    # Penalties for what stands before a new token see the padding too: where it is a token of texts, or an end.
+    writes_on = task.model.generates and not getattr(task.config, "is_encoder_decoder", False)
+    first = (spare, own) if writes_on else (own, spare)
+    found = (*first, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
 
 

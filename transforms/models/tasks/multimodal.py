@@ -96,8 +96,9 @@ class ImageTextToText(Task):
         decoding = Decoding(ask.parameters, self.generator.generation_config)
         length = len(ids) + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (decoding.group(), len(images), complete)
-        before = [] if self.config.is_encoder_decoder else ids  # that much of a prompt an answer goes on after
+        encodes = bool(self.config.is_encoder_decoder)
+        group = (decoding.group(object(), encodes), len(images), complete)
+        before = [] if encodes else ids  # that much of a prompt an answer goes on after
         return Prepared(ask, (text, images, complete, before), Size(length, decoding.rows, group), len(ids))
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
@@ -133,7 +134,7 @@ class ImageTextToText(Task):
         }
 
     def tokens_written(self, output: Any) -> int:
-        return tokens_written(self.generator, self.tokenizer, output)
+        return tokens_written(output)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [

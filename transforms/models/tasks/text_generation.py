@@ -116,7 +116,8 @@ class TextGeneration(Writer):
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
-        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group())
+        group = decoding.group(len(row.ids), False, self.encoder.pad_id >= len(self.tokenizer))
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, group)
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
