@@ -308,6 +308,16 @@ def test_prompts_share_a_forward_only_where_it_changes_no_answer(monkeypatch: py
     assert [each.prediction for each in engine.answer(requests).outcomes] == alone
 
 
+def test_a_model_that_drops_what_watches_its_logits_answers_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Janus' own ``generate`` does not hand the watch on that sees where the prompt ends; the answer is the new text."""
+    model = HuggingFaceModelHandler(tiny.captioner(), device="cpu", engine="torch")._load()
+    request = Request(_with_image("who", {"image": tiny.b64(tiny.png(tiny.picture(seed=5)))}), GREEDY)
+    expected = model.answer([request]).outcomes[0].prediction
+    generate = model.task.generator.generate
+    monkeypatch.setattr(model.task.generator, "generate", lambda logits_processor, **given: generate(**given))
+    assert model.answer([request]).outcomes[0].prediction == expected
+
+
 def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     """This one's cache is of another kind than LLaVA asks of it."""
     shutil.copytree(tiny.captioner(), tmp_path, dirs_exist_ok=True)

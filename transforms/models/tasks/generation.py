@@ -99,7 +99,7 @@ def generate(
     ``held`` lets only some tokens follow.
     """
     count = len(next(iter(inputs.values())))
-    clock, watch = _Clock(limit_s), _Watch()
+    clock, watch = _Clock(limit_s), _Watch(_prompt(model, inputs))
     watches = [watch, held] if held is not None else [watch]
     # The model's own files may ask for a tuple, or name stop strings, which want a tokenizer.
     kwargs = {**decoding.kwargs, "return_dict_in_generate": False, "tokenizer": tokenizer}
@@ -132,6 +132,14 @@ def generate(
         else:
             answers.append(own)
     return answers
+
+
+def _prompt(model: Any, inputs: Mapping[str, torch.Tensor]) -> int:
+    """How many tokens are expected before the first new one."""
+    if model.config.is_encoder_decoder:
+        # What the decoder starts with is no answer; with BART and NLLB it is the same token as the end of one.
+        return inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
+    return inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
 
 
 def _ends(tokenizer: Any, model: Any) -> set[int]:
@@ -194,12 +202,12 @@ class _Watch(LogitsProcessor):
     """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token).
 
     ``prompt`` is how many tokens stood before the first new one: what a decoder starts with, or the prompt as the model
-    itself took it (BLIP leaves its last token out).
+    itself took it (BLIP leaves its last token out); as expected where a model asks no processor (Janus drops it).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: int) -> None:
         self.bad: torch.Tensor | None = None
-        self.prompt = 0
+        self.prompt = prompt
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         bad = (scores.isnan() | scores.isposinf()).any(dim=-1)
