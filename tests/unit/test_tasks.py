@@ -309,7 +309,7 @@ def test_prompts_share_a_forward_only_where_it_changes_no_answer(monkeypatch: py
 
 
 def test_a_model_that_drops_what_watches_its_logits_answers_no_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Janus' own ``generate`` does not hand the watch on that sees where the prompt ends; the answer is the new text."""
+    """Janus' own ``generate`` does not hand on the watch that sees where a prompt ends; the answer is the new text."""
     model = HuggingFaceModelHandler(tiny.captioner(), device="cpu", engine="torch")._load()
     request = Request(_with_image("who", {"image": tiny.b64(tiny.png(tiny.picture(seed=5)))}), GREEDY)
     expected = model.answer([request]).outcomes[0].prediction
