@@ -13,6 +13,7 @@ import pytest
 import tiny_models as tiny
 import torch
 from model_stores import COMMIT, Hub, Storage, serve
+from safetensors.torch import load_file, save_file
 
 from transforms.models import files
 from transforms.models.backends import device
@@ -483,3 +484,62 @@ def test_a_limit_that_leaves_no_word(tmp_path: Path, most: int) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": most}))
     assert f"model_max_length of its tokenizer is {most}, and 2 of these are marks" in failure(folder, load=True)
+
+
+def test_an_adapter_alone_or_beside_weights(tmp_path: Path) -> None:
+    """Its base model without it would give other answers."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert "an adapter (PEFT), which is not read; merge it" in failure(folder)
+    (folder / "config.json").unlink()
+    assert "an adapter (PEFT), which is not read; merge it" in failure(folder)
+
+
+def test_weights_of_another_name(tmp_path: Path) -> None:
+    """transformers opens model.safetensors and what an index names: another file is told at the look."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    assert "model-00001-of-00001.safetensors is there, and no model.safetensors" in failure(folder)
+
+
+@pytest.mark.parametrize("said", [None, {"quant_method": "of-its-own"}])
+def test_whole_numbers_for_weights(tmp_path: Path, said: dict[str, str] | None) -> None:
+    """Weights that were quantised, with no word of a scale that transformers heeds, would be read as they stand."""
+    folder = copy(tiny.sentiment(), tmp_path / "m", quantization_config=said)
+    weights = load_file(folder / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    weights[name] = (weights[name] * 50).round().to(torch.int8)
+    save_file(weights, folder / "model.safetensors")
+    assert f"holds {name} as I8, and config.json does not say how" in failure(folder)
+
+
+def test_a_model_that_gives_tuples(tmp_path: Path) -> None:
+    """return_dict in config.json, as folders have it that were made for TorchScript, changes no answer."""
+    folder = copy(tiny.sentiment(), tmp_path / "m", return_dict=False)
+    given = [HuggingFaceModelHandler(str(each), device="cpu").load_model() for each in (tiny.sentiment(), folder)]
+    one, other = ([*each.answer([Request("late order", {"top_k": None})]).outcomes][0].prediction for each in given)
+    assert one == other
+
+
+_PHI = {"model_type": "phi3", "architectures": ["Phi3ForSequenceClassification"], **tiny.SIZES}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("tokenizer.json", "{", "its tokenizer cannot be read (JSONDecodeError"),
+        ("tokenizer_config.json", "[]", "its tokenizer cannot be read"),
+        ("tokenizer_config.json", '{"model_max_length": "64"}', "model_max_length of its tokenizer is '64', no number"),
+        ("config.json", '{"x": ' + "[" * 100_000, "not JSON"),
+        (
+            "config.json",
+            json.dumps({**_PHI, "rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}),
+            "must be one of ['longrope']",
+        ),
+    ],
+)
+def test_files_that_transformers_cannot_read(tmp_path: Path, name: str, text: str, says: str) -> None:
+    """One line with the cause in it, not only the announcement of one."""
+    folder = copy(tiny.sentiment(), tmp_path / "m")
+    (folder / name).write_text(text)
+    assert says in failure(folder, load=True, device="cpu", engine="torch")

@@ -17,6 +17,7 @@ import pytest
 import tiny_models as tiny
 import torch
 import transformers
+from tokenizers.processors import TemplateProcessing
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -256,6 +257,30 @@ def test_image_text_to_text_generates_what_the_pipeline_does(device: str) -> Non
         for text in texts
     ]
     ours = answers(folder, None, [Request(chat, GREEDY) for chat in chats], device=device)
+    assert [one[0]["generated_text"] for one in ours] == [one[0]["generated_text"] for one in expected]
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_a_chat_with_images_begins_and_goes_on_as_in_the_pipeline(tmp_path: Path, writes: bool) -> None:
+    """What its tokenizer puts first stands there once, whoever writes it; an answer that was begun is gone on with."""
+    shutil.copytree(tiny.captioner(), tmp_path, dirs_exist_ok=True)
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path, backend="pil")
+    tokenizer = processor.tokenizer
+    tokenizer.bos_token = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", tokenizer.eos_token_id)]
+    )
+    processor.chat_template = ("{{ bos_token }}" if writes else "") + processor.chat_template
+    processor.save_pretrained(tmp_path)
+    image = tiny.picture(seed=5)
+    begun = {"role": "assistant", "content": [{"type": "text", "text": "it is"}]}
+    more: list[list[Any]] = [[], [begun]]
+    reference = transformers.pipeline("image-text-to-text", model=str(tmp_path), processor=processor, device="cpu")
+    theirs = [[*_with_image("what is it", {"image": image}), *rest] for rest in more]
+    expected = [reference(text=chat, return_full_text=False, generate_kwargs=dict(GREEDY)) for chat in theirs]
+    picture = {"image": tiny.b64(tiny.png(image))}
+    mine = [Request([*_with_image("what is it", picture), *rest], GREEDY) for rest in more]
+    ours = answers(str(tmp_path), None, mine, device="cpu")
     assert [one[0]["generated_text"] for one in ours] == [one[0]["generated_text"] for one in expected]
 
 

@@ -19,6 +19,7 @@ from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.tasks.pooling import read_sentence_model
 from transforms.records import Failure, Prediction, Request
 
+_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
 TEXTS = ["where is my order", "the order was late and my invoice is wrong", "help"]
 
 
@@ -65,6 +66,34 @@ def test_arguments_for_the_parts_of_a_transformer(tmp_path: Path, name: str) -> 
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({name: {"model_max_length": 10}}))
     with pytest.raises(ModelLoadError, match=f"{name} in its sentence_bert_config.json is not read"):
         read_sentence_model(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("sentence_bert_config.json", {"modality_config": {"text": {"method": "get_text_features"}}}, "reads no text"),
+        ("sentence_bert_config.json", {"modality_config": {"text": _TEXT, "message": _TEXT}}, "as a chat"),
+        ("config_sentence_transformers.json", {"truncate_dim": 0}, "truncate_dim=0"),
+        ("config_sentence_transformers.json", {"truncate_dim": "8"}, "truncate_dim='8'"),
+        ("config_sentence_transformers.json", {"prompts": ["query: "]}, "no names with texts"),
+        ("config_sentence_transformers.json", [], "no names with texts"),
+    ],
+)
+def test_what_a_folder_says_of_its_embeddings(tmp_path: Path, name: str, words: Any, says: str) -> None:
+    """What would give other embeddings than sentence-transformers' is refused by name."""
+    (tmp_path / "modules.json").write_text(json.dumps([{"name": "0", "path": "", "type": "x.Transformer"}]))
+    (tmp_path / name).write_text(json.dumps(words))
+    with pytest.raises(ModelLoadError, match=says):
+        read_sentence_model(tmp_path, torch.device("cpu"))
+
+
+def test_a_first_module_of_another_kind(tmp_path: Path) -> None:
+    """A folder around a table of words, or of several routes, is refused at the look by what it is."""
+    (tmp_path / "modules.json").write_text(
+        json.dumps([{"name": "0", "path": "0", "type": "sentence_transformers.models.StaticEmbedding"}])
+    )
+    with pytest.raises(ModelLoadError, match="StaticEmbedding; known is Transformer"):
+        HuggingFaceModelHandler(str(tmp_path), "feature-extraction").check()
 
 
 @pytest.mark.parametrize("normalize", [True, False])

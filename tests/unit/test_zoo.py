@@ -13,7 +13,7 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, models
 from zoo.build import build, enliven
-from zoo.judge import judge
+from zoo.judge import differ, judge
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
@@ -73,6 +73,20 @@ def test_a_sample_of_pictures_and_recordings(tmp_path: Path, task: str, architec
     """Pictures of several sizes and kinds of pixel, recordings of several lengths and rates: the same comparison."""
     build(tmp_path, task, architecture)
     found = judge(tmp_path, task)
+    assert found.verdict == verdict, found
+
+
+@pytest.mark.parametrize(
+    ("architecture", "verdict"),
+    [
+        ("BlipForConditionalGeneration", "equal"),  # leaves out the last token of a prompt
+        ("GitForCausalLM", "equal"),
+    ],
+)
+def test_a_sample_of_pictures_with_texts(tmp_path: Path, architecture: str, verdict: str) -> None:
+    """Texts of several lengths with pictures of several sizes: the same comparison, of the text that is written."""
+    build(tmp_path, "image-text-to-text", architecture)
+    found = judge(tmp_path, "image-text-to-text")
     assert found.verdict == verdict, found
 
 
@@ -137,6 +151,78 @@ def test_what_one_batch_leaves_is_taken_back(tmp_path: Path) -> None:
     assert isinstance(first, Prediction) and isinstance(later, Prediction)
     np.testing.assert_array_equal(first.prediction, later.prediction)
     np.testing.assert_allclose(first.prediction, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("head", "task", "parameters", "beyond"),
+    [
+        ("SequenceClassification", "text-classification", {"top_k": None}, 140),
+        ("CausalLM", "text-generation", {"max_new_tokens": 4}, 70),
+    ],
+)
+def test_positions_that_are_stretched_beyond_a_length(
+    tmp_path: Path, head: str, task: str, parameters: dict[str, Any], beyond: int
+) -> None:
+    """A text under that length and one over it, which a forward counts by the longer, are answered as each alone."""
+    tokenizer = tiny.byte_tokenizer()
+    tokenizer.model_max_length = 10**30
+    torch.manual_seed(5)
+    rope = {"short_factor": [1.0] * 8, "long_factor": [float(3 + i) for i in range(8)], "rope_theta": 1e4}
+    config = t.Phi3Config(
+        **tiny.SIZES,
+        vocab_size=len(tokenizer),
+        original_max_position_embeddings=beyond,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "longrope", "original_max_position_embeddings": beyond, **rope},
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    model = getattr(t, f"Phi3For{head}")(config)
+    enliven(model)
+    model.eval().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), task, device="cpu", dtype="float32", engine="torch")._load()
+    assert engine.task.sharing.which == "all"
+    asks = [Request(tiny.text_of(60)[: beyond + more], parameters) for more in (-9, -6, -3, -1, 0, 1, 1, 4, -60)]
+    alone = [engine.answer([one]).outcomes[0] for one in asks]
+    for one, other in zip(alone, engine.answer(asks).outcomes, strict=True):
+        assert differ(one, other) == ""
+
+
+@pytest.mark.parametrize("spare", [0, 6])
+@pytest.mark.parametrize("given", [{}, {"repetition_penalty": 1.3}, {"repetition_penalty": 1.3, "num_beams": 2}])
+def test_an_end_that_is_a_token_of_texts(tmp_path: Path, spare: int, given: dict[str, Any]) -> None:
+    """What fills a row after its end is no part of the text, and no penalty falls on what is padded with."""
+    tokenizer = tiny.byte_tokenizer()
+    torch.manual_seed(3)
+    size = len(tokenizer) + spare
+    model = t.GPT2LMHeadModel(t.GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, bos_token_id=None))
+    enliven(model)
+    texts = [
+        "a",
+        "where is my order",
+        "good",
+        "the order was late and the invoice is wrong, please help me",
+        "hi there",
+    ]
+    written: list[int] = []
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        new = model.eval().generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+        written += new[0, ids.shape[1] + 3 :].tolist()
+    end = max(sorted(set(written)), key=written.count)
+    for config in (model.config, model.generation_config):
+        config.eos_token_id = config.pad_token_id = end
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = HuggingFaceModelHandler(str(tmp_path), "text-generation", device="cpu", dtype="float32")._load()
+    asks = [Request(text, {"max_new_tokens": 20, **given}) for text in texts]
+    alone = [engine.answer([one]).outcomes[0] for one in asks]
+    together = engine.answer(asks).outcomes
+    assert [one.prediction for one in together] == [one.prediction for one in alone]
+    assert len({len(one.prediction[0]["generated_text"]) - len(one.request.inputs) for one in alone}) > 1
+    assert max(one.batch_size for one in together) == (1 if given and not spare else len(asks))
 
 
 def letters_only() -> Any:

@@ -23,7 +23,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
-from zoo import media
+from zoo import media, sights
 from zoo.tokenizer import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
@@ -59,9 +59,15 @@ class _Exact(TorchFunctionMode):
         return func(*args, **named)
 
 
+def asked(folder: Path, task: str) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """What a folder is asked, and with which parameters."""
+    inputs, parameters = INPUTS[task]
+    return (inputs(folder) if callable(inputs) else inputs), parameters
+
+
 def judge(folder: Path, task: str, engine: str = "torch") -> Verdict:
     """``equal`` (in mixed batches), ``grouped``, ``alone``, ``refused``, or ``wrong`` with what was seen."""
-    inputs, parameters = INPUTS[task]
+    inputs, parameters = asked(folder, task)
     words: dict[str, Any] = {"device": "cpu", "dtype": "float32", "max_batch_tokens": 1_000_000, "engine": engine}
     handler = HuggingFaceModelHandler(str(folder), task, **words)
     try:
@@ -120,7 +126,7 @@ def _moved(model: LoadedModel, inputs: Sequence[Any], parameters: Mapping[str, A
 
 def _reference_answers(folder: Path, task: str) -> bool:
     """Whether transformers itself can do with the folder what was refused."""
-    inputs, parameters = INPUTS[task]
+    inputs, parameters = asked(folder, task)
     try:
         expected = REFERENCES[task](folder, inputs[:3], parameters)
     except Exception:
@@ -162,7 +168,7 @@ def against(answer: Any, reference: Any, cuts: bool) -> str:
     if isinstance(answer.request.inputs, dict) and "texts" in answer.request.inputs:
         scores = {one["index"]: one["score"] for one in answer.prediction}
         return unlike([scores[i] for i in range(len(scores))], reference)
-    if answer.request.inputs.__class__ is dict:
+    if isinstance(answer.request.inputs, dict) and "context" in answer.request.inputs:
         return unlike(answer.prediction["score"], reference)
     return unlike(answer.prediction, reference)
 
@@ -353,7 +359,7 @@ _QUESTIONS = [{"question": "where is my order", "context": text} for text in TEX
 _CUTS = ("text-classification", "token-classification", "feature-extraction", "text2text-generation", "text-ranking")
 
 #: The inputs of each task, and the parameters they go with.
-INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
+INPUTS: dict[str, tuple[Sequence[Any] | Callable[[Path], Sequence[Any]], Mapping[str, Any]]] = {
     "text-classification": (TEXTS, {"top_k": None, "function_to_apply": "none"}),
     "token-classification": (TEXTS, {"ignore_labels": []}),
     "zero-shot-classification": (TEXTS, {"candidate_labels": ["invoice", "late order"]}),
@@ -364,6 +370,7 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "text-ranking": (_RANKS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 4, "do_sample": False, "return_full_text": False}),
     **media.INPUTS,
+    sights.TASK: sights.INPUTS,
 }
 
 REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[Any]]] = {
@@ -377,4 +384,5 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "text-ranking": _ranked,
     "text-generation": _generated,
     **media.REFERENCES,
+    sights.TASK: sights.reference,
 }

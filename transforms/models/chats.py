@@ -130,6 +130,11 @@ def rendered(chat: Messages, writer: Any, **how: Any) -> str:
     return text
 
 
+def begun(chat: Messages) -> bool:
+    """Whether ``chat`` ends in the beginning of the model's own answer, which is then gone on with."""
+    return bool(chat[-1]["role"] == "assistant")
+
+
 def continued(content: Any, words: str) -> Any:
     """A message's ``content`` with ``words`` at the end of its last text."""
     if not isinstance(content, list):

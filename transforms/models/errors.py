@@ -75,6 +75,13 @@ def foreign(words: str) -> str:
     return words.replace("`", "'")
 
 
+def reason(error: BaseException) -> str:
+    """What ``error`` says, in one line: its first, with the next where that only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = next((place for place, line in enumerate(lines) if not line.endswith(":")), 0)
+    return cut(" ".join(lines[: said + 1]), 300)
+
+
 class NotYet:
     """No error: what is in memory already is enough, and the element is to be prepared with the next ones."""
 

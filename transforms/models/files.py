@@ -24,7 +24,7 @@ def read_json(data: bytes, name: str) -> Any:
     """
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelLoadError(f"{name}: not JSON ({error}); the model folder is damaged, fetch it again") from None
 
 

@@ -29,7 +29,9 @@ LABELLED = frozenset(
     }
 )
 
-_OTHER_WEIGHTS = (".bin", ".pt", ".h5", ".ckpt", ".onnx")
+#: What transformers opens: the weights, or which file has which of them.
+_WEIGHTS = frozenset({"model.safetensors", "model.safetensors.index.json"})
+_OTHER_WEIGHTS = (".bin", ".pt", ".h5", ".ckpt", ".onnx", ".gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +165,21 @@ def check_files(listing: Listing) -> dict[str, Any]:
 
     model, root = listing.model, listing.root()
     _check_modules(listing)
+    if f"{root}adapter_config.json" in listing.names:
+        raise ModelLoadError(
+            f"`model={model}`: {root}adapter_config.json makes it an adapter (PEFT), which is not read; merge it into"
+            " its base model and save that: model.merge_and_unload().save_pretrained"
+        )
     if f"{root}config.json" not in listing.names:
         raise ModelLoadError(f"`model={model}`: not a model folder, it has no {root}config.json")
     here = [name.removeprefix(root) for name in listing.names if name.startswith(root)]
-    if not any("/" not in name and name.endswith(".safetensors") for name in here):
+    if not _WEIGHTS & set(here):
+        strange = sorted(name for name in here if "/" not in name and name.endswith(".safetensors"))
+        if strange:
+            raise ModelLoadError(
+                f"`model={model}`: {strange[0]} is there, and no model.safetensors, nor an index that names it"
+                " (model.safetensors.index.json); fetch the model again"
+            )
         other = sorted(name for name in here if name.endswith(_OTHER_WEIGHTS))
         found = f"only {other[0]}" if other else "no weights at all"
         raise ModelLoadError(
@@ -217,9 +230,13 @@ def check_labels(config: Mapping[str, Any], model: str) -> None:
 
 
 def _check_modules(listing: Listing) -> None:
-    for module in listing.modules():
+    for place, module in enumerate(listing.modules()):
         if not module["type"].startswith("sentence_transformers."):
             raise ModelLoadError(
                 f"`model={listing.model}`: modules.json names {module['type']}, code of its own, which is never run"
                 " here; use a model made of sentence-transformers' own modules"
+            )
+        if not place and module["type"].rpartition(".")[2] != "Transformer":
+            raise ModelLoadError(
+                f"`model={listing.model}`: modules.json begins with {module['type']}; known is Transformer alone"
             )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import ModelLoadError, reason
+from transforms.models.inside import state, versions, vocabulary
 
 if TYPE_CHECKING:
     from transforms.models.tasks.text import TextTask
@@ -38,23 +39,24 @@ class Sharing:
     which: str = "all"
     #: Tokens that a row must have: one, or what the model's windows and pooling need.
     least: int = 1
+    #: Tokens beyond which a row shares a forward with its equals in length alone; None where there is no such length.
+    even: int | None = None
     #: What a forward changes in the model, as it was when loaded: owner, name and value.
     state: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
 
     def parts(self, lengths: Sequence[int]) -> list[list[int]]:
         """Indices into ``lengths``, those that may share a forward together."""
-        if self.which == "all":
-            return [list(range(len(lengths)))]
-        if self.which == "none":
-            return [[i] for i in range(len(lengths))]
-        parts: dict[int, list[int]] = {}
+        parts: dict[Hashable, list[int]] = {}
         for i, length in enumerate(lengths):
-            parts.setdefault(length, []).append(i)
+            parts.setdefault(self.group(length, length), []).append(i)
         return list(parts.values())
 
     def group(self, length: int, tokens: int | None) -> Hashable:
         """What must be equal for two elements to share a micro-batch: their longest row, and their tokens in all."""
-        return {"all": None, "length": (length, tokens), "none": object()}[self.which]
+        if self.which == "none":
+            return object()
+        stretched = self.even is not None and length > self.even
+        return (length, tokens) if self.which == "length" or stretched else None
 
     def restore(self) -> None:
         """The model as it was when loaded, whatever ran before."""
@@ -70,17 +72,16 @@ def measure(task: TextTask) -> None:
     """
     rows = sample(task)
     # An engine without a module keeps nothing between two forwards.
-    before, weights = state(task.model.module), _versions(task.model.module)
+    before, weights = state(task.model.module), versions(task.model.module)
     try:
         rows = _answered(task, rows)
         alone = [task.raw([row])[0] for row in rows]
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
         raise ModelLoadError(
-            f"the model cannot answer a text for {task.entry.name}: {type(error).__name__}: {lines[0]}"
+            f"the model cannot answer a text for {task.entry.name}: {type(error).__name__}: {reason(error)}"
         ) from error
     # What changes along with weights was made ready once (RWKV rescales them), and must not be taken back.
-    if weights == _versions(task.model.module):
+    if weights == versions(task.model.module):
         task.sharing.state = [(owner, name, old) for owner, name, old in before if owner.get(name) is not old]
     if task.sharing.state:
         # A number or a tensor is a cache or a recurrence; a word, a switch or another module is a mode, which the
@@ -180,17 +181,11 @@ def _pad_ids(task: TextTask, own: int | None) -> Iterator[int]:
     tokenizer = task.encoder.tokenizer
     size = vocabulary(task.model.module) or max(len(tokenizer), own or 0) + 1  # CANINE hashes its characters
     spare = size - 1 if size > len(tokenizer) else None
-    found = (own, spare, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
+    # Penalties for what stands before a new token see the padding too: where it is a token of texts, or an end.
+    writes_on = task.model.generates and not getattr(task.config, "is_encoder_decoder", False)
+    first = (spare, own) if writes_on else (own, spare)
+    found = (*first, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, 0)
     return iter(dict.fromkeys(i for i in found if isinstance(i, int) and 0 <= i < size))
-
-
-def vocabulary(module: Any) -> int | None:
-    """How many tokens a model has vectors for; None where it has no table of them."""
-    try:
-        size: int = module.get_input_embeddings().num_embeddings
-    except (NotImplementedError, AttributeError):
-        return None
-    return size
 
 
 def _beside(task: TextTask, rows: Sequence[Any], alone: Sequence[torch.Tensor]) -> float:
@@ -213,27 +208,3 @@ def distance(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> fl
         if math.isnan(far):
             return 0.0 if bool((one.isnan() == other.isnan()).all()) else math.inf
     return worst
-
-
-def state(model: torch.nn.Module | None) -> list[tuple[dict[str, Any], str, Any]]:
-    """Everything that a forward could put in another's place: attributes, buffers, and whole modules."""
-    found: list[tuple[dict[str, Any], str, Any]] = []
-    for module in model.modules() if model is not None else ():
-        own = vars(module)
-        found += [(own, name, value) for name, value in own.items() if isinstance(value, _KINDS)]
-        found += [(module._buffers, name, value) for name, value in module._buffers.items()]
-        found += [(module._modules, name, value) for name, value in module._modules.items()]
-    return found
-
-
-def changed(before: Sequence[tuple[dict[str, Any], str, Any]], model: torch.nn.Module | None) -> bool:
-    """Whether anything in ``model`` is another than in ``before``, its state then."""
-    return len(before) != len(state(model)) or any(owner.get(name) is not old for owner, name, old in before)
-
-
-_KINDS = (str, int, float, bool, type(None), torch.Tensor)
-
-
-def _versions(model: torch.nn.Module | None) -> list[int]:
-    """How often each weight was written to."""
-    return [each._version for each in model.parameters()] if model is not None else []

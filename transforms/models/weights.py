@@ -12,6 +12,8 @@ from transforms.models.errors import ModelLoadError
 
 #: The longest header that the format allows (https://github.com/huggingface/safetensors#format).
 _LONGEST_HEADER = 100_000_000
+#: Number formats that say what they hold.
+_NUMBERS = frozenset({"F64", "F32", "F16", "BF16"})
 _POINTER = b"version https://git-lfs"
 
 
@@ -19,7 +21,8 @@ def check_weights(folder: Path, model: str, task: str) -> None:
     """Looks at the weights in ``folder``.
 
     Raises:
-      ModelLoadError: a file was cut off, is none, or is named by the index and not there, or not in the folder.
+      ModelLoadError: a file was cut off, is none, holds numbers of an unknown scale, or is named by the index and not
+        there, or not in the folder.
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -46,8 +49,9 @@ def check_weights(folder: Path, model: str, task: str) -> None:
             raise ModelLoadError(
                 f"`model={model}`: cannot be loaded for {task}: {index.name} has no metadata; fetch it again"
             )
+    scaled = _scaled(folder)
     for file in sorted(folder.glob("*.safetensors")):
-        why = _fault(file)
+        why = _fault(file, scaled)
         if why:
             raise ModelLoadError(f"`model={model}`: cannot be loaded for {task}: {file.name} {why}")
 
@@ -69,7 +73,18 @@ def _may_be_read(name: str) -> bool:
     return path.suffix == ".safetensors" and not path.is_absolute() and ".." not in path.parts
 
 
-def _fault(file: Path) -> str:
+def _scaled(folder: Path) -> bool:
+    """Whether the model's configuration says how its numbers are scaled, in a way that transformers knows."""
+    from transformers.quantizers import AutoHfQuantizer
+
+    try:
+        said = json.loads((folder / "config.json").read_bytes()).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(said) and isinstance(said, dict) and bool(AutoHfQuantizer.supports_quant_method(dict(said)))
+
+
+def _fault(file: Path, scaled: bool) -> str:
     """What is wrong with ``file``, with the way out; nothing if it is whole."""
     size = file.stat().st_size
     with file.open("rb") as opened:
@@ -84,8 +99,15 @@ def _fault(file: Path) -> str:
             header = json.loads(opened.read(length))
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
             needs = 8 + length + max(ends, default=0)
+            whole = [(name, entry["dtype"]) for name, entry in header.items() if name.endswith(".weight")]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return "has a header that cannot be read; fetch it again"
     if size < needs:
         return f"was cut off: it has {size:,} of its {needs:,} bytes; fetch it again"
+    strange = next(((name, dtype) for name, dtype in whole if dtype not in _NUMBERS and not scaled), None)
+    if strange:
+        return (
+            f"holds {strange[0]} as {strange[1]}, and config.json does not say how that is scaled"
+            " (quantization_config); use the weights before they were quantised"
+        )
     return ""

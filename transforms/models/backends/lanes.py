@@ -19,7 +19,8 @@ import torch
 from transforms.models.backends import LEAST_PARAMETERS, Model, Place, Probe
 from transforms.models.backends.device import times_faster
 from transforms.models.backends.remembered import choice
-from transforms.models.sharing import changed, distance, state
+from transforms.models.inside import changed, state, stretched
+from transforms.models.sharing import distance
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,12 +91,6 @@ def lanes(count: int, copies: int = 1) -> Lanes:
     return Lanes(count, copies)
 
 
-def _stretches(module: torch.nn.Module) -> bool:
-    """Whether its angles of positions are others from some length on, which no short text shows."""
-    kind = str(getattr(module, "rope_type", ""))  # of some models one for each kind of layer
-    return "dynamic" in kind or "longrope" in kind
-
-
 def pick(model: Model, probe: Probe, place: Place, about: str) -> Lanes | None:
     """The lanes that ``model`` should run on at ``place``; None where all cores should share each forward.
 
@@ -109,7 +104,7 @@ def pick(model: Model, probe: Probe, place: Place, about: str) -> Lanes | None:
 
 def _pick(model: Model, probe: Probe, dtype: torch.dtype, copies: int, about: str) -> Lanes | None:
     count, module = torch.get_num_threads(), model.module
-    if count < 2 or module is None or model.generates or probe.changes or any(map(_stretches, module.modules())):
+    if count < 2 or module is None or model.generates or probe.changes or stretched(module) is not None:
         return None
     if sum(each.numel() for each in module.parameters()) < LEAST_PARAMETERS:
         return None

@@ -13,7 +13,7 @@ import transformers
 
 from transforms.models.backends import ONE_FORWARD, pick_engine
 from transforms.models.backends.lanes import pick
-from transforms.models.errors import ModelLoadError, foreign
+from transforms.models.errors import ModelLoadError, foreign, reason
 from transforms.models.sharing import measure
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
@@ -125,6 +125,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
         config = transformers.AutoConfig.from_pretrained(
             folder / transformer_path(folder), trust_remote_code=False, local_files_only=True
         )
+        config.return_dict = True  # a folder may ask for tuples, as of models exported by TorchScript
         _name_labels(config)
         task = ADAPTERS[entry.name](Loading(folder, config, spec, engine, place))
         with task.model.running():
@@ -142,7 +143,7 @@ def build_task(spec: ModelSpec, entry: TaskEntry, folder: Path) -> Task:
     except ModelLoadError as error:
         raise ModelLoadError(f"`model={spec.model}`: {error}") from error
     except Exception as error:  # whatever the files of a folder make transformers raise is one line of a launch
-        first = foreign((str(error).strip().splitlines() or [""])[0])
+        first = foreign(reason(error))
         if "ignore_mismatched_sizes" in first:
             first = "its weights have other sizes than its config.json says; fetch it again"
         raise ModelLoadError(

@@ -16,6 +16,7 @@ from transforms.models.backends.architectures import model_classes
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, NonFinite, NotYet
 from transforms.models.inputs import Ask
+from transforms.models.inside import stretched
 from transforms.models.sharing import Sharing
 from transforms.models.spec import ModelSpec
 from transforms.models.task_entry import TaskEntry
@@ -76,7 +77,7 @@ class Task(ABC):
         source = Source(loading.folder, loading.config, self.entry.name, self.auto, self.may_miss)
         self.model = loading.engine.load(source, loading.place)
         #: Which elements may share a forward, as it was measured.
-        self.sharing = Sharing()
+        self.sharing = Sharing(even=stretched(self.model.module))
 
     @classmethod
     def architectures(cls) -> set[str]:

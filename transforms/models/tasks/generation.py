@@ -21,6 +21,12 @@ _SAMPLING = frozenset({"temperature", "top_k", "top_p", "typical_p"})
 #: Parameters that ``generate`` does not take.
 _OURS = frozenset({"seed", "stop", "return_full_text", "truncate", "response_format", "grammar"})
 
+#: What counts the tokens that stand before a new one, padding too, and the value at which it does not. With an encoder
+#: only what that reads is padded, and a token that no text has may well be made less likely.
+_READ: dict[str, float] = {"encoder_repetition_penalty": 1.0, "encoder_no_repeat_ngram_size": 0}
+_LESS_LIKELY: dict[str, float] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+_COUNTS = {"min_length": 0, **_LESS_LIKELY, **_READ}
+
 
 class Decoding:
     """How one micro-batch generates; every element in it asked for the same.
@@ -42,7 +48,7 @@ class Decoding:
         self.sequences = parameters.get("num_return_sequences", own if self.samples or own <= self.beams else 1)
         self.rows = max(self.sequences, self.beams)
         given = {name: value for name, value in parameters.items() if name not in _OURS}
-        self.asked = parameters
+        self.asked, self.defaults = parameters, defaults
         self.kwargs = {
             **given,
             "max_new_tokens": self.new_tokens,
@@ -51,11 +57,23 @@ class Decoding:
         }
         self.full_text = parameters.get("return_full_text", True)
 
-    def group(self) -> Hashable:
-        """What must be equal for two messages to generate together; a seeded sample runs alone, to be repeatable."""
+    def group(self, length: Hashable, encodes: bool, spare: bool = False) -> Hashable:
+        """What must be equal for two messages to generate together; a seeded sample runs alone, to be repeatable.
+
+        ``length`` says how many tokens are read, ``encodes`` whether an encoder does, ``spare`` whether they are padded
+        with a token that no text has.
+        """
         if self.samples and self.seed is not None:
             return object()
-        return tuple(sorted((n, str(v)) for n, v in self.asked.items() if n not in ("return_full_text", "seed")))
+        same = tuple(sorted((n, str(v)) for n, v in self.asked.items() if n not in ("return_full_text", "seed")))
+        for name, idle in (_READ if encodes else _COUNTS).items():
+            value = self._said(name)
+            if value not in (None, idle) and not (spare and name in _LESS_LIKELY and value > idle):
+                return same, length
+        return same
+
+    def _said(self, name: str) -> Any:
+        return self.asked.get(name, getattr(self.defaults, name, None))
 
 
 def check_generation(parameters: Mapping[str, Any]) -> None:
@@ -80,11 +98,6 @@ def generate(
 
     ``held`` lets only some tokens follow.
     """
-    if model.config.is_encoder_decoder:
-        # What the decoder starts with is no answer; with BART and NLLB it is the same token as the end of one.
-        prompt = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 1
-    else:
-        prompt = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
     count = len(next(iter(inputs.values())))
     clock, watch = _Clock(limit_s), _Watch()
     watches = [watch, held] if held is not None else [watch]
@@ -101,8 +114,9 @@ def generate(
         sequences = model.generate(**inputs, **kwargs, stopping_criteria=[clock], logits_processor=watches).cpu()
     bad = watch.rows(count)
     answers: list[list[Any]] = []
+    trim = _Trim(model, tokenizer, kwargs)
     for i in range(count):
-        own = [row[prompt:] for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
+        own = [trim(row[watch.prompt :]) for row in sequences[i * decoding.sequences : (i + 1) * decoding.sequences]]
         late = clock.stopped and not all(_ended(row, tokenizer, model, decoding) for row in own)
         if bad[i]:
             answers.append([non_finite()])
@@ -127,14 +141,33 @@ def _ends(tokenizer: Any, model: Any) -> set[int]:
     return set(ends if isinstance(ends, list) else [ends])
 
 
-def tokens_written(model: Any, tokenizer: Any, rows: Sequence[Any]) -> int:
-    """Tokens in what :func:`generate` gave for one element, each row up to its end; what is beyond is padding."""
-    ends, total = _ends(tokenizer, model), 0
-    for row in rows:
-        ids = row.tolist() if isinstance(row, torch.Tensor) else []
-        end = next((place for place, token in enumerate(ids) if token in ends), len(ids) - 1)
-        total += end + 1
-    return total
+def tokens_written(rows: Sequence[Any]) -> int:
+    """Tokens in what :func:`generate` gave for one element."""
+    return sum(len(row) for row in rows if isinstance(row, torch.Tensor))
+
+
+class _Trim:
+    """Takes from a row what fills it up to the longest of its batch, which may be a token as any other."""
+
+    def __init__(self, model: Any, tokenizer: Any, asked: Mapping[str, Any]) -> None:
+        own = model.generation_config
+        self.ends, self.tokenizer = _ends(tokenizer, model), tokenizer
+        pad = asked.get("pad_token_id", own.pad_token_id)
+        self.pad = next(iter(self.ends)) if pad is None else pad
+        stops = asked.get("stop_strings", own.stop_strings) or []
+        self.stops = [stops] if isinstance(stops, str) else stops
+
+    def __call__(self, row: torch.Tensor) -> torch.Tensor:
+        ids = row.tolist()
+        written = len(ids)
+        while self.stops and written and ids[written - 1] == self.pad:
+            written -= 1
+        # What a stop ended has no end of its own, and the stop may itself be written with the token that fills.
+        for count in range(written, min(len(ids), written + max(map(len, self.stops), default=-1)) + 1):
+            if any(stop in self.tokenizer.decode(ids[:count]) for stop in self.stops):
+                return row[:count]
+        end = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
+        return row[: end + 1]
 
 
 def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
@@ -158,13 +191,20 @@ class _Clock(StoppingCriteria):
 
 
 class _Watch(LogitsProcessor):
-    """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token)."""
+    """Remembers which rows ever had NaN or plus infinity among their logits (minus infinity is a masked token).
+
+    ``prompt`` is how many tokens stood before the first new one: what a decoder starts with, or the prompt as the model
+    itself took it (BLIP leaves its last token out).
+    """
 
     def __init__(self) -> None:
         self.bad: torch.Tensor | None = None
+        self.prompt = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         bad = (scores.isnan() | scores.isposinf()).any(dim=-1)
+        if self.bad is None:
+            self.prompt = input_ids.shape[1]
         self.bad = bad if self.bad is None else self.bad | bad
         # A NaN makes sampling raise for the whole batch; these rows are failed afterwards.
         return torch.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=-torch.inf)

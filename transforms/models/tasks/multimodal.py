@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.chats import rendered
+from transforms.models.chats import begun, rendered
 from transforms.models.errors import ElementError, InvalidInput, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
@@ -84,15 +84,21 @@ class ImageTextToText(Task):
         wrong = next((image for image in images if isinstance(image, ElementError)), None)
         if wrong is not None:
             return wrong
-        text = prompt
+        text, complete = prompt, False
         if not isinstance(prompt, str):
-            text = rendered(prompt, self.processor, add_generation_prompt=True)
-        tokens = len(self.counter.encode([text])[0].ids)
+            goes_on = begun(prompt)
+            how = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
+            text = rendered(prompt, self.processor, **how)
+            # A template that writes the first mark writes them all; else the processor does, as in transformers.
+            complete = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
+        ids = self.counter.encode([text])[0].ids
         decoding = Decoding(ask.parameters, self.generator.generation_config)
-        length = tokens + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
+        length = len(ids) + len(images) * TOKENS_AN_IMAGE + decoding.new_tokens
         # A processor takes either images for all texts of a batch, or for none.
-        group = (decoding.group(), len(images), isinstance(prompt, str))
-        return Prepared(ask, (text, images), Size(length, decoding.rows, group), tokens)
+        encodes = bool(self.config.is_encoder_decoder)
+        group = (decoding.group(object(), encodes), len(images), complete)
+        before = [] if encodes else ids  # that much of a prompt an answer goes on after
+        return Prepared(ask, (text, images, complete, before), Size(length, decoding.rows, group), len(ids))
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
         decoding = Decoding(batch[0].ask.parameters, self.generator.generation_config)
@@ -117,8 +123,7 @@ class ImageTextToText(Task):
             text=[prepared.rows[0] for prepared in batch],
             padding=True,
             return_tensors="pt",
-            # A chat template writes the special tokens itself.
-            **({} if isinstance(batch[0].ask.inputs[0], str) else {"add_special_tokens": False}),
+            **({"add_special_tokens": False} if batch[0].rows[2] else {}),
         )
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else value.dtype)
@@ -126,16 +131,23 @@ class ImageTextToText(Task):
         }
 
     def tokens_written(self, output: Any) -> int:
-        return tokens_written(self.generator, self.tokenizer, output)
+        return tokens_written(output)
 
     def finish(self, outputs: list[list[Any]], batch: Sequence[Prepared]) -> list[Any]:
         return [
-            rows[0] if isinstance(rows[0], ElementError) else [{"generated_text": self._text(row)} for row in rows]
-            for rows in outputs
+            rows[0]
+            if isinstance(rows[0], ElementError)
+            else [{"generated_text": self._text(prepared.rows[3], row)} for row in rows]
+            for prepared, rows in zip(batch, outputs, strict=True)
         ]
 
-    def _text(self, row: torch.Tensor) -> str:
-        return str(self.tokenizer.decode(row, skip_special_tokens=True))
+    def _text(self, before: list[int], row: torch.Tensor) -> str:
+        """The text of ``row`` where it goes on after ``before``: a space, or the end of a word, is lost at a start.
+
+        As in ``transformers.pipeline`` it is the text of both, without that of ``before`` alone.
+        """
+        head = self.tokenizer.decode(before, skip_special_tokens=True)
+        return str(self.tokenizer.decode([*before, *row.tolist()], skip_special_tokens=True))[len(head) :]
 
 
 def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:

@@ -56,6 +56,10 @@ _IDLE = frozenset(
 )
 
 
+#: How sentence-transformers has a transformer read a text, where the folder says it.
+_FORWARD = {"method": "forward", "method_output_name": "last_hidden_state"}
+
+
 class _Unit(torch.nn.Module):
     """A normalisation that another step follows."""
 
@@ -106,8 +110,6 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
     # As sentence-transformers has it: in the order of the list, and of two with one name the second.
     modules = list({module["name"]: module for module in _read(folder / "modules.json")}.values())
     transformer = folder / modules[0]["path"]
-    if modules[0]["type"].rpartition(".")[2] != "Transformer":
-        raise ModelLoadError(f"{folder}: modules.json begins with {modules[0]['type']}; known is Transformer")
     modes: tuple[str, ...] = ("mean",)
     layers: list[torch.nn.Module] = []
     normalize = False
@@ -130,10 +132,7 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
                 " Dense and Normalize, Pooling before the others"
             )
     words = _transformer_words(transformer)
-    prompts = _read(folder / "config_sentence_transformers.json", default={})
-    usual = prompts.get("default_prompt_name")
-    if usual is not None and usual not in (prompts.get("prompts") or {}):
-        raise ModelLoadError(f"{folder}: config_sentence_transformers.json names the prompt {usual!r}, and has none so")
+    said = _said(folder)
     return SentenceModel(
         transformer=transformer,
         modes=modes,
@@ -141,11 +140,27 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
         normalize=normalize,
         max_length=words.get("max_seq_length"),
         lowercase=bool(words.get("do_lower_case")),
-        prompts=prompts.get("prompts") or {},
-        default_prompt=usual,
-        truncate_dim=prompts.get("truncate_dim"),
-        similarity=prompts.get("similarity_fn_name") or "cosine",
+        prompts=said.get("prompts") or {},
+        default_prompt=said.get("default_prompt_name"),
+        truncate_dim=said.get("truncate_dim"),
+        similarity=said.get("similarity_fn_name") or "cosine",
     )
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """What the folder says of its embeddings, none of it of another kind than it can be."""
+    said = _read(folder / "config_sentence_transformers.json", default={})
+    prompts = (said.get("prompts") or {}) if isinstance(said, dict) else None
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise ModelLoadError(f"{folder}: the prompts of config_sentence_transformers.json are no names with texts")
+    usual, dim = said.get("default_prompt_name"), said.get("truncate_dim")
+    if usual is not None and usual not in prompts:
+        raise ModelLoadError(f"{folder}: config_sentence_transformers.json names the prompt {usual!r}, and has none so")
+    if dim is not None and (type(dim) is not int or dim < 1):
+        raise ModelLoadError(
+            f"{folder}: truncate_dim={dim!r} in config_sentence_transformers.json is no count of numbers"
+        )
+    return dict(said)
 
 
 def _transformer_words(transformer: Path) -> dict[str, Any]:
@@ -157,12 +172,26 @@ def _transformer_words(transformer: Path) -> dict[str, Any]:
         raise ModelLoadError(
             f"{transformer}: made for {odd[0] if odd else words['transformer_task']}, not for one embedding a text"
         )
+    ways = words.get("modality_config") or {"text": _FORWARD}
+    way = ways.get("text") if isinstance(ways, dict) else None
+    if not isinstance(way, dict) or {**way, "method_output_name": _only(way.get("method_output_name"))} != _FORWARD:
+        raise ModelLoadError(f"{transformer}: the modality_config of its sentence_bert_config.json reads no text alone")
+    if "message" in ways:
+        raise ModelLoadError(
+            f"{transformer}: its sentence_bert_config.json has a message in modality_config, so that each text is read"
+            " as a chat, which is not done here; save the model from a tokenizer without a chat template"
+        )
     for name in ("model", "config", "tokenizer", "processor", "processing"):
         for key in (f"{name}_args", f"{name}_kwargs"):
             given = words.get(key) or {}
             if not isinstance(given, dict) or given.keys() - _IDLE:
                 raise ModelLoadError(f"{transformer}: {key} in its sentence_bert_config.json is not read; leave it out")
     return words
+
+
+def _only(names: Any) -> Any:
+    """The name in a list of one."""
+    return names[0] if isinstance(names, list) and len(names) == 1 else names
 
 
 def _modes(config: dict[str, Any], path: Path) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from PIL import Image
 from transforms.models.backends import Probe
 from transforms.models.errors import ElementError, NotYet
 from transforms.models.inputs import Ask
-from transforms.models.sharing import changed, sample, state
+from transforms.models.inside import changed, state
+from transforms.models.sharing import sample
 from transforms.models.tasks.audio import AudioTask
 from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.multimodal import ImageTextToText

@@ -124,7 +124,7 @@ class Text2TextGeneration(Writer):
                 f"parameters.max_new_tokens={decoding.new_tokens}: the model writes {most} tokens; ask for fewer"
             )
         length = len(row.ids) + decoding.new_tokens
-        return replace(prepared, size=Size(length, decoding.rows, decoding.group()))
+        return replace(prepared, size=Size(length, decoding.rows, decoding.group(len(row.ids), True)))
 
     def written(self, ask: Ask, row: torch.Tensor) -> dict[str, Any]:
         if len(row) and int(row[0]) in self.languages.codes.values():

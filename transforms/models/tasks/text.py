@@ -10,7 +10,7 @@ import torch
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, TooLong, brief
 from transforms.models.inputs import Ask
-from transforms.models.sharing import vocabulary
+from transforms.models.inside import vocabulary
 from transforms.models.tasks.base import Loading, Prepared, Task
 from transforms.models.tasks.tokenizer import load_tokenizer, max_tokens
 from transforms.models.tasks.tokenizing import Encoder, Row, Text

@@ -10,7 +10,7 @@ import torch
 
 from transforms.models import structured
 from transforms.models.batching import Size
-from transforms.models.chats import Messages, continued, is_text, rendered
+from transforms.models.chats import Messages, begun, continued, is_text, rendered
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
@@ -91,8 +91,8 @@ class TextGeneration(Writer):
         return self.encoder.head(prompt, self.longest, end=True) if self.encoder.backend else prompt
 
     def _render(self, chat: Messages) -> str:
-        begun = _prefilled(chat)
-        return rendered(chat, self.tokenizer, add_generation_prompt=not begun, continue_final_message=begun)
+        goes_on = begun(chat)
+        return rendered(chat, self.tokenizer, add_generation_prompt=not goes_on, continue_final_message=goes_on)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         decoding = self.decoding(ask)
@@ -116,7 +116,8 @@ class TextGeneration(Writer):
             )
         if cut:
             row = Row(row.ids[-keep:], row.type_ids and row.type_ids[-keep:], True)
-        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, decoding.group())
+        group = decoding.group(len(row.ids), False, self.encoder.pad_id >= len(self.tokenizer))
+        size = Size(len(row.ids) + decoding.new_tokens, decoding.rows, group)
         return Prepared(ask, row, size, len(row.ids), cut)
 
     def forward(self, batch: Sequence[Prepared]) -> list[list[Any]]:
@@ -140,13 +141,8 @@ class TextGeneration(Writer):
         return ask.inputs + words if isinstance(ask.inputs, str) else answered(ask.inputs, words)
 
 
-def _prefilled(chat: Messages) -> bool:
-    """Whether the chat ends in the beginning of the model's own answer."""
-    return bool(chat[-1]["role"] == "assistant")
-
-
 def answered(chat: Messages, text: str) -> Messages:
     """``chat`` with the model's ``text``: as a new message, or at the end of one that was begun."""
-    if _prefilled(chat):
+    if begun(chat):
         return [*chat[:-1], {**chat[-1], "content": continued(chat[-1]["content"], text)}]
     return [*chat, {"role": "assistant", "content": text}]

@@ -8,12 +8,22 @@ from typing import Any
 import transformers
 
 from transforms.models.backends import Model
-from transforms.models.errors import ModelLoadError
+from transforms.models.errors import ModelLoadError, foreign, reason
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
-    """The tokenizer of a model folder; runs no code from it."""
-    return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    """The tokenizer of a model folder; runs no code from it.
+
+    Raises:
+      ModelLoadError: its files cannot be read.
+    """
+    try:
+        return transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # whatever the files make it raise
+        raise ModelLoadError(
+            f"its tokenizer cannot be read ({type(error).__name__}: {foreign(reason(error))}); save it beside the model"
+            " again: tokenizer.save_pretrained"
+        ) from error
 
 
 def max_tokens(tokenizer: Any, model: Model, instead: int | None = None) -> int | None:
@@ -24,12 +34,14 @@ def max_tokens(tokenizer: Any, model: Model, instead: int | None = None) -> int 
     Raises:
       ModelLoadError: the tokenizer's limit leaves no room for a word: every text would be the same.
     """
-    most = instead or tokenizer.model_max_length
+    most, name = instead or tokenizer.model_max_length, "max_seq_length" if instead else "model_max_length"
+    if not isinstance(most, int | float):
+        raise ModelLoadError(f"{name} of its tokenizer is {most!r}, no number; mend it in the tokenizer's files")
     limits = [int(most)] if most < 1_000_000 else []
     marks = tokenizer.num_special_tokens_to_add()
     if limits and most <= marks:
         raise ModelLoadError(
-            f"{'max_seq_length' if instead else 'model_max_length'} of its tokenizer is {most}, and {marks} of these"
+            f"{name} of its tokenizer is {most}, and {marks} of these"
             " are marks: no word is left of any text; mend it in the tokenizer's files"
         )
     positions = model.positions()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NonFinite, NotYet
+from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NonFinite, NotYet, reason
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.multimodal import ImageTextToText
@@ -70,9 +70,8 @@ def _answer(task: Task, example: Any, parameters: Mapping[str, Any]) -> Any:
     except ElementError as error:
         return error
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
         raise ModelLoadError(
-            f"the model cannot answer an example of {entry.name}: {type(error).__name__}: {lines[0][:300]}"
+            f"the model cannot answer an example of {entry.name}: {type(error).__name__}: {reason(error)}"
         ) from error
 
 

@@ -36,7 +36,7 @@ class Writer(TextTask):
         return generate(self.generator, self.reader, inputs, self.decoding(batch[0].ask), limit_s)
 
     def tokens_written(self, output: Any) -> int:
-        return tokens_written(self.generator, self.reader, output)
+        return tokens_written(output)
 
     def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
         self.sharing.restore()
