@@ -13,7 +13,8 @@ from sqlglot import exp
 
 from pipeline.emulators.bigquery.fix import Fix, call
 
-_SCHEMA = "bigquery_catalog"
+#: A database of its own, in memory: what is written into the file at its opening would need room there.
+_SCHEMA = "bigquery_casts"
 
 
 def _text(pattern: str, kind: str, words: str) -> str:
@@ -85,7 +86,7 @@ def _safe(body: str) -> str:
 
 
 #: To be run where a database is opened.
-MACROS = ";\n".join(
+MACROS = f"ATTACH IF NOT EXISTS ':memory:' AS {_SCHEMA};\n" + ";\n".join(
     f"CREATE OR REPLACE MACRO {_SCHEMA}.{name}_{target.lower()}"
     + ", ".join(f"({f'x {kind}'.strip()}) AS {change(body)}" for kind, body in bodies.items())
     for target, bodies in _BODIES.items()
