@@ -322,6 +322,18 @@ def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path:
         HuggingFaceModelHandler(str(tmp_path), device="cpu", engine="torch").load_model()
 
 
+def test_what_a_pipeline_draws_by_chance_is_the_same_for_each_message() -> None:
+    """As VITS' sound and the piece of a long recording that CLAP hears; what others draw goes on as if nothing were."""
+    model = HuggingFaceModelHandler(tiny.finder(), "zero-shot-object-detection", device="cpu")._load()
+    model.task.pipeline = lambda *_, **__: [torch.rand(1).item(), np.random.rand()]  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    requests = [Request(tiny.png(tiny.picture(seed=seed)), {"candidate_labels": ["a cat"]}) for seed in range(2)]
+    one, other = (outcome.prediction for outcome in model.answer(requests).outcomes)
+    assert one == other
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+
+
 def test_question_answering_finds_the_likeliest_span() -> None:
     """transformers 5 has no such pipeline: the answer is the span that scores best in the model's own logits."""
     folder = tiny.answering()

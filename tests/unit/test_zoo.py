@@ -90,6 +90,19 @@ def test_a_sample_of_pictures_with_texts(tmp_path: Path, architecture: str, verd
     assert found.verdict == verdict, found
 
 
+def test_a_text_that_is_a_link_is_not_opened(tmp_path: Path) -> None:
+    """Idefics' processor takes it for a picture, and would fetch it."""
+    build(tmp_path, "image-text-to-text", "IdeficsForVisionText2Text")
+    model = HuggingFaceModelHandler(str(tmp_path), device="cpu", engine="torch")._load()
+    image = tiny.b64(tiny.png(tiny.picture()))
+    requests = [
+        Request({"image": image, "text": text}, {"max_new_tokens": 2}) for text in ("who", "http://127.0.0.1:9/")
+    ]
+    for outcomes in (model.answer(requests).outcomes, [model.answer([each]).outcomes[0] for each in requests]):
+        assert isinstance(outcomes[0], Prediction), outcomes[0]
+        assert isinstance(outcomes[1], Failure) and outcomes[1].error_type == "InvalidInput", outcomes[1]
+
+
 def test_a_picture_that_its_processor_cuts_is_whole(tmp_path: Path) -> None:
     """As many rows as parts, as transformers gives them, alone and beside pictures of other shapes."""
     build(tmp_path, "image-feature-extraction", "ViTModel")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers as t
 
-from zoo import media, sights
+from zoo import labels, media, sights
 from zoo.shrink import shrink
 from zoo.tokenizer import MOST_TOKENS, tokenizer_for
 
@@ -33,8 +33,8 @@ def build(folder: Path, task: str, architecture: str) -> None:
     if task in media.TASKS:
         _build_media(folder, task, architecture)
         return
-    if task == sights.TASK:
-        _build_sights(folder, architecture)
+    if task in labels.TASKS or task == sights.TASK:
+        _build_with_texts(folder, task, architecture)
         return
     try:
         kind = getattr(t, architecture)
@@ -69,16 +69,23 @@ def _not_built(error: Exception) -> NotBuilt:
     return NotBuilt(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
-def _build_sights(folder: Path, architecture: str) -> None:
-    """One that answers at least one of what it is asked, in transformers itself."""
+def _build_with_texts(folder: Path, task: str, architecture: str) -> None:
+    """A model that reads texts beside something else, whose own sizes fit: in transformers it runs."""
     try:
-        sights.save(folder, getattr(t, architecture), _media_model)
-        found = sights.reference(folder, sights.inputs(folder), sights.INPUTS[1])
+        if task in labels.TASKS:
+            labels.save(folder, task, getattr(t, architecture), _media_model)
+            inputs, parameters = labels.INPUTS[task]
+            found = labels.REFERENCES[task](folder, inputs[:1], parameters)
+            if not isinstance(found[0], RuntimeError):
+                return
+        else:
+            sights.save(folder, getattr(t, architecture), _media_model)
+            found = sights.reference(folder, sights.inputs(folder), sights.INPUTS[1])
     except NotBuilt:
         raise
     except Exception as error:
         raise _not_built(error) from error
-    if all(isinstance(each, Exception) for each in found):
+    if isinstance(found[0], Exception):
         raise _not_built(found[0])
 
 

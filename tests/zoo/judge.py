@@ -23,7 +23,7 @@ from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
 from transforms.models.loaded_model import LoadedModel
 from transforms.records import Failure, Request
-from zoo import media, sights
+from zoo import labels, media, sights
 from zoo.tokenizer import MOST_TOKENS
 
 #: How far two answers of one model may lie apart, as a share of the largest number in them: rounding, no more.
@@ -370,6 +370,7 @@ INPUTS: dict[str, tuple[Sequence[Any] | Callable[[Path], Sequence[Any]], Mapping
     "text-ranking": (_RANKS, {}),
     "text-generation": (TEXTS, {"max_new_tokens": 4, "do_sample": False, "return_full_text": False}),
     **media.INPUTS,
+    **labels.INPUTS,
     sights.TASK: sights.INPUTS,
 }
 
@@ -384,5 +385,6 @@ REFERENCES: dict[str, Callable[[Path, Sequence[Any], Mapping[str, Any]], list[An
     "text-ranking": _ranked,
     "text-generation": _generated,
     **media.REFERENCES,
+    **labels.REFERENCES,
     sights.TASK: sights.reference,
 }

@@ -153,7 +153,7 @@ def save_parts(folder: Path, task: str, model: Any) -> None:
 
 
 def _processor(task: str, config: t.PreTrainedConfig) -> Any:
-    return _picture_processor(config) if task in IMAGES else _extractor(config)
+    return picture_processor(config) if task in IMAGES else _extractor(config)
 
 
 def _writer(architecture: Any) -> Any:
@@ -174,7 +174,7 @@ _OF_FOLDERS = {
 }
 
 
-def _picture_processor(config: t.PreTrainedConfig) -> Any:
+def picture_processor(config: t.PreTrainedConfig) -> Any:
     names = {**IMAGE_PROCESSOR_MAPPING_NAMES, **_OF_FOLDERS}.get(config.model_type, "ViTImageProcessor")
     if isinstance(names, Mapping):
         names = names.get("pil") or next(iter(names.values()))

@@ -66,6 +66,10 @@ OWN: dict[str, dict[str, Any]] = {
         "n_output_layers": 1,
     },
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "clap_audio_model": {
+        **{"patch_embeds_hidden_size": 16, "hidden_size": 128, "depths": [1] * 4, "num_attention_heads": [2] * 4},
+        "num_mel_bins": 64,
+    },
     "cohere_compass_text": {
         "rope_parameters": {
             kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in ("full_attention", "sliding_attention")
@@ -93,7 +97,8 @@ OWN: dict[str, dict[str, Any]] = {
     "nemotron_h": {"n_groups": 1},
     "perceiver": {"num_cross_attention_heads": 1},
     **dict.fromkeys(
-        ("swin", "swinv2", "donut-swin", "maskformer-swin"), {"window_size": 2, "image_size": 64, "patch_size": 4}
+        ("swin", "swinv2", "donut-swin", "maskformer-swin"),
+        {"window_size": 2, "image_size": 64, "patch_size": 4, "num_heads": [2] * 4},
     ),
     "t5": {"decoder_start_token_id": 0},
     "mt5": {"decoder_start_token_id": 0},

@@ -78,6 +78,10 @@ _CONFIG: dict[str, dict[str, Any]] = {
     "idefics3": {"scale_factor": 2},
     "granite_docling": {"scale_factor": 2},
     "llava_next": {"image_grid_pinpoints": _PINPOINTS},
+    "florence2": {
+        **{"patch_size": [7, 3, 3, 3], "depths": [1] * 4, "embed_dim": [16, 16, 32, 32]},
+        **{"num_heads": [2] * 4, "num_groups": [2] * 4},
+    },
     "fuyu": {"patch_size": PATCH},
     "paddleocr_vl": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}},
     "vipllava": {"vision_feature_layers": [-2, -1]},
@@ -100,6 +104,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     "granite_docling": {"image_seq_len": 4},
 }
 _PICTURES: dict[str, dict[str, Any]] = {
+    "florence2": {"image_seq_length": 2},
     "fuyu": {"patch_size": {"height": PATCH, "width": PATCH}},
     "idefics": {"image_size": SIDE},
     "idefics3": {"size": {"longest_edge": 2 * SIDE}, "max_image_size": {"longest_edge": SIDE}},
@@ -166,13 +171,19 @@ def _config(own: str, text: Any) -> dict[str, Any]:
 
 
 def _processor(own: str, text: Any) -> Any:
-    kind = getattr(t, _OTHERS.get(own) or PROCESSOR_MAPPING_NAMES[own])
-    parts = kind.get_attributes()
-    others = {"video_processor", "feature_extractor", "protein_tokenizer"} & set(parts)
+    name = _OTHERS.get(own) or PROCESSOR_MAPPING_NAMES.get(own)
     names = IMAGE_PROCESSOR_MAPPING_NAMES.get(own, {"pil": "ViTImageProcessorPil"})
-    if others or "pil" not in names:
-        what = f"{kind.__name__}'s {others.pop().replace('_', ' ')}" if others else names["torchvision"]
-        raise ImportError(f"{what} needs torchvision")
+    if name is None:
+        raise ImportError("no processor is mapped to it")
+    if "pil" not in names:
+        raise ImportError(f"{names['torchvision']} needs torchvision")
+    kind = getattr(t, name)
+    parts = kind.get_attributes()
+    if "video_processor" in parts:
+        raise ImportError(f"{name}'s video processor needs torchvision")
+    others = {"feature_extractor", "protein_tokenizer"} & set(parts)
+    if others:
+        raise ImportError(f"{name} has a {others.pop().replace('_', ' ')} too, which the zoo does not make")
     pictures = getattr(t, names["pil"])()
     for part in ("size", "crop_size"):
         sides = dict(getattr(pictures, part, None) or {})

@@ -45,6 +45,7 @@ class ImageTextToText(Task):
         self.processor = transformers.AutoProcessor.from_pretrained(
             loading.folder, backend="pil", trust_remote_code=False, local_files_only=True
         )
+        self.processor.image_processor.fetch_images = _given
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
         # Counts tokens while another thread's forward uses the processor's own tokenizer, which keeps state.
@@ -118,8 +119,10 @@ class ImageTextToText(Task):
     def _inputs(self, batch: Sequence[Prepared]) -> dict[str, torch.Tensor]:
         """The prompts and pictures of ``batch`` as tensors on the device: what the model is given."""
         pictures = [prepared.rows[1] for prepared in batch]
+        # As the pipeline gives them: Idefics' reads a picture of its own before the text, and one of a list after it.
+        bare = len(batch) == 1 and isinstance(batch[0].ask.inputs[0], str)
         inputs = self.processor(
-            images=pictures if pictures[0] else None,
+            images=(pictures[0] if bare else pictures) if pictures[0] else None,
             text=[prepared.rows[0] for prepared in batch],
             padding=True,
             return_tensors="pt",
@@ -148,6 +151,13 @@ class ImageTextToText(Task):
         """
         head = self.tokenizer.decode(before, skip_special_tokens=True)
         return str(self.tokenizer.decode([*before, *row.tolist()], skip_special_tokens=True))[len(head) :]
+
+
+def _given(images: Any) -> Any:
+    """``images`` as they are, in place of what a processor would fetch: Idefics' opens a text that is a link."""
+    if isinstance(images, str):
+        raise InvalidInput("inputs holds a text that is a link, which this model's processor opens; nothing is fetched")
+    return [_given(each) for each in images] if isinstance(images, (list, tuple)) else images
 
 
 def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
