@@ -445,7 +445,7 @@ def test_dry_run_checks_and_runs_nothing(client: bigquery.Client, audit: str) ->
         ("SELECT 1; SELECT 2", exceptions.MethodNotImplemented, "scripts are not supported"),
         ("SELECT ST_GEOGPOINT(1, 2)", exceptions.MethodNotImplemented, "ST_GEOGPOINT is not supported"),
         ("SELECT NOPE(1)", exceptions.BadRequest, "Function not found: NOPE"),
-        ("SELECT CAST('x' AS INT64)", exceptions.BadRequest, "Could not convert string 'x' to INT64"),
+        ("SELECT CAST('x' AS INT64)", exceptions.BadRequest, "Bad int64 value: x"),
         ("SELECT 1 / 0", exceptions.BadRequest, "division by zero"),
         ("SELECT * FROM read_csv('/etc/passwd')", exceptions.BadRequest, "disabled by configuration"),
         ("GRANT SELECT ON DATASET.audit TO x", exceptions.MethodNotImplemented, "GRANT"),

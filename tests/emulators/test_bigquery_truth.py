@@ -65,6 +65,93 @@ def test_decimals_keep_their_places(client: bigquery.Client, expression: str, ki
 
 
 @pytest.mark.parametrize(
+    ("expression", "values"),
+    [
+        ("CAST(2.5 AS INT64), CAST(-1.5 AS INT64), CAST(NUMERIC '2.5' AS INT64), CAST(TRUE AS INT64)", (3, -2, 3, 1)),
+        ("SAFE_CAST('1.5' AS INT64), SAFE_CAST(' 7 ' AS INT64), CAST('0x1F' AS INT64)", (None, 7, 31)),
+        (
+            "CAST('TRUE' AS BOOL), SAFE_CAST('1' AS BOOL), SAFE_CAST('t' AS BOOL), CAST(2 AS BOOL)",
+            (True, None, None, True),
+        ),
+        (
+            "CAST(1.5 AS STRING), CAST(2.0 AS STRING), CAST(1e-7 AS STRING), CAST(1/3 AS STRING)",
+            ("1.5", "2", "1e-07", "0.33333333333333331"),
+        ),
+        (
+            "CAST(NUMERIC '2.50' AS STRING), CAST(BIGNUMERIC '1.123456789012345678' AS STRING)",
+            ("2.5", "1.123456789012345678"),
+        ),
+        (
+            "CAST(SUM(x) AS STRING), CAST(AVG(x) AS STRING), CAST(SUM(x) AS INT64) FROM UNNEST([1, 3]) x",
+            ("4", "2", 4),
+        ),
+        (
+            "CAST('é' AS BYTES), CAST(b'ab' AS STRING), CAST('é' AS STRING), SAFE_CAST(b'\\xff' AS STRING)",
+            ("é".encode(), "ab", "é", None),
+        ),
+        (
+            "SAFE_CAST('999-01-01' AS DATE), SAFE_CAST('2020/01/02' AS DATE), CAST('0999-1-2' AS DATE)",
+            (None, None, datetime.date(999, 1, 2)),
+        ),
+        ("SAFE_CAST('24:00:00' AS TIME), TIME '23:59:59.5'", (None, datetime.time(23, 59, 59, 500_000))),
+        (
+            "CAST(TIMESTAMP '2020-01-01 00:00:00.1' AS STRING), CAST(DATETIME '2020-01-01 00:00:00.12345' AS STRING)",
+            ("2020-01-01 00:00:00.100+00", "2020-01-01 00:00:00.123450"),
+        ),
+        ("CAST(NULL AS STRING), CAST(NULL AS INT64), CAST(NULL AS DATE), CAST(NULL AS BYTES)", (None,) * 4),
+    ],
+)
+def test_casts_are_the_service_s(client: bigquery.Client, expression: str, values: tuple[Any, ...]) -> None:
+    """What a text may look like, how a half is rounded, and how numbers, bytes and times are as text."""
+    (row,) = client.query_and_wait(f"SELECT {expression}")
+    assert tuple(row) == values
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("CAST('1.5' AS INT64)", "Bad int64 value: 1.5"),
+        ("CAST('1' AS BOOL)", "Bad bool value: 1"),
+        ("DATE '999-01-01'", "Invalid date: 999-01-01"),
+        ("TIMESTAMP '999-01-01 00:00:00'", "Invalid timestamp: 999"),
+        ("TIME '24:00:00'", "Invalid time: 24:00:00"),
+        ("CAST(b'\\xff' AS STRING)", "UTF8"),
+        ("DATE_ADD(DATE '9999-12-31', INTERVAL 1 DAY)", "not within the years 1 to 9999"),
+        ("STRUCT(TIMESTAMP_SUB(TIMESTAMP '0001-01-01', INTERVAL 1 SECOND) AS t)", "not within the years 1 to 9999"),
+        ("[1, NULL]", "Array cannot have a null element"),
+        ("[[1]]", "nested arrays are not supported"),
+    ],
+)
+def test_values_that_the_service_has_not_are_errors_of_the_query(
+    client: bigquery.Client, expression: str, words: str
+) -> None:
+    """A text that is none of its type, a time beyond the calendar, a null in an array and an array in one."""
+    with pytest.raises(exceptions.BadRequest, match=words):
+        client.query_and_wait(f"SELECT {expression} AS a", retry=None)
+
+
+def test_a_job_tells_numbers_as_texts(client: bigquery.Client) -> None:
+    """Parameters and 64-bit numbers of a configuration are texts when it is told again, however they were sent."""
+    parameters = [
+        bigquery.ScalarQueryParameter("f", "FLOAT64", 1.5),
+        bigquery.ScalarQueryParameter("n", "INT64", None),
+        bigquery.ArrayQueryParameter("a", "FLOAT64", [0.5]),
+        bigquery.StructQueryParameter("s", bigquery.ScalarQueryParameter("x", "FLOAT64", 2.0)),
+    ]
+    config = bigquery.QueryJobConfig(query_parameters=parameters, maximum_bytes_billed=100)
+    job = client.query("SELECT @f, @n, @a, @s", job_config=config)
+    assert [tuple(row) for row in job.result()] == [(1.5, None, [0.5], {"x": 2.0})]
+    again = client.get_job(job.job_id)
+    assert again.query_parameters == parameters and again.maximum_bytes_billed == 100
+    values = [each["parameterValue"] for each in again.to_api_repr()["configuration"]["query"]["queryParameters"]]
+    assert [values[0], values[2], values[3]] == [
+        {"value": "1.5"},
+        {"arrayValues": [{"value": "0.5"}]},
+        {"structValues": {"x": {"value": "2.0"}}},
+    ]
+
+
+@pytest.mark.parametrize(
     ("expression", "value"),
     [
         ("STRUCT(1 AS a, 'x' AS b)", {"a": 1, "b": "x"}),
@@ -194,6 +281,7 @@ def test_queries_that_ask_for_what_is_not_here_are_501(server: Server, options: 
         "CREATE EXTERNAL TABLE DATASET.t (a INT64) OPTIONS (format = 'CSV', uris = ['gs://bucket/file'])",
         "CREATE TABLE DATASET.t (a INTERVAL)",
         "SELECT INTERVAL 1 DAY AS a",
+        "SELECT RANGE(DATE '2020-01-01', DATE '2020-02-01') AS a",
         "SELECT CAST('2026-01-31' AS TIMESTAMP(12)) AS a",
         "CREATE TEMP TABLE t (a INT64)",
         "CREATE TABLE DATASET.t CLONE DATASET.there",
@@ -331,6 +419,16 @@ def test_json_loads(client: bigquery.Client, dataset: str) -> None:
     truncate = bigquery.LoadJobConfig(schema=_COLUMNS, write_disposition="WRITE_TRUNCATE")
     client.load_table_from_json([{"n": 9}], f"{dataset}.given", job_config=truncate).result()
     assert rows_of(client, f"SELECT n FROM `{dataset}.given`") == [(9,)]
+
+
+def test_csv_spells_booleans_and_numbers(client: bigquery.Client, dataset: str) -> None:
+    """CSV's ways to say yes and no are taken; a number that no FLOAT64 holds is none."""
+    schema = [bigquery.SchemaField("b", "BOOL"), bigquery.SchemaField("f", "FLOAT64")]
+    config = bigquery.LoadJobConfig(source_format="CSV", schema=schema, max_bad_records=1)
+    file = io.BytesIO(b"t,1\nNo,inf\n1,2\n0,3\ntrue,1e400\n")
+    assert client.load_table_from_file(file, f"{dataset}.t", job_config=config).result().output_rows == 4
+    found = [tuple(row) for row in client.list_rows(f"{dataset}.t")]
+    assert found == [(True, 1.0), (False, float("inf")), (True, 2.0), (False, 3.0)]
 
 
 @pytest.mark.parametrize("sized", [True, False], ids=["multipart", "resumable"])

@@ -65,6 +65,25 @@ def test_a_folder_that_a_cross_encoder_wrote(tmp_path: Path, activation: str) ->
     np.testing.assert_allclose(by_index(found), encoder.predict([(QUERIES[0], text) for text in TEXTS]), atol=1e-5)
 
 
+def test_what_a_cross_encoders_folder_says_of_its_pairs(tmp_path: Path) -> None:
+    """A maximum is heeded, and a chat around each pair, or arguments for its parts, are refused by name."""
+    st.CrossEncoder(writers.ranker(), device="cpu").save_pretrained(str(tmp_path))
+    file = tmp_path / "sentence_bert_config.json"
+    words = json.loads(file.read_text())
+    file.write_text(json.dumps({**words, "max_seq_length": 8}))
+    (found,) = answers(str(tmp_path), None, [Request({"query": QUERIES[0], "texts": TEXTS})])
+    expected = st.CrossEncoder(str(tmp_path), device="cpu").predict([(QUERIES[0], text) for text in TEXTS])
+    np.testing.assert_allclose(by_index(found), expected, atol=1e-5)
+    ways = words["modality_config"]
+    for other, says in (
+        ({"modality_config": {**ways, "message": ways["text"]}}, "read as a chat"),
+        ({"processing_kwargs": {"text": {"max_length": 10}}}, "processing_kwargs in its"),
+    ):
+        file.write_text(json.dumps({**words, **other}))
+        with pytest.raises(ModelLoadError, match=says):
+            HuggingFaceModelHandler(str(tmp_path), device="cpu")._load()
+
+
 def test_an_older_folder_says_its_activation_elsewhere(tmp_path: Path) -> None:
     """ms-marco's cross-encoders name it in config.json; one that is not torch's is refused, and never imported."""
     folder = Path(shutil.copytree(writers.ranker(), tmp_path / "model"))

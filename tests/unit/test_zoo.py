@@ -238,6 +238,16 @@ def test_an_end_that_is_a_token_of_texts(tmp_path: Path, spare: int, given: dict
     assert max(one.batch_size for one in together) == (1 if given and not spare else len(asks))
 
 
+def test_a_maximum_of_another_name(tmp_path: Path) -> None:
+    """MPT calls it max_seq_len: where the tokenizer has none, a longer text is cut to it."""
+    build(tmp_path, "text-classification", "MptForSequenceClassification")
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "model_max_length": 10**30}))
+    engine = HuggingFaceModelHandler(str(tmp_path), "text-classification", device="cpu", dtype="float32")._load()
+    (outcome,) = engine.answer([Request(tiny.text_of(400))]).outcomes
+    assert isinstance(outcome, Prediction) and outcome.truncated
+
+
 def letters_only() -> Any:
     """A tokenizer that drops what it does not know."""
     vocabulary = {letter: i for i, letter in enumerate(["<pad>", "<eos>", *"abcdefghijklmnopqrstuvwxyz "])}

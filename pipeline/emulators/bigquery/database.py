@@ -17,6 +17,8 @@ from typing import Any
 import duckdb
 import orjson
 
+from pipeline.emulators.bigquery.casts import MACROS
+
 _log = logging.getLogger(__name__)
 
 _CATALOG = """
@@ -60,6 +62,7 @@ class Database:
         root = duckdb.connect(self._path, config=_CONFIG)
         root.execute("SET GLOBAL TimeZone = 'UTC'")
         root.execute(_CATALOG)
+        root.execute(MACROS)
         return root
 
     def close(self) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from sqlglot import exp
 
 from pipeline.emulators.bigquery.aggregate_fixes import AGGREGATES
+from pipeline.emulators.bigquery.casts import CASTS
 from pipeline.emulators.bigquery.fix import Fix, call
 from pipeline.emulators.bigquery.shapes import SHAPES
 from pipeline.emulators.bigquery.time_fixes import TIMES
+from pipeline.emulators.bigquery.unsupported import not_here
 
 
 def _literal(node: exp.Literal) -> exp.Expr:
@@ -76,11 +78,20 @@ def _to_json(node: exp.JSONFormat) -> exp.Expr:
     return call("to_json", node.this) if node.args.get("to_json") else node
 
 
+def _function(node: exp.Anonymous) -> exp.Expr:
+    """``RANGE`` is a type of the service, and another function of DuckDB."""
+    if node.name.upper() in ("RANGE", "GENERATE_RANGE_ARRAY"):
+        raise not_here("type RANGE")
+    return node
+
+
 #: What to put in place of a node, by its type; children come before their parents.
 FIXES: dict[type, Fix] = {
     **AGGREGATES,
+    **CASTS,
     **SHAPES,
     **TIMES,
+    exp.Anonymous: _function,
     exp.ByteLength: lambda node: call("strlen", node.this),
     exp.Div: _divide,
     exp.Float64: _json_as("DOUBLE"),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import orjson
+
 from pipeline.emulators.bigquery.destination import destination_of, write
 from pipeline.emulators.bigquery.errors import BigQueryError, not_found
 from pipeline.emulators.bigquery.loads import read_load
@@ -21,6 +23,10 @@ from pipeline.emulators.bigquery.unsupported import check_job, not_here
 #: Jobs remembered, and the size of all their results; beyond, the oldest are forgotten. The latest is always kept.
 JOBS = 500
 RESULT_BYTES = 256 * 1024 * 1024
+
+
+#: Of a job's configuration: texts in the API, which takes numbers for them too. ``value`` is a query parameter's.
+_TEXTS = ("value", "maximumBytesBilled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ class Jobs:
                 "notImplemented", "the embedded BigQuery runs query and load jobs only, not copy or extract jobs"
             )
         check_job(configuration, kind)
+        configuration = _told(configuration)
         job_id = job_id or f"job_{uuid.uuid4().hex}"
         with self._lock:
             turn = self._turns.setdefault((project, job_id), threading.Lock())
@@ -176,6 +183,17 @@ class Jobs:
         """Drops a job and its results."""
         with self._lock:
             self._jobs.pop((job.project, job.id), None)
+
+
+def _told(value: Any, name: str = "") -> Any:
+    """A configuration as the service tells it again: its 64-bit numbers, and the values of parameters, are texts."""
+    if isinstance(value, Mapping):
+        return {key: _told(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_told(inner, name) for inner in value]
+    if name in _TEXTS and isinstance(value, int | float):
+        return orjson.dumps(value).decode()
+    return value
 
 
 def _query(store: Store, project: str, configuration: Mapping[str, Any], dry_run: bool, media: bytes | None) -> Answer:

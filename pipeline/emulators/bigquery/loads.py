@@ -18,6 +18,9 @@ from pipeline.emulators.bigquery.types import Field, parse_schema
 from pipeline.emulators.bigquery.unsupported import check_schema, not_here
 from pipeline.emulators.bigquery.values import parse_timestamp
 
+#: How CSV may spell a BOOLEAN: https://cloud.google.com/bigquery/docs/loading-data-cloud-storage-csv#data_types
+_BOOLEANS = dict.fromkeys(("1", "t", "yes", "y"), "true") | dict.fromkeys(("0", "f", "no", "n"), "false")
+
 csv.field_size_limit(64 * 1024 * 1024)
 _NAME = re.compile(r"\W", re.ASCII)
 
@@ -116,8 +119,11 @@ def _read_csv(
             [_value(line[i]) if i < len(line) and line[i] != null else None for line in body] for i in range(len(names))
         ]
         fields = parse_schema([_detected(name, column) for name, column in zip(names, values, strict=True)])
+    booleans = [number for number, field in enumerate(fields) if field.type == "BOOLEAN"]
     rows: list[Mapping[str, Any]] = []
     for number, line in enumerate(body, skip + 1):
+        for column in (each for each in booleans if each < len(line)):
+            line[column] = _BOOLEANS.get(line[column].lower(), line[column])
         if len(line) < len(fields) and not configuration.get("allowJaggedRows"):
             raise _bad(f"line {number} has {len(line)} columns, not {len(fields)}")
         if len(line) > len(fields) and not configuration.get("ignoreUnknownValues"):

@@ -16,6 +16,7 @@ from pipeline.emulators.bigquery.ddl import column_resource, table_resource
 from pipeline.emulators.bigquery.errors import BigQueryError, not_found, query_error
 from pipeline.emulators.bigquery.parameters import read_parameters
 from pipeline.emulators.bigquery.refs import Table, TableRef
+from pipeline.emulators.bigquery.result_values import check_values
 from pipeline.emulators.bigquery.store import Store
 from pipeline.emulators.bigquery.types import Field, field_of, parse_schema
 
@@ -117,7 +118,11 @@ class _Runner:
             words = f"Duplicate column names in the result are not supported. Found duplicate(s): {', '.join(twice)}"
             raise BigQueryError("invalidQuery", words, "query")
         fields = tuple(field_of(*column) for column in zip(relation.columns, relation.types, strict=True))
-        return Answer("SELECT", fields, None if self.dry_run else relation.to_arrow_table())
+        if self.dry_run:
+            return Answer("SELECT", fields)
+        rows = relation.to_arrow_table()
+        check_values(rows)
+        return Answer("SELECT", fields, rows)
 
     def change(self, tree: exp.Expr, kind: str) -> Answer:
         target = self._target(tree.find(exp.Table))

@@ -75,7 +75,10 @@ def encode_rows(fields: Sequence[Field], rows: pa.Table, int64_timestamps: bool)
     columns = []
     for field, column in zip(fields, rows.columns, strict=True):
         encode = _encoder(field, int64_timestamps)
-        columns.append([encode(value) for value in column.to_pylist()])
+        try:
+            columns.append([encode(value) for value in column.to_pylist()])
+        except OverflowError:
+            raise BigQueryError("invalid", f"A value of {field.name} is not within the years 1 to 9999") from None
     return [{"f": [{"v": value} for value in row]} for row in zip(*columns, strict=True)]
 
 

@@ -162,6 +162,9 @@ def field_of(name: str, kind: Any) -> Field:
     """The field of a query's result, from its DuckDB type (a ``DuckDBPyType``)."""
     if kind.id in ("list", "array"):
         element = field_of(name, dict(kind.children)["child"])
+        if element.mode == "REPEATED":
+            words = f"Cannot construct array with element type ARRAY because nested arrays are not supported ({name})"
+            raise BigQueryError("invalidQuery", words, "query")
         return Field(name, element.type, "REPEATED", element.fields)
     if kind.id == "struct":
         return Field(name, "RECORD", "NULLABLE", tuple(field_of(child, inner) for child, inner in kind.children))

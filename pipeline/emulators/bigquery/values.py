@@ -9,6 +9,7 @@ import base64
 import binascii
 import datetime as dt
 import decimal
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,10 @@ def _float(value: Any) -> float:
     try:
         if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
             raise ValueError
-        return float(value)
+        number = float(value)
+        if math.isinf(number) and isinstance(value, str) and "inf" not in value.lower():
+            raise ValueError
+        return number
     except (ValueError, OverflowError):
         raise ValueError(f"Cannot convert value to floating point (bad value): {_shown(value)}") from None
 

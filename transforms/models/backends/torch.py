@@ -38,7 +38,8 @@ class TorchModel(Model):
         return torch.inference_mode()
 
     def positions(self) -> int | None:
-        rows: int | None = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        config = self.module.config.get_text_config()
+        rows: int | None = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
         if not rows or rows < 0:  # XLNet's -1 is no limit
             return None
         # RoBERTa and its kin count positions from the padding id upwards: 514 positions hold 512 tokens.

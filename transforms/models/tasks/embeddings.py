@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import normalizers
 
 from transforms.models.batching import Size
 from transforms.models.errors import ElementError, InvalidInput, InvalidParameter, TooLong, brief
@@ -19,7 +18,7 @@ from transforms.models.tasks.base import Loading, Prepared, finite_rows, non_fin
 from transforms.models.tasks.chunks import MAX_CHUNKS, Chunking, Chunks
 from transforms.models.tasks.pooling import SentenceModel, read_sentence_model
 from transforms.models.tasks.text import TextTask
-from transforms.models.tasks.tokenizer import max_tokens
+from transforms.models.tasks.tokenizer import max_tokens, read_small
 from transforms.models.tasks.tokenizing import Row
 
 #: Padded tokens of a document's pieces in one forward.
@@ -49,7 +48,7 @@ class FeatureExtraction(TextTask):
         self.sentences = read_sentence_model(loading.folder, loading.place.device)
         super().__init__(dataclasses.replace(loading, folder=self.sentences.transformer))
         if self.sentences.lowercase:
-            _read_small(self.tokenizer)
+            read_small(self.tokenizer)
         self.chunks = Chunks(self.encoder)
 
     @classmethod
@@ -180,16 +179,6 @@ class FeatureExtraction(TextTask):
                     answers.append(found[start:end] if isinstance(prepared.ask.inputs, list) else found[start])
             start = end
         return answers
-
-
-def _read_small(tokenizer: Any) -> None:
-    """Has ``tokenizer`` read every letter as a small one, as sentence-transformers does: marks stay marks."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        tokenizer.do_lower_case = True
-        return
-    own = [] if backend.normalizer is None else [backend.normalizer]
-    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
 
 def _in_pieces(vectors: np.ndarray, prepared: Prepared) -> list[Any]:

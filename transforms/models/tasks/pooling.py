@@ -56,8 +56,8 @@ _IDLE = frozenset(
 )
 
 
-#: How sentence-transformers has a transformer read a text, where the folder says it.
-_FORWARD = {"method": "forward", "method_output_name": "last_hidden_state"}
+#: Which of a transformer's outputs sentence-transformers reads for a task, where the folder says it.
+_OUTPUTS = {"feature-extraction": "last_hidden_state", "sequence-classification": "logits"}
 
 
 class _Unit(torch.nn.Module):
@@ -131,7 +131,7 @@ def read_sentence_model(folder: Path, device: torch.device) -> SentenceModel:
                 f"{folder}: modules.json names {module['type']} at {module['name']}; known are Transformer, Pooling,"
                 " Dense and Normalize, Pooling before the others"
             )
-    words = _transformer_words(transformer)
+    words = transformer_words(transformer)
     said = _said(folder)
     return SentenceModel(
         transformer=transformer,
@@ -163,18 +163,21 @@ def _said(folder: Path) -> dict[str, Any]:
     return dict(said)
 
 
-def _transformer_words(transformer: Path) -> dict[str, Any]:
-    """What sentence-transformers wrote of the transformer: the first of the files that it has called so."""
+def transformer_words(transformer: Path, task: str = "feature-extraction") -> dict[str, Any]:
+    """What sentence-transformers wrote of the transformer: the first of the files that it has called so.
+
+    Raises:
+      ModelLoadError: it is for another ``task``, or reads a text otherwise than is done here.
+    """
     found = (_read(transformer / f"sentence_{name}_config.json", default={}) for name in _WRITTEN)
     words: dict[str, Any] = next((words for words in found if words), {})
     odd = [name for name in ("query_expansion", "query_length", "document_length") if words.get(name)]
-    if words.get("transformer_task", "feature-extraction") != "feature-extraction" or odd:
-        raise ModelLoadError(
-            f"{transformer}: made for {odd[0] if odd else words['transformer_task']}, not for one embedding a text"
-        )
-    ways = words.get("modality_config") or {"text": _FORWARD}
+    if words.get("transformer_task", task) != task or odd:
+        raise ModelLoadError(f"{transformer}: made for {odd[0] if odd else words['transformer_task']}, not for {task}")
+    forward = {"method": "forward", "method_output_name": _OUTPUTS[task]}
+    ways = words.get("modality_config") or {"text": forward}
     way = ways.get("text") if isinstance(ways, dict) else None
-    if not isinstance(way, dict) or {**way, "method_output_name": _only(way.get("method_output_name"))} != _FORWARD:
+    if not isinstance(way, dict) or {**way, "method_output_name": _only(way.get("method_output_name"))} != forward:
         raise ModelLoadError(f"{transformer}: the modality_config of its sentence_bert_config.json reads no text alone")
     if "message" in ways:
         raise ModelLoadError(

@@ -16,7 +16,9 @@ from transforms.models.inputs import Ask
 from transforms.models.pair_shapes import ranked
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, non_finite, sigmoid
+from transforms.models.tasks.pooling import transformer_words
 from transforms.models.tasks.text import TextTask
+from transforms.models.tasks.tokenizer import max_tokens, read_small
 from transforms.models.tasks.tokenizing import Text
 
 #: What a folder may say that becomes of a logit: sentence-transformers writes the name of torch's class.
@@ -45,7 +47,13 @@ class TextRanking(TextTask):
                 " use a cross-encoder that was trained for ranking, or text-classification"
             )
         self.activation = _activation(loading.folder, loading.config)
+        self.words = transformer_words(loading.folder, "sequence-classification")
         super().__init__(loading)
+        if self.words.get("do_lower_case"):
+            read_small(self.tokenizer)
+
+    def max_length(self) -> int | None:
+        return max_tokens(self.tokenizer, self.model, self.words.get("max_seq_length"))
 
     def example(self, text: str) -> Text:
         return text, "This is an example."
@@ -89,6 +97,8 @@ def _activation(folder: Path, config: Any) -> Callable[[np.ndarray], np.ndarray]
     """
     path = folder / "config_sentence_transformers.json"
     said = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    if not isinstance(said, dict):
+        raise ModelLoadError("config_sentence_transformers.json holds no settings; fetch the model again")
     if said.get("default_prompt_name"):
         raise ModelLoadError("config_sentence_transformers.json names a prompt; a cross-encoder's are not supported")
     newer = getattr(config, "sentence_transformers", None) or {}

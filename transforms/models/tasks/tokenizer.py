@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import transformers
+from tokenizers import normalizers
 
 from transforms.models.backends import Model
 from transforms.models.errors import ModelLoadError, foreign, reason
@@ -46,3 +47,13 @@ def max_tokens(tokenizer: Any, model: Model, instead: int | None = None) -> int 
         )
     positions = model.positions()
     return min([*limits, positions] if positions else limits, default=None)
+
+
+def read_small(tokenizer: Any) -> None:
+    """Has ``tokenizer`` read every letter as a small one, as sentence-transformers does: marks stay marks."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        tokenizer.do_lower_case = True
+        return
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
