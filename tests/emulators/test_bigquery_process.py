@@ -188,6 +188,20 @@ def test_random_rows_are_stored_or_rejected(server: Server, rows: list[dict[str,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["bigquery", "pubsub"])
+def test_a_server_whose_parent_is_gone_before_it_listens_ends(name: str) -> None:
+    """It cannot say where it listens any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", f"pipeline.emulators.{name}", "--port", "0", "--exit_with_parent"]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=writer, stderr=subprocess.DEVNULL)
+    os.close(writer)
+    try:
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+
+
 def test_a_query_without_an_end_does_not_keep_it(tmp_path: Path) -> None:
     """Told to stop, it waits for what is under way, but not for ever; what was committed is there."""
     with start(tmp_path / "data.duckdb") as server:

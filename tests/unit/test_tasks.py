@@ -396,6 +396,30 @@ def test_seeded_sampling_repeats_and_equals_the_pipelines() -> None:
     assert other != expected
 
 
+def test_what_ends_a_text_for_the_tokenizer_alone_ends_no_answer(tmp_path: Path) -> None:
+    """``generate`` writes on where the model's own files name no end; a stop holds there for each of a batch."""
+    shutil.copytree(tiny.causal(), tmp_path, dirs_exist_ok=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    model.generation_config.eos_token_id = model.config.eos_token_id = None
+    model.save_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompts, expected = ["the order", "where is my invoice please", "late"], []
+    for prompt in prompts:
+        given = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        made = model.generate(**given, max_new_tokens=8, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        expected.append(made[0, given["input_ids"].shape[1] :])
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(int(expected[0][2]))
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [tokenizer.decode(each, skip_special_tokens=True) for each in expected]
+    parameters = {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
+    ours = answers(str(tmp_path), None, [Request(each, parameters) for each in prompts])
+    assert [each[0]["generated_text"] for each in ours] == texts
+    stop = tokenizer.decode(expected[1][:2])
+    ours = answers(str(tmp_path), None, [Request(each, {**parameters, "stop": [stop]}) for each in prompts])
+    assert ours[1][0]["generated_text"] == stop
+
+
 def test_generation_stops_at_a_stop_string_and_returns_several_sequences() -> None:
     """``stop`` ends the text with the stop string; ``num_return_sequences`` gives as many texts."""
     folder = tiny.causal()

@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         return flags.wrong_usage(error)
     with server:
-        serving = threading.Thread(target=server.serve_forever)
+        serving = threading.Thread(target=server.serve_forever, daemon=True)  # one that fails to start must end
         serving.start()
         print(f"BIGQUERY_EMULATOR_HOST={server.url}", flush=True)
         stop.wait()

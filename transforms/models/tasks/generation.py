@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -142,11 +143,10 @@ def _prompt(model: Any, inputs: Mapping[str, torch.Tensor]) -> int:
     return inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
 
 
-def _ends(tokenizer: Any, model: Any) -> set[int]:
-    """The tokens that end what the model writes."""
+def _ends(model: Any) -> set[int]:
+    """The tokens at which ``generate`` ends a row: those of the model's own files, not of its tokenizer."""
     ends = model.generation_config.eos_token_id
-    ends = [tokenizer.eos_token_id] if ends is None else ends
-    return set(ends if isinstance(ends, list) else [ends])
+    return set(ends if isinstance(ends, list) else [] if ends is None else [ends])
 
 
 def tokens_written(rows: Sequence[Any]) -> int:
@@ -155,32 +155,28 @@ def tokens_written(rows: Sequence[Any]) -> int:
 
 
 class _Trim:
-    """Takes from a row what fills it up to the longest of its batch, which may be a token as any other."""
+    """Takes from a row what stands after its end, up to the longest of its batch; that may be a token as any other."""
 
     def __init__(self, model: Any, tokenizer: Any, asked: Mapping[str, Any]) -> None:
-        own = model.generation_config
-        self.ends, self.tokenizer = _ends(tokenizer, model), tokenizer
-        pad = asked.get("pad_token_id", own.pad_token_id)
-        self.pad = next(iter(self.ends)) if pad is None else pad
-        stops = asked.get("stop_strings", own.stop_strings) or []
+        self.ends, self.tokenizer = _ends(model), tokenizer
+        stops = asked.get("stop_strings", model.generation_config.stop_strings) or []
         self.stops = [stops] if isinstance(stops, str) else stops
 
     def __call__(self, row: torch.Tensor) -> torch.Tensor:
         ids = row.tolist()
-        written = len(ids)
-        while self.stops and written and ids[written - 1] == self.pad:
-            written -= 1
-        # What a stop ended has no end of its own, and the stop may itself be written with the token that fills.
-        for count in range(written, min(len(ids), written + max(map(len, self.stops), default=-1)) + 1):
-            if any(stop in self.tokenizer.decode(ids[:count]) for stop in self.stops):
-                return row[:count]
-        end = next((place for place, token in enumerate(ids) if token in self.ends), len(ids))
-        return row[: end + 1]
+        most = next((place + 1 for place, token in enumerate(ids) if token in self.ends), len(ids))
+        if self.stops and self._stopped(ids[:most]):
+            most = bisect.bisect_left(range(most), True, key=lambda count: self._stopped(ids[:count]))
+        return row[:most]
+
+    def _stopped(self, ids: list[int]) -> bool:
+        words = self.tokenizer.decode(ids)
+        return any(stop in words for stop in self.stops)
 
 
 def _ended(row: torch.Tensor, tokenizer: Any, model: Any, decoding: Decoding) -> bool:
     """Whether a generated row came to its own end before the clock stopped it."""
-    if set(row.tolist()) & _ends(tokenizer, model):
+    if set(row.tolist()) & _ends(model):
         return True
     words = tokenizer.decode(row) if decoding.stop else ""
     return len(row) >= decoding.new_tokens or any(stop in words for stop in decoding.stop or ())
