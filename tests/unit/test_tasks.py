@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import math
 import random
@@ -21,6 +22,7 @@ from tokenizers.processors import TemplateProcessing
 
 from transforms.models.errors import ModelLoadError
 from transforms.models.handler import HuggingFaceModelHandler
+from transforms.models.tasks.base import Watch
 from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.vision import load_image_processor
 from transforms.records import Failure, Prediction, Request
@@ -316,6 +318,41 @@ def test_a_model_that_drops_what_watches_its_logits_answers_no_prompt(monkeypatc
     generate = model.task.generator.generate
     monkeypatch.setattr(model.task.generator, "generate", lambda logits_processor, **given: generate(**given))
     assert model.answer([request]).outcomes[0].prediction == expected
+
+
+@pytest.mark.parametrize(("name", "seen"), [("logits", True), ("enc_outputs_coord_logits", False)])
+def test_infinity_in_what_an_encoder_proposes_is_no_answer_s(name: str, seen: bool) -> None:
+    """Grounding DINO marks with it where there is nothing, and answered no message."""
+
+    class Detector(torch.nn.Module):
+        def forward(self) -> dict[str, torch.Tensor]:
+            return {"pred_boxes": torch.zeros(2), name: torch.tensor([0.5, math.inf])}
+
+    detector = Detector()
+    watch = Watch(detector)
+    detector()
+    assert watch.seen is seen
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_processor_that_reads_films_too_asks_for_torchvision(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qwen's is not there for PIL: with torchvision it is read so, and without one line says what to install."""
+    read, find = transformers.AutoProcessor.from_pretrained, importlib.util.find_spec
+
+    def from_pretrained(folder: Any, backend: str = "torchvision", **how: Any) -> Any:
+        if backend == "pil":
+            raise ImportError("Video processor cannot be loaded - requested pil backend is not available.")
+        return read(folder, backend="pil", **how)
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", from_pretrained)
+    spec = object() if there else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: spec if name == "torchvision" else find(name))
+    handler = HuggingFaceModelHandler(tiny.captioner(), device="cpu", engine="torch")
+    if there:
+        handler._load()
+    else:
+        with pytest.raises(ModelLoadError, match="its processor needs torchvision, which is not installed; install"):
+            handler._load()
 
 
 def test_a_captioner_that_answers_no_chat_is_refused_when_it_is_loaded(tmp_path: Path) -> None:

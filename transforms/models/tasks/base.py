@@ -136,9 +136,11 @@ class Watch:
         model.register_forward_hook(self._look)
 
     def _look(self, model: torch.nn.Module, inputs: Any, outputs: Any) -> None:
-        found = (
-            outputs.values() if isinstance(outputs, Mapping) else outputs if isinstance(outputs, tuple) else [outputs]
-        )
+        if isinstance(outputs, Mapping):
+            # What an encoder proposes is no answer yet, and detectors mark with infinity where there is nothing.
+            found = [value for name, value in outputs.items() if not name.startswith("enc_")]
+        else:
+            found = list(outputs) if isinstance(outputs, tuple) else [outputs]
         for each in found:
             if isinstance(each, torch.Tensor) and each.is_floating_point():
                 self.seen = self.seen or bool((each.isnan() | each.isposinf()).any())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ import transformers
 
 from transforms.models.batching import Size
 from transforms.models.chats import begun, rendered
-from transforms.models.errors import ElementError, InvalidInput, NotYet
+from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task, by_row
@@ -42,9 +44,7 @@ class ImageTextToText(Task):
         super().__init__(loading)
         # Generation is many forwards with a cache between them: past the engine, on the model itself.
         self.generator = self.model.module
-        self.processor = transformers.AutoProcessor.from_pretrained(
-            loading.folder, backend="pil", trust_remote_code=False, local_files_only=True
-        )
+        self.processor = _processor(loading.folder)
         self.processor.image_processor.fetch_images = _given
         self.tokenizer = self.processor.tokenizer
         self.tokenizer.padding_side = "left"
@@ -158,6 +158,26 @@ def _given(images: Any) -> Any:
     if isinstance(images, str):
         raise InvalidInput("inputs holds a text that is a link, which this model's processor opens; nothing is fetched")
     return [_given(each) for each in images] if isinstance(images, (list, tuple)) else images
+
+
+def _processor(folder: Path) -> Any:
+    """The model's processor, which reads pictures with PIL where it can, as every worker has that.
+
+    One that reads films too does so with torchvision alone, and is then not there for PIL.
+
+    Raises:
+      ModelLoadError: it needs torchvision, and there is none.
+    """
+    how: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        return transformers.AutoProcessor.from_pretrained(folder, backend="pil", **how)
+    except ImportError as error:
+        if importlib.util.find_spec("torchvision") is None:
+            raise ModelLoadError(
+                "its processor needs torchvision, which is not installed; install the build that goes with your"
+                " torch: pip install torchvision"
+            ) from error
+        return transformers.AutoProcessor.from_pretrained(folder, **how)
 
 
 def _parts(content: str | list[dict[str, str]] | None) -> list[dict[str, str]]:
