@@ -8,17 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tiny_models as tiny
-import torch
 import transformers as t
 from PIL import Image, ImageDraw
 from tokenizers.processors import TemplateProcessing
 
-from transforms.models.tasks.fallback import to_json
 from transforms.models.tasks.pictures import decode_image
 from transforms.models.tasks.sounds import decode_audio
-from transforms.models.tasks.vision import load_image_processor
 from zoo import media
 from zoo.shrink import shrink
 from zoo.tokenizer import byte_tokenizer
@@ -91,29 +87,6 @@ def _sounds() -> list[bytes]:
     return [*media.INPUTS["audio-classification"][0][:3], tiny.wav(tiny.tone(11.0, 330.0))]
 
 
-def reference(task: str) -> Callable[..., list[Any]]:
-    """What ``transformers.pipeline`` answers to each input of ``task``, its chance begun anew for each."""
-
-    def answers(
-        folder: Path, inputs: Sequence[Any], parameters: Mapping[str, Any], dtype: torch.dtype = torch.float32
-    ) -> list[Any]:
-        make: Any = t.pipeline
-        own = {"image_processor": load_image_processor(folder)} if task in IMAGES else {}
-        pipe = make(task, model=str(folder), device="cpu", dtype=dtype, **own)
-        found: list[Any] = []
-        for each in inputs:
-            torch.manual_seed(0)
-            np.random.seed(0)  # noqa: NPY002 (CLAP's crops are taken by it)
-            try:
-                with torch.inference_mode():
-                    found.append(to_json(pipe(_given(task, each, pipe), **parameters)))
-            except Exception as error:
-                found.append(error)
-        return found
-
-    return answers
-
-
 def _given(task: str, each: Any, pipe: Any) -> Any:
     if task == "document-question-answering":
         return {**each, "image": decode_image(base64.b64decode(each["image"]))}
@@ -132,4 +105,4 @@ INPUTS: dict[str, tuple[Sequence[Any], Mapping[str, Any]]] = {
     "zero-shot-audio-classification": (_sounds(), {"candidate_labels": _LABELS}),
     "text-to-audio": (["my order", "help", "a bill"], {}),
 }
-REFERENCES: dict[str, Callable[..., list[Any]]] = {task: reference(task) for task in TASKS}
+REFERENCES: dict[str, media.Reference] = {task: media.piped(task, _given, task in IMAGES) for task in TASKS}

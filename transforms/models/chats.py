@@ -111,12 +111,14 @@ def _is_content(value: str) -> bool:
     return content_type(base64.b64decode(head[: len(head) // 4 * 4])) != UNKNOWN
 
 
-def rendered(chat: Messages, writer: Any, **how: Any) -> str:
-    """``chat`` as the template of ``writer``, a tokenizer or a processor, writes it.
+def rendered(chat: Messages, writer: Any) -> str:
+    """``chat`` up to the model's answer, as the template of ``writer``, a tokenizer or a processor, writes it.
 
     Raises:
       InvalidInput: the template does not take it, or makes no text of it.
     """
+    goes_on = begun(chat)
+    how = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
     try:
         text = str(writer.apply_chat_template(chat, tokenize=False, **how))
         text.encode()

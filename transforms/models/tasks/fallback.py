@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +19,7 @@ from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
 from transforms.models.tasks.base import Loading, Prepared, Task, Watch, non_finite
 from transforms.models.tasks.media import read_each
-from transforms.models.tasks.pictures import decode_image
+from transforms.models.tasks.pictures import decode_image, to_png
 from transforms.models.tasks.sounds import decode_audio
 from transforms.models.tasks.tokenizer import load_tokenizer
 from transforms.models.tasks.vision import PIXELS_A_TOKEN, load_image_processor
@@ -92,9 +91,7 @@ def to_json(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return np.ascontiguousarray(value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy())
     if isinstance(value, Image.Image):
-        buffer = io.BytesIO()
-        value.save(buffer, "PNG")
-        return base64.b64encode(buffer.getvalue()).decode("ascii")
+        return base64.b64encode(to_png(value)).decode("ascii")
     return value
 
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from transforms.models.batching import Size
-from transforms.models.chats import begun, rendered
+from transforms.models.chats import rendered
 from transforms.models.errors import ElementError, InvalidInput, ModelLoadError, NotYet
 from transforms.models.inputs import Ask
 from transforms.models.task_table import TASKS
@@ -87,9 +87,7 @@ class ImageTextToText(Task):
             return wrong
         text, complete = prompt, False
         if not isinstance(prompt, str):
-            goes_on = begun(prompt)
-            how = {"add_generation_prompt": not goes_on, "continue_final_message": goes_on}
-            text = rendered(prompt, self.processor, **how)
+            text = rendered(prompt, self.processor)
             # A template that writes the first mark writes them all; else the processor does, as in transformers.
             complete = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
         ids = self.counter.encode([text])[0].ids

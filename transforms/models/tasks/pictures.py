@@ -36,6 +36,13 @@ _TURNS = {
 _BITS, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 258, 262, 322, 323
 
 
+def to_png(image: Image.Image) -> bytes:
+    """``image`` as a PNG file."""
+    written = io.BytesIO()
+    image.save(written, "PNG")
+    return written.getvalue()
+
+
 def decode_image(data: bytes) -> Image.Image:
     """The image in ``data``, upright and in RGB; of 16 bits a channel, the upper eight.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from transforms.models.sharing import sample
 from transforms.models.tasks.audio import AudioTask
 from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.multimodal import ImageTextToText
+from transforms.models.tasks.pictures import to_png
 from transforms.models.tasks.text import TextTask
 from transforms.models.tasks.vision import ImageTask
 
@@ -109,9 +109,8 @@ def tries(task: ImageTask | AudioTask | ImageTextToText, seed: int = 0) -> Itera
     with contextlib.suppress(ElementError):  # a processor may refuse them for their shape
         if isinstance(task, ImageTextToText):
             for size, words in zip(_PICTURES, _WORDS, strict=True):
-                written = io.BytesIO()
-                _noise(random, *size).save(written, "PNG")
-                example = next(task.examples(base64.b64encode(written.getvalue()).decode(), words))
+                picture = base64.b64encode(to_png(_noise(random, *size))).decode()
+                example = next(task.examples(picture, words))
                 yield _prepared(task.prepare([Ask(task.check(example), {})])[0])
             return
         if isinstance(task, AudioTask):

@@ -91,8 +91,7 @@ class TextGeneration(Writer):
         return self.encoder.head(prompt, self.longest, end=True) if self.encoder.backend else prompt
 
     def _render(self, chat: Messages) -> str:
-        goes_on = begun(chat)
-        return rendered(chat, self.tokenizer, add_generation_prompt=not goes_on, continue_final_message=goes_on)
+        return rendered(chat, self.tokenizer)
 
     def one(self, ask: Ask, row: Row) -> Prepared | ElementError:
         decoding = self.decoding(ask)

@@ -16,6 +16,7 @@ from transforms.models.errors import ElementError, InvalidInput, ModelLoadError,
 from transforms.models.inputs import Ask
 from transforms.models.tasks.base import Prepared, Task
 from transforms.models.tasks.multimodal import ImageTextToText
+from transforms.models.tasks.pictures import to_png
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,9 +100,7 @@ def _picture(width: int, height: int) -> bytes:
     """A picture with edges and shades, as PNG."""
     across, down = np.meshgrid(np.arange(width), np.arange(height))
     pixels = np.stack([across % 256, down % 256, (across * down) % 256], -1).astype(np.uint8)
-    written = io.BytesIO()
-    Image.fromarray(pixels).save(written, "PNG")
-    return written.getvalue()
+    return to_png(Image.fromarray(pixels))
 
 
 def _tone(seconds: int) -> bytes:
